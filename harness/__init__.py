@@ -1,0 +1,35 @@
+"""Benchmark neural networks on devices: convert, prove, push, time, report.
+
+From Python, a stored run is read with `load`:
+
+    >>> import harness
+    >>> run = harness.load("reports/2026-11-23-quick")  # doctest: +SKIP
+    >>> run.frame()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.store import StoredRun
+
+__all__ = ["__version__", "load"]
+__version__ = "0.1.0"
+
+
+def load(folder: str | Path) -> StoredRun:
+    """Read a stored run.
+
+    Args:
+        folder: The run's folder, as `harness run` printed it.
+
+    Raises:
+        BadData: The folder holds no run, a damaged one, or one written by a newer version.
+    """
+    # Imported here so that `harness --help` does not pay for the record machinery.
+    from harness.store import StoredRun  # noqa: PLC0415
+
+    return StoredRun.open(folder)

@@ -1,0 +1,1 @@
+"""Stage 4: put the artifact and its inputs on the device, intact. `Artifact -> Deployment`."""

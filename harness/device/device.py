@@ -1,0 +1,128 @@
+"""The seam between this program and a device. Everything above it also runs against a fake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path, PurePosixPath
+
+    from harness.records import DeviceFacts, DeviceState, Obstacle
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShellResult:
+    """What a finished command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class RunningProgram(Protocol):
+    """A program that was started on a device and prints lines."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What was started, as it could be typed."""
+        ...
+
+    def lines(self, *, timeout_s: float) -> Iterator[str]:
+        """Its standard output line by line, as it comes; ends when the program closes it.
+
+        Raises:
+            DeviceTimedOut: The program was still running `timeout_s` seconds after this call.
+        """
+        ...
+
+    def wait(self, *, timeout_s: float) -> int:
+        """Its exit code, or minus the signal's number. Blocks.
+
+        Raises:
+            DeviceTimedOut: It is still running after `timeout_s` seconds.
+        """
+        ...
+
+    def last_words(self) -> str:
+        """The end of its standard error, on one line."""
+        ...
+
+    def end(self) -> None:
+        """End it and everything it started, at once. Does nothing if it has ended."""
+        ...
+
+
+class Device(Protocol):
+    """One reachable device. Time-outs are in seconds; every call blocks for no longer."""
+
+    @property
+    def id(self) -> str:
+        """What people call it, and what reports show: `host`, an adb serial, an address."""
+        ...
+
+    @property
+    def work_folder(self) -> PurePosixPath:
+        """A folder on the device that this program may fill."""
+        ...
+
+    def facts(self) -> DeviceFacts:
+        """What it is."""
+        ...
+
+    def state(self) -> DeviceState:
+        """Its condition now. May take up to a second: it looks at the processors for a while."""
+        ...
+
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """What stands in the way of a stable figure now."""
+        ...
+
+    def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
+        """Copy a file to the device, replacing what is there.
+
+        Raises:
+            DeviceFull: There is no space. Nothing is left behind.
+        """
+        ...
+
+    def pull(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> None:
+        """Copy a file from the device."""
+        ...
+
+    def sha256(self, remote: PurePosixPath, *, timeout_s: float) -> str | None:
+        """SHA-256 of a file there, computed there; None where there is no such file."""
+        ...
+
+    def rename(self, source: PurePosixPath, target: PurePosixPath, *, timeout_s: float) -> None:
+        """Give a file there another name, replacing what has it, in one step."""
+        ...
+
+    def make_folder(self, remote: PurePosixPath, *, timeout_s: float) -> None:
+        """Make a folder there, with its parents; content that is there stays."""
+        ...
+
+    def remove(self, remote: PurePosixPath, *, timeout_s: float) -> None:
+        """Remove a file or folder there; nothing happens where there is none."""
+        ...
+
+    def shell(self, argv: Sequence[str], *, timeout_s: float) -> ShellResult:
+        """Run a command to its end.
+
+        Raises:
+            DeviceTimedOut: It took longer.
+        """
+        ...
+
+    def start(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> RunningProgram:
+        """Start a program and return at once."""
+        ...
+
+    def worker_command(self) -> tuple[str, ...]:
+        """The command that starts the Python worker there, without its flags.
+
+        Raises:
+            MissingTool: This device cannot run Python.
+        """
+        ...

@@ -1,0 +1,375 @@
+"""Every error this program raises on purpose.
+
+    HarnessError                      exit code
+    ├── CellsFailed                   1   the run ended, some of its cells did not
+    ├── UsageError                    2   what was asked cannot be done as asked
+    │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
+    │   ├── UnknownName                   no such model, runtime, device, artifact or run
+    │   └── RunLocked                     another process is writing to this run
+    ├── DeviceError                   3
+    │   ├── DeviceCommandFailed           a command on the device exited non-zero
+    │   ├── DeviceTimedOut                no answer in time
+    │   ├── DeviceFull                    no space left (on a device, or here)
+    │   ├── PushCorrupted                 other bytes arrived than were sent
+    │   ├── RunnerDied                    the timing program ended by a signal or an exit code
+    │   ├── RunnerHung                    the timing program did not finish in time
+    │   ├── RunnerUnreadable              its output is not the vocabulary of `harness.protocol`
+    │   ├── AcceleratorRefused            other hardware or fewer threads ran than were asked for
+    │   └── NeverSteady                   blocks were disturbed each time they were repeated
+    ├── MissingTool                   4
+    │   └── MissingExtra                  an optional dependency, with the pip command that installs it
+    └── BadData                       5
+        ├── UnreadableModel               truncated, foreign, or not what its name says
+        ├── WrongInput                    an input of the wrong shape or dtype, or missing
+        ├── NonFiniteOutput               NaN or infinity came out
+        ├── ParityFailed                  the converted file computes something else
+        ├── ConversionFailed              the converter refused, crashed, or ran out of memory
+        └── UnreadableRecord              a stored run that is damaged, or newer than this program
+
+An error holds facts as attributes and makes its sentence from them. All arguments are positional and handed to
+`Exception.__init__`, because that is what survives pickling between processes. `kind` is the word that a `Failure`
+record carries, `transient` says whether trying again can help, `hint` says what to do.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from typing import ClassVar
+
+
+class HarnessError(Exception):
+    """The root: one sentence for a person, an exit code for a script."""
+
+    exit_code: ClassVar[int] = 70
+    kind: ClassVar[str] = "internal"
+    transient: ClassVar[bool] = False
+    hint: str = ""
+
+
+class CellsFailed(HarnessError):
+    """The run is complete and stored, and at least one of its cells is a failure."""
+
+    exit_code = 1
+    kind = "cells_failed"
+
+    def __init__(self, failed: int, total: int) -> None:
+        super().__init__(failed, total)
+        self.failed, self.total = failed, total
+
+    def __str__(self) -> str:
+        return f"{self.failed} of {self.total} cells failed"
+
+
+class UsageError(HarnessError):
+    """What was asked cannot be done as asked."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class BadSetting(UsageError):
+    """A key or a value in a TOML file is wrong."""
+
+    kind = "bad_setting"
+
+    def __init__(self, file: str, line: int | None, key: str, problem: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(file, line, key, problem, allowed)
+        self.file, self.line, self.key, self.problem, self.allowed = file, line, key, problem, allowed
+        self.hint = f"Allowed: {', '.join(allowed)}." if allowed else ""
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}, line {self.line}"
+        return f"{where}: {self.key}: {self.problem}" if self.key else f"{where}: {self.problem}"
+
+
+class UnknownName(UsageError):
+    """A name that nothing answers to."""
+
+    kind = "unknown_name"
+
+    def __init__(self, what: str, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(what, name, known)
+        self.what, self.name, self.known = what, name, known
+        self.hint = f"Known: {', '.join(known)}." if known else ""
+
+    def __str__(self) -> str:
+        return f"there is no {self.what} called {self.name!r}"
+
+
+class RunLocked(UsageError):
+    """Two processes may not write to one run."""
+
+    kind = "run_locked"
+    hint = "Wait for it, or write to another folder with --output."
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return f"another `harness run` is writing to {self.folder}"
+
+
+class DeviceError(HarnessError):
+    """Something between this program and a device, or on the device, went wrong."""
+
+    exit_code = 3
+    kind = "device"
+
+
+class DeviceCommandFailed(DeviceError):
+    """A command ran on the device and exited non-zero."""
+
+    kind = "command_failed"
+    hint = "The command above is exactly what was sent; run it by hand."
+
+    def __init__(self, device: str, argv: tuple[str, ...], returncode: int, stderr: str) -> None:
+        super().__init__(device, argv, returncode, stderr)
+        self.device, self.argv, self.returncode, self.stderr = device, argv, returncode, stderr
+
+    def __str__(self) -> str:
+        return f"{self.device}: `{shlex.join(self.argv)}` exited {self.returncode}: {self.stderr.strip()}"
+
+
+class DeviceTimedOut(DeviceError):
+    """The device did not answer in time."""
+
+    kind = "timeout"
+    transient = True
+
+    def __init__(self, device: str, what: str, timeout_s: float) -> None:
+        super().__init__(device, what, timeout_s)
+        self.device, self.what, self.timeout_s = device, what, timeout_s
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.what} took longer than {self.timeout_s:g} s"
+
+
+class DeviceFull(DeviceError):
+    """There is no space for what has to be written."""
+
+    kind = "no_space"
+
+    def __init__(self, device: str, path: str, needed_bytes: int | None) -> None:
+        super().__init__(device, path, needed_bytes)
+        self.device, self.path, self.needed_bytes = device, path, needed_bytes
+        self.hint = "Free some space there, or point HARNESS_CACHE or --output at another disk."
+
+    def __str__(self) -> str:
+        needed = "" if self.needed_bytes is None else f" ({self.needed_bytes:,} bytes are needed)"
+        return f"{self.device}: no space left for {self.path}{needed}"
+
+
+class PushCorrupted(DeviceError):
+    """The file on the device is not the file that was sent."""
+
+    kind = "push_corrupted"
+    transient = True
+
+    def __init__(self, device: str, remote: str, sent_sha256: str, arrived_sha256: str) -> None:
+        super().__init__(device, remote, sent_sha256, arrived_sha256)
+        self.device, self.remote = device, remote
+        self.sent_sha256, self.arrived_sha256 = sent_sha256, arrived_sha256
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.remote} has SHA-256 {self.arrived_sha256[:12]}, sent was {self.sent_sha256[:12]}"
+
+
+class RunnerDied(DeviceError):
+    """The timing program ended before its last line."""
+
+    kind = "runner_died"
+
+    def __init__(self, device: str, argv: tuple[str, ...], returncode: int, last_words: str) -> None:
+        super().__init__(device, argv, returncode, last_words)
+        self.device, self.argv, self.returncode, self.last_words = device, argv, returncode, last_words
+        self.hint = f"By hand: {shlex.join(argv)}"
+
+    @property
+    def signal_name(self) -> str | None:
+        """`SIGSEGV` and the like, or None when the program exited by itself."""
+        return signal.Signals(-self.returncode).name if self.returncode < 0 else None
+
+    def __str__(self) -> str:
+        how = f"was ended by {self.signal_name}" if self.signal_name else f"exited with code {self.returncode}"
+        said = f": {self.last_words}" if self.last_words else ", and said nothing"
+        return f"{self.device}: the timing program {how} before it was done{said}"
+
+
+class RunnerHung(DeviceError):
+    """The timing program was still running when its time was over."""
+
+    kind = "timeout"
+
+    def __init__(self, device: str, argv: tuple[str, ...], timeout_s: float, last_message: str) -> None:
+        super().__init__(device, argv, timeout_s, last_message)
+        self.device, self.argv, self.timeout_s, self.last_message = device, argv, timeout_s, last_message
+        self.hint = f"By hand: {shlex.join(argv)}"
+
+    def __str__(self) -> str:
+        after = f"; its last message was `{self.last_message}`" if self.last_message else ""
+        return f"{self.device}: the timing program was not done after {self.timeout_s:g} s and was ended{after}"
+
+
+class RunnerUnreadable(DeviceError):
+    """A line of the timing program's output is not in the vocabulary."""
+
+    kind = "unreadable_output"
+
+    def __init__(self, device: str, line: str, problem: str) -> None:
+        super().__init__(device, line, problem)
+        self.device, self.line, self.problem = device, line, problem
+
+    def __str__(self) -> str:
+        shown = self.line if len(self.line) <= 120 else f"{self.line[:120]}..."
+        return f"{self.device}: the timing program's output cannot be read ({self.problem}): {shown!r}"
+
+
+class AcceleratorRefused(DeviceError):
+    """What ran is not what was asked for."""
+
+    kind = "fallback"
+    hint = "Without --require-accelerator the cell is measured as it ran, and the record says so."
+
+    def __init__(self, device: str, asked: str, ran: str, reason: str) -> None:
+        super().__init__(device, asked, ran, reason)
+        self.device, self.asked, self.ran, self.reason = device, asked, ran, reason
+
+    def __str__(self) -> str:
+        return f"{self.device}: asked for {self.asked}, got {self.ran}: {self.reason}"
+
+
+class NeverSteady(DeviceError):
+    """Every repetition of a process was disturbed (throttled, or the processor was taken away)."""
+
+    kind = "disturbed"
+
+    def __init__(self, device: str, attempts: int, reason: str) -> None:
+        super().__init__(device, attempts, reason)
+        self.device, self.attempts, self.reason = device, attempts, reason
+        self.hint = f"`harness devices show {device}` says what stands in the way of a stable figure."
+
+    def __str__(self) -> str:
+        return f"{self.device}: disturbed in each of {self.attempts} attempts ({self.reason}); no figure is reported"
+
+
+class MissingTool(HarnessError):
+    """A program this step needs is not installed."""
+
+    exit_code = 4
+    kind = "missing_tool"
+
+    def __init__(self, tool: str, needed_for: str, install: str) -> None:
+        super().__init__(tool, needed_for, install)
+        self.tool, self.needed_for, self.install = tool, needed_for, install
+        self.hint = f"Install it: {install}"
+
+    def __str__(self) -> str:
+        return f"{self.needed_for} needs {self.tool}, which is not installed"
+
+
+class MissingExtra(MissingTool):
+    """An optional Python dependency is not installed."""
+
+    kind = "missing_extra"
+
+    def __init__(self, tool: str, needed_for: str, extra: str) -> None:
+        super().__init__(tool, needed_for, f"pip install 'inference-harness[{extra}]'")
+        self.args = (tool, needed_for, extra)
+        self.extra = extra
+
+
+class BadData(HarnessError):
+    """A file is not what it should be."""
+
+    exit_code = 5
+    kind = "bad_data"
+
+
+class UnreadableModel(BadData):
+    """A model file that its own format's reader refuses."""
+
+    kind = "unreadable_model"
+
+    def __init__(self, path: str, model_format: str, problem: str) -> None:
+        super().__init__(path, model_format, problem)
+        self.path, self.model_format, self.problem = path, model_format, problem
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be read as {self.model_format}: {self.problem}"
+
+
+class WrongInput(BadData):
+    """The input data do not fit the model."""
+
+    kind = "wrong_input"
+
+    def __init__(self, tensor: str, expected: str, found: str) -> None:
+        super().__init__(tensor, expected, found)
+        self.tensor, self.expected, self.found = tensor, expected, found
+
+    def __str__(self) -> str:
+        return f"input {self.tensor!r}: the model takes {self.expected}, the data are {self.found}"
+
+
+class NonFiniteOutput(BadData):
+    """The model computed NaN or infinity."""
+
+    kind = "non_finite_output"
+
+    def __init__(self, where: str, tensor: str, count: int, size: int) -> None:
+        super().__init__(where, tensor, count, size)
+        self.where, self.tensor, self.count, self.size = where, tensor, count, size
+
+    def __str__(self) -> str:
+        return f"{self.where}: output {self.tensor!r} has {self.count:,} NaN or infinite values of {self.size:,}"
+
+
+class ParityFailed(BadData):
+    """A converted file, or a device running it, does not compute what the checkpoint computes."""
+
+    kind = "wrong_numbers"
+    hint = "The file is kept; `harness convert` shows every figure of the comparison."
+
+    def __init__(self, where: str, tensor: str, metric: str, found: float, limit: float) -> None:
+        super().__init__(where, tensor, metric, found, limit)
+        self.where, self.tensor, self.metric, self.found, self.limit = where, tensor, metric, found, limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: output {self.tensor!r} differs from the checkpoint: "
+            f"{self.metric} is {self.found:.3g}, the limit is {self.limit:.3g}"
+        )
+
+
+class ConversionFailed(BadData):
+    """A converter refused the model, crashed, was killed or took too long.
+
+    Attributes:
+        cause: `unsupported_op`, `unsupported`, `out_of_memory`, `crashed`, `timeout` or `failed`.
+        log: The converter's own output, for people.
+    """
+
+    kind = "conversion_failed"
+
+    def __init__(self, what: str, cause: str, problem: str, log: str) -> None:
+        super().__init__(what, cause, problem, log)
+        self.what, self.cause, self.problem, self.log = what, cause, problem, log
+        self.hint = f"The converter's output is in {log}" if log else ""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}"
+
+
+class UnreadableRecord(BadData):
+    """A stored record is damaged, or was written by a newer version."""
+
+    kind = "unreadable_record"
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"

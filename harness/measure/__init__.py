@@ -1,0 +1,1 @@
+"""Stage 5: how fast, how much memory. `Deployment -> Measurement`."""

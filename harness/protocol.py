@@ -1,0 +1,207 @@
+"""What a timing program prints, one JSON object a line: the same words from the Python worker and the native loop.
+
+A program is started with the flags that `Job.argv` makes, and prints in this order:
+
+    meta      once     what the program is, which runtime it loaded
+    canary    before   a fixed piece of work, timed
+    loaded    once     the session stands: how long that took, what was really set up
+    first     once     the first inference
+    outputs   once     the outputs for every checked sample are in files
+    warmup    once     every warm-up time, and whether the times settled
+    block     n times  every timed inference of a block, with the conditions over it
+    memory    3 times  in a memory job, in place of warmup and block: baseline, loaded, peak
+    canary    after
+    end       once     without it, the stream is a failure, never a short result
+
+or, at any point, `error`, after which the program exits non-zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+from harness.records import BlockConditions, Record, RuntimeChoice, Setting, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROTOCOL_VERSION = 1
+
+
+class Job(Record, frozen=True, kw_only=True):
+    """One process: what it loads, what it does."""
+
+    choice: RuntimeChoice
+    model: str
+    inputs: tuple[str, ...]
+    """One raw little-endian file an input, [samples, ...] in the dtype the file declares, in the model's order."""
+    samples: int
+    output_folder: str
+    """`output-0.bin`... are written here, [samples, ...] in the artifact's dtype."""
+    mode: Literal["latency", "memory"] = "latency"
+    blocks: int = 4
+    block_s: float = 0.25
+    block_iterations: int = 5
+    warmup_iterations: int = 10
+    warmup_s: float = 0.25
+    warmup_cap_s: float = 8.0
+    memory_iterations: int = 20
+
+    def argv(self) -> tuple[str, ...]:
+        """The flags that say all this to a timing program."""
+        choice = self.choice
+        flags = [
+            *("--runtime", choice.runtime),
+            *("--accelerator", choice.accelerator),
+            *("--threads", str(choice.threads)),
+            *("--graph-optimization", choice.graph_optimization),
+            *("--model", self.model),
+            *("--samples", str(self.samples)),
+            *("--output-folder", self.output_folder),
+            *("--mode", self.mode),
+            *("--blocks", str(self.blocks)),
+            *("--block-s", f"{self.block_s:g}"),
+            *("--block-iterations", str(self.block_iterations)),
+            *("--warmup-iterations", str(self.warmup_iterations)),
+            *("--warmup-s", f"{self.warmup_s:g}"),
+            *("--warmup-cap-s", f"{self.warmup_cap_s:g}"),
+            *("--memory-iterations", str(self.memory_iterations)),
+        ]
+        for path in self.inputs:
+            flags += ["--input", path]
+        for key, value in sorted(choice.options.items()):
+            flags += ["--option", f"{key}={_option_text(value)}"]
+        return tuple(flags)
+
+
+class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
+    """What the program is."""
+
+    protocol: int
+    program: Literal["python-worker", "bench"]
+    runtime: str
+    runtime_version: str
+    api: str
+    library: str | None
+    """Path of the runtime's shared library on the device, where there is one."""
+    pid: int
+    clock: str
+    clock_cost_ns: int
+    """The shortest difference between two readings."""
+    startup_ns: int | None
+
+
+class Canary(Record, frozen=True, kw_only=True, tag_field="type", tag="canary"):
+    """A fixed piece of work that has nothing to do with the model."""
+
+    when: Literal["before", "after"]
+    ns: int
+
+
+class Loaded(Record, frozen=True, kw_only=True, tag_field="type", tag="loaded"):
+    """The session stands."""
+
+    ns: int
+    threads: int | None
+    graph_optimization: str | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nodes_by_accelerator: dict[str, int]
+    nodes_total: int | None
+    nodes_delegated: int | None
+    partitions: int | None
+    fallback_reason: str | None
+    settings: dict[str, Setting] = {}
+
+
+class First(Record, frozen=True, kw_only=True, tag_field="type", tag="first"):
+    """The first inference, inputs already in place."""
+
+    ns: int
+
+
+class Outputs(Record, frozen=True, kw_only=True, tag_field="type", tag="outputs"):
+    """The outputs of every checked sample are written."""
+
+    files: tuple[str, ...]
+    sha256: str
+    """Over the files' bytes, in order."""
+
+
+class Warmup(Record, frozen=True, kw_only=True, tag_field="type", tag="warmup"):
+    """Every warm-up inference."""
+
+    ns: tuple[int, ...]
+    steady: bool
+
+
+class TimedBlock(Record, frozen=True, kw_only=True, tag_field="type", tag="block"):
+    """Every timed inference of one block."""
+
+    index: int
+    start_ns: int
+    iterations_per_sample: int
+    ns: tuple[int, ...]
+    conditions: BlockConditions
+
+
+class Memory(Record, frozen=True, kw_only=True, tag_field="type", tag="memory"):
+    """Memory of the process at one point."""
+
+    at: Literal["baseline", "loaded", "peak"]
+    source: str
+    resident_bytes: int
+    """At `peak` the highest since the program began or since the mark was reset; else the present value."""
+    pss_bytes: int | None
+    private_dirty_bytes: int | None
+
+
+class ProgramError(Record, frozen=True, kw_only=True, tag_field="type", tag="error"):
+    """The program gives up."""
+
+    kind: str
+    """A `kind` of `harness.errors`: unreadable_model, wrong_input, unsupported_op, missing_extra..."""
+    message: str
+
+
+class End(Record, frozen=True, kw_only=True, tag_field="type", tag="end"):
+    """Nothing is missing."""
+
+
+Message: TypeAlias = Meta | Canary | Loaded | First | Outputs | Warmup | TimedBlock | Memory | ProgramError | End
+
+_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+def read_message(line: str | bytes) -> Message:
+    """Read one line.
+
+    Raises:
+        ValueError: The line is not in the vocabulary; the text says what is wrong with it.
+    """
+    try:
+        return _DECODER.decode(line)
+    except msgspec.DecodeError as error:  # ValidationError is one, too
+        raise ValueError(str(error)) from None
+
+
+def read_options(pairs: Sequence[str]) -> dict[str, Setting]:
+    """Undo what `Job.argv` does to the options.
+
+    Raises:
+        ValueError: A pair has no `=`, or its value is not JSON.
+    """
+    options: dict[str, Setting] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            problem = f"an option is KEY=VALUE, not {pair!r}"
+            raise ValueError(problem)
+        options[key] = msgspec.json.decode(value, type=Setting)
+    return options
+
+
+def _option_text(value: Setting) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,587 @@
+"""The nouns. Read this first: every stage maps one of these records to the next.
+
+    ModelSpec -> Checkpoint -> Artifact -> Deployment -> Measurement
+                                                      or Failure, or NotRunnable
+    Plan + one CellResult a cell = a run
+
+Records are frozen, hold facts and no sentences, and are checked when they are read. Unknown is None. A quantity ends
+in its unit (`_ns _s _bytes _hz _celsius _pct`). Times of day are ISO 8601 in UTC.
+
+Stored files carry `schema`. What changed in which version is said here, and `store.py` upgrades one step at a time:
+
+    1   the first
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+Setting: TypeAlias = bool | int | float | str
+"""A value of a free-form option, as TOML can write it."""
+
+ModelFormat: TypeAlias = Literal["onnx", "tflite"]
+Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int8_dynamic", "source"]
+"""How weights and activations are stored. `int8` is both, calibrated; `int8_dynamic` is weights only, activations
+are quantized while running; `source` is a ready file, exactly as it was given."""
+
+Task: TypeAlias = Literal["classification", "embedding", "detection", "other"]
+DeviceKind: TypeAlias = Literal["host"]
+DeviceClass: TypeAlias = Literal["phone", "tablet", "board", "host", "emulated"]
+Driver: TypeAlias = Literal["python-worker", "bench", "official-tool"]
+"""Which program took the time: our Python worker, our native loop, or a runtime's own benchmark tool."""
+
+Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all records share: frozen, by keyword only, unknown fields refused."""
+
+
+# --- catalog: what is measured -------------------------------------------------------------------------------------
+
+
+class BuiltinSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="builtin"):
+    """A network that ships with the project, weights seeded or from a file."""
+
+    network: str
+    arguments: dict[str, Setting] = {}
+    weights: str | None = None
+    """State dict, `.safetensors` or `.pt`; None draws the initial weights from the model's seed."""
+
+
+class PythonSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="python"):
+    """A `torch.nn.Module` made by the user's own code."""
+
+    factory: str
+    """`package.module:function`."""
+    arguments: dict[str, Setting] = {}
+    weights: str | None = None
+
+
+class ProgramSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="pt2"):
+    """A program saved with `torch.export.save`."""
+
+    path: str
+
+
+class OnnxSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="onnx"):
+    """A ready `.onnx` file."""
+
+    path: str
+
+
+class TfliteSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="tflite"):
+    """A ready `.tflite` file."""
+
+    path: str
+
+
+class KerasSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="keras"):
+    """A `.keras` file or a SavedModel folder, read with TensorFlow."""
+
+    path: str
+
+
+Source: TypeAlias = BuiltinSource | PythonSource | ProgramSource | OnnxSource | TfliteSource | KerasSource
+
+
+class UniformData(Record, frozen=True, kw_only=True, tag_field="kind", tag="uniform"):
+    """Inputs drawn evenly from [low, high)."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+
+class NormalData(Record, frozen=True, kw_only=True, tag_field="kind", tag="normal"):
+    """Inputs drawn from a normal distribution."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class FileData(Record, frozen=True, kw_only=True, tag_field="kind", tag="file"):
+    """Inputs from a `.npy` file of shape [samples, ...], the rest being the input's shape without its batch of 1."""
+
+    path: str
+
+
+InputData: TypeAlias = UniformData | NormalData | FileData
+
+
+class InputSpec(Record, frozen=True, kw_only=True):
+    """One input tensor of a model, and where its values come from."""
+
+    name: str
+    shape: tuple[int, ...]
+    """With the batch dimension; image networks are `[N, C, H, W]`."""
+    dtype: str = "float32"
+    data: InputData = NormalData()
+
+
+class CalibrationSpec(Record, frozen=True, kw_only=True):
+    """What static quantization observes. Drawn apart from the inputs that parity is checked on."""
+
+    samples: int = 32
+    files: dict[str, str] = {}
+    """Input name -> `.npy` of shape [samples, ...]; an input not named is drawn from its own `data`."""
+
+
+class PreprocessingSpec(Record, frozen=True, kw_only=True):
+    """What has to be done to an image before it is this model's input. Documentation, never executed."""
+
+    colour: Literal["RGB", "BGR", "grey"] = "RGB"
+    scale: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    note: str = ""
+
+
+class AccuracySpec(Record, frozen=True, kw_only=True):
+    """A published accuracy of these very weights."""
+
+    metric: str
+    value: float
+    unit: str
+    dataset: str
+    source: str
+
+
+class ModelSpec(Record, frozen=True, kw_only=True):
+    """A model.toml."""
+
+    schema: int
+    name: str
+    source: Source
+    title: str = ""
+    task: Task = "other"
+    trained: bool | None = None
+    """False: latency only, an accuracy of these weights says nothing. None: not known."""
+    licence: str | None = None
+    citation: str = ""
+    seed: int = 0
+    inputs: tuple[InputSpec, ...] = ()
+    """May be left out for a ready file, which says itself what it takes."""
+    check_samples: int = 4
+    """On how many inputs parity is checked, at conversion and in every timed process."""
+    preprocessing: PreprocessingSpec | None = None
+    calibration: CalibrationSpec = CalibrationSpec()
+    accuracy: AccuracySpec | None = None
+
+
+class TensorSpec(Record, frozen=True, kw_only=True):
+    """An input or output as a file declares it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """NumPy's name: float32, int8..."""
+    scale: float | None = None
+    zero_point: int | None = None
+    """real = scale x (stored - zero_point), where the tensor is quantized."""
+
+
+class Compression(Record, frozen=True, kw_only=True):
+    """How a checkpoint was made smaller, and from what."""
+
+    method: str
+    parent_sha256: str
+    settings: dict[str, Setting] = {}
+
+
+class Checkpoint(Record, frozen=True, kw_only=True):
+    """A model with its weights, stored, with what it answers to the declared inputs.
+
+    In `folder`: the weights or the file itself, `inputs.npz` (input name -> [samples, ...]), `reference.npz` (output
+    name -> [samples, ...], float32 unless the output is an integer) and `calibration.npz`.
+    """
+
+    model: str
+    sha256: str
+    """Of the weights, or of the ready file."""
+    folder: str
+    form: Literal["torch", "pt2", "onnx", "tflite", "keras"]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int | None
+    macs: int | None
+    """Multiply-accumulates for one input of batch 1; None where nothing counted them."""
+    reference: str
+    """What computed `reference.npz`, with its version."""
+    trained: bool | None
+    compression: Compression | None = None
+
+
+# --- convert: what is deployed -------------------------------------------------------------------------------------
+
+
+class Tolerance(Record, frozen=True, kw_only=True):
+    """How far an artifact's outputs may be from the checkpoint's. None: reported, not judged."""
+
+    relative_l2: float | None
+    cosine: float | None
+    """Lower bound."""
+    top1_agreement: float | None = None
+    """Lower bound, share of samples."""
+
+
+class OutputParity(Record, frozen=True, kw_only=True):
+    """How far one output is from the checkpoint's, over all checked samples."""
+
+    tensor: str
+    max_abs: float
+    relative_l2: float
+    """||found - expected|| / ||expected||, over all elements."""
+    cosine: float
+    """The lowest over the samples."""
+    top1_agreement: float | None
+    """Share of samples with the same largest element along the last axis; None where that has no meaning."""
+
+
+class Parity(Record, frozen=True, kw_only=True):
+    """A comparison of an artifact with its checkpoint on the declared inputs."""
+
+    executed_by: str
+    """What computed the artifact's outputs, with its version and configuration."""
+    reference: str
+    samples: int
+    tolerance: Tolerance
+    outputs: tuple[OutputParity, ...]
+    passed: bool
+
+
+class Conversion(Record, frozen=True, kw_only=True):
+    """How an artifact came to be."""
+
+    converters: dict[str, str]
+    """Package -> version."""
+    settings: dict[str, Setting]
+    seconds: float
+    peak_rss_bytes: int | None
+    """Of the converting process, its libraries included."""
+
+
+class Artifact(Record, frozen=True, kw_only=True):
+    """A converted file, proved against its checkpoint."""
+
+    model: str
+    checkpoint_sha256: str
+    format: ModelFormat
+    precision: Precision
+    path: str
+    sha256: str
+    size_bytes: int
+    deflated_bytes: int
+    """zlib level 6, as an app package would hold it."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parity: Parity
+    conversion: Conversion
+
+
+# --- device --------------------------------------------------------------------------------------------------------
+
+
+class DeviceFacts(Record, frozen=True, kw_only=True):
+    """What a device is. Does not change while a run lasts."""
+
+    id: str
+    kind: DeviceKind
+    device_class: DeviceClass
+    name: str
+    cpu: str | None
+    cores: int | None
+    architecture: str | None
+    memory_bytes: int | None
+    os: str | None
+    os_build: str | None
+    virtual_machine: str | None = None
+    """The hypervisor's name where one is known, "unknown hypervisor" where one only shows, None on real hardware."""
+
+    @property
+    def is_emulated(self) -> bool:
+        """True where instructions are emulated and no time means anything."""
+        return self.device_class == "emulated"
+
+
+class DeviceState(Record, frozen=True, kw_only=True):
+    """The conditions at one moment. A sensor that is not there is None."""
+
+    at: str
+    load_1min: float | None
+    cpu_busy_pct: float | None
+    """Share of all processors that was busy over a short look."""
+    steal_pct: float | None
+    """Share of time the hypervisor gave to others over the same look."""
+    governor: str | None
+    cpu_hz: float | None
+    """Mean of the current clocks."""
+    cpu_cap_hz: float | None
+    """The lowest of the processors' present upper limits."""
+    temperature_celsius: float | None
+    """The hottest processor sensor."""
+    thermal_status: str | None
+    battery_pct: float | None
+    charging: bool | None
+    free_memory_bytes: int | None
+    power_mode: str | None = None
+
+
+class Obstacle(Record, frozen=True, kw_only=True):
+    """Something that stands in the way of a stable figure."""
+
+    name: str
+    """A slug, by which it can be accepted."""
+    severity: Literal["note", "warning", "refusal"]
+    found: str
+    advice: str
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    """An artifact on a device, arrived intact."""
+
+    device_id: str
+    artifact_sha256: str
+    remote_path: str
+    already_there: bool
+
+
+# --- measure -------------------------------------------------------------------------------------------------------
+
+
+class MeasurePlan(Record, frozen=True, kw_only=True):
+    """The protocol for one cell, fixed before its first sample."""
+
+    processes_min: int = 5
+    processes_max: int = 10
+    """Fresh processes. More than the minimum only until `target_half_width_pct` is reached or `budget_s` is spent."""
+    target_half_width_pct: float = 1.0
+    """Of the 95 % interval of p50 over processes."""
+    budget_s: float = 30.0
+    """For the timed processes of one cell. The minimum number of processes is never cut."""
+    blocks: int = 4
+    block_s: float = 0.25
+    block_iterations: int = 5
+    """A block lasts until both are met."""
+    warmup_iterations: int = 10
+    warmup_s: float = 0.25
+    warmup_cap_s: float = 8.0
+    memory_processes: int = 1
+    memory_iterations: int = 20
+    disturbed_retries: int = 2
+    timeout_s: float = 300.0
+    """For one process."""
+
+
+class RuntimeChoice(Record, frozen=True, kw_only=True):
+    """What is asked of a runtime."""
+
+    runtime: str
+    accelerator: str = "cpu"
+    """The execution provider or delegate, by the runtime's own name."""
+    threads: int = 1
+    graph_optimization: str = "all"
+    options: dict[str, Setting] = {}
+
+
+class Cell(Record, frozen=True, kw_only=True):
+    """One point of the matrix."""
+
+    id: str
+    model: str
+    format: ModelFormat
+    precision: Precision
+    choice: RuntimeChoice
+    device_id: str
+
+
+class RuntimeRan(Record, frozen=True, kw_only=True):
+    """What ran, read back from the runtime and from the system."""
+
+    runtime: str
+    version: str
+    api: str
+    driver: Driver
+    library_sha256: str | None
+    threads: int | None
+    """Threads of the process that the runtime's session added, plus the calling one."""
+    graph_optimization: str | None
+    nodes_by_accelerator: dict[str, int]
+    """After graph optimization; a node that no accelerator took counts under the runtime's own CPU."""
+    nodes_total: int | None
+    nodes_delegated: int | None
+    """Nodes on the accelerator that was asked for."""
+    partitions: int | None
+    fallback_reason: str | None
+    settings: dict[str, Setting] = {}
+
+
+class BlockConditions(Record, frozen=True, kw_only=True):
+    """What the system did to a block while it ran: differences over the block, or the value at its end."""
+
+    steal_ms: float | None = None
+    involuntary_switches: int | None = None
+    cpu_cap_hz: float | None = None
+    temperature_celsius: float | None = None
+    throttle_events: int | None = None
+
+
+class Block(Record, frozen=True, kw_only=True):
+    """Consecutive timed inferences without anything between them."""
+
+    start_ns: int
+    """On the device's monotonic clock."""
+    iterations_per_sample: int
+    """1, unless a single inference is too short for the clock."""
+    ns: tuple[int, ...]
+    """In run order, one value a sample: the duration divided by nothing."""
+    conditions: BlockConditions
+    discarded: str | None = None
+    """Why the block does not count. It is kept all the same."""
+
+
+class ProcessRecord(Record, frozen=True, kw_only=True):
+    """One fresh process: cold start, first inference, warm-up, blocks."""
+
+    index: int
+    attempt: int
+    at: str
+    startup_ns: int | None
+    """From starting the program until its runtime was imported or loaded."""
+    load_ns: int
+    """From the file to a session that can run: reading, optimizing, compiling, allocating."""
+    first_inference_ns: int
+    warmup_ns: tuple[int, ...]
+    steady: bool
+    """False: the warm-up ended at its cap, before the times settled."""
+    blocks: tuple[Block, ...]
+    canary_before_ns: int | None
+    canary_after_ns: int | None
+    """A fixed piece of work that has nothing to do with the model, right before and after."""
+    outputs_sha256: str | None
+    discarded: str | None = None
+
+
+class MemoryRecord(Record, frozen=True, kw_only=True):
+    """Memory of one fresh process that was not timed."""
+
+    source: str
+    """How peak and the rest were read; figures of different sources are not comparable."""
+    baseline_bytes: int
+    """With the runtime in memory, before the model."""
+    loaded_bytes: int
+    peak_bytes: int
+    pss_bytes: int | None
+    private_dirty_bytes: int | None
+    iterations: int
+
+
+class Measurement(Record, frozen=True, kw_only=True, tag_field="outcome", tag="measurement"):
+    """A cell that was measured. Statistics are computed from this, never stored in it."""
+
+    ran: RuntimeRan
+    deployment: Deployment
+    processes: tuple[ProcessRecord, ...]
+    memory: tuple[MemoryRecord, ...]
+    parity: Parity
+    """Of the outputs of the timed processes themselves."""
+    page_cache: Literal["warm", "cold", "unknown"]
+    """Whether the model file was in memory before the first load."""
+    state_before: DeviceState
+    state_after: DeviceState
+    stopped_by: Literal["precision", "budget", "processes"]
+    accepted_obstacles: tuple[str, ...] = ()
+
+
+class Failure(Record, frozen=True, kw_only=True, tag_field="outcome", tag="failure"):
+    """A cell that was tried and has no figure."""
+
+    stage: Stage
+    kind: str
+    """The `kind` of the error, as the tree in `harness.errors` names it."""
+    message: str
+    hint: str = ""
+    facts: dict[str, str] = {}
+    log: str | None = None
+
+
+class NotRunnable(Record, frozen=True, kw_only=True, tag_field="outcome", tag="not_runnable"):
+    """A cell that cannot exist here, known before anything was tried."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Measurement | Failure | NotRunnable
+
+
+class CellResult(Record, frozen=True, kw_only=True):
+    """One stored cell."""
+
+    schema: int
+    cell: Cell
+    outcome: Outcome
+    artifact: Artifact | None
+    """None where there is none to speak of: the conversion failed, or the cell is not runnable."""
+    parameters: int | None
+    macs: int | None
+    started_at: str
+    seconds: float
+
+
+class PlannedModel(Record, frozen=True, kw_only=True):
+    """What a report has to know of a model besides its cells."""
+
+    name: str
+    title: str
+    task: Task
+    trained: bool | None
+    licence: str | None
+    accuracy: AccuracySpec | None
+    origin: str
+    """The file or name it was taken from."""
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """What a run sets out to do, written before its first step."""
+
+    schema: int
+    run: str
+    suite: str
+    created_at: str
+    harness_version: str
+    command: tuple[str, ...]
+    models: tuple[PlannedModel, ...]
+    devices: tuple[DeviceFacts, ...]
+    measure: MeasurePlan
+    cells: tuple[Cell, ...]
+    require_accelerator: bool = False
+    packages: dict[str, str] = {}
+    """Version of each runtime and converter that was installed."""
+
+
+class SuiteRuntime(Record, frozen=True, kw_only=True):
+    """A runtime as a suite asks for it."""
+
+    name: str
+    accelerator: str = "cpu"
+    graph_optimization: str = "all"
+    options: dict[str, Setting] = {}
+
+
+class Suite(Record, frozen=True, kw_only=True):
+    """A suite TOML: the matrix in a few lines."""
+
+    schema: int
+    name: str
+    models: tuple[str, ...]
+    """Names from the catalog, paths of model.toml / .onnx / .tflite / .pt2 / .keras files, or `module:factory`."""
+    artifacts: tuple[str, ...] = ("onnx/fp32", "tflite/fp32")
+    """`format/precision`."""
+    runtimes: tuple[SuiteRuntime, ...] = ()
+    """Empty: the usual runtime of each format."""
+    threads: tuple[int, ...] = (1,)
+    devices: tuple[str, ...] = ("host",)
+    measure: MeasurePlan = MeasurePlan()

@@ -1,0 +1,65 @@
+"""Quantities as people read them. Records hold plain numbers in base units; only these functions round."""
+
+from __future__ import annotations
+
+_UNKNOWN = "–"
+
+
+def duration(ns: float | None) -> str:
+    """A time with three significant digits: `850 ns`, `12.3 µs`, `4.56 ms`, `1.23 s`."""
+    if ns is None:
+        return _UNKNOWN
+    for factor, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        # 0.9995: a figure that rounds to 1000 of a unit is shown as 1 of the next.
+        if abs(ns) >= factor * 0.9995:
+            return f"{three_digits(ns / factor)} {unit}"
+    return f"{three_digits(ns)} ns"
+
+
+def milliseconds(ns: float | None) -> str:
+    """Milliseconds without the unit, for a column that has it in its head."""
+    return _UNKNOWN if ns is None else three_digits(ns / 1e6)
+
+
+def mebibytes(size_bytes: float | None) -> str:
+    """MiB (1,048,576 bytes) without the unit, for a column that has it in its head."""
+    return _UNKNOWN if size_bytes is None else three_digits(size_bytes / 2**20)
+
+
+def percent(fraction_pct: float | None, *, digits: int = 1) -> str:
+    """A percentage with its sign: `1.3 %`."""
+    return _UNKNOWN if fraction_pct is None else f"{fraction_pct:.{digits}f} %"
+
+
+def count(number: float | None) -> str:
+    """A large count: `3.50 M`, `11.7 M`, `301 M`, `4.09 G`."""
+    if number is None:
+        return _UNKNOWN
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= factor * 0.9995:
+            return f"{three_digits(number / factor)}{unit}"
+    return three_digits(number)
+
+
+def elapsed(seconds: float) -> str:
+    """A wait: `8 s`, `3 min 20 s`, `1 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, never in powers of ten: `0.0123`, `1.23`, `12.3`, `1,234`."""
+    if value == 0:
+        return "0"
+    magnitude = abs(value)
+    if magnitude >= 99.95:
+        return f"{value:,.0f}"
+    if magnitude >= 9.995:
+        return f"{value:.1f}"
+    if magnitude >= 0.9995:
+        return f"{value:.2f}"
+    return f"{value:.3g}" if magnitude >= 0.001 else f"{value:.2g}"

@@ -1,0 +1,98 @@
+"""Where things are: the cache, the built-in data, the user's own folders, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import DeviceFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def cache_dir() -> Path:
+    """Converted files and checkpoints, by content. `HARNESS_CACHE` moves it; deleting it costs only time."""
+    chosen = os.environ.get("HARNESS_CACHE")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path  # noqa: PLC0415  (8 ms that --help need not pay)
+
+    return user_cache_path("inference-harness", appauthor=False)
+
+
+def builtin_dir(name: str) -> Path:
+    """The folder `models` or `device_profiles` that came with the program: in a checkout, or in an installed wheel."""
+    installed = _PACKAGE / "builtin" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def data_dirs(name: str) -> tuple[Path, ...]:
+    """The user's own folder of this name first, where there is one, then the built-in one."""
+    own, builtin = Path.cwd() / name, builtin_dir(name)
+    return (own, builtin) if own.is_dir() and own.resolve() != builtin.resolve() else (builtin,)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either the old one or the whole new one, also after a crash or on a full disk.
+
+    Raises:
+        DeviceFull: There is no space; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DeviceFull("this machine", str(path), len(content)) from error
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def folder_in_the_making(final: Path) -> Iterator[Path]:
+    """Fill a folder beside `final`, which takes that name only when the block ends well.
+
+    Two processes may make the same folder at once; the first one to finish wins, and both then read the same content.
+
+    Raises:
+        DeviceFull: There is no space; nothing is left behind.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        yield making
+        try:
+            making.rename(final)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DeviceFull("this machine", str(final), None) from error
+        raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
