@@ -3,7 +3,7 @@
 From Python, a stored run is read with `load`:
 
     >>> import harness
-    >>> run = harness.load("reports/2026-11-23-quick")  # doctest: +SKIP
+    >>> run = harness.load("reports/nightly")  # doctest: +SKIP
     >>> run.frame()  # doctest: +SKIP
 """
 
@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.store import StoredRun
+    from harness.run import Run
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
 
 
-def load(folder: str | Path) -> StoredRun:
-    """Read a stored run.
+def load(folder: str | Path) -> Run:
+    """Read a stored run, complete or not.
 
     Args:
         folder: The run's folder, as `harness run` printed it.
 
     Raises:
-        BadData: The folder holds no run, a damaged one, or one written by a newer version.
+        UnreadableRecord: The folder holds no run, a damaged one, or one written by a newer version.
     """
     # Imported here so that `harness --help` does not pay for the record machinery.
-    from harness.store import StoredRun  # noqa: PLC0415
+    from harness.run import Run  # noqa: PLC0415
 
-    return StoredRun.open(folder)
+    return Run.open(folder)

@@ -5,9 +5,11 @@
     ├── UsageError                    2   what was asked cannot be done as asked
     │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
     │   ├── UnknownName                   no such model, runtime, device, artifact or run
-    │   └── RunLocked                     another process is writing to this run
+    │   ├── RunLocked                     another process is writing to this run
+    │   └── UnwritableFolder              a folder cannot be made or written
     ├── DeviceError                   3
     │   ├── DeviceCommandFailed           a command on the device exited non-zero
+    │   ├── DeviceFileFailed              a file there cannot be read, written or moved
     │   ├── DeviceTimedOut                no answer in time
     │   ├── DeviceFull                    no space left (on a device, or here)
     │   ├── PushCorrupted                 other bytes arrived than were sent
@@ -19,6 +21,7 @@
     ├── MissingTool                   4
     │   └── MissingExtra                  an optional dependency, with the pip command that installs it
     └── BadData                       5
+        ├── RuntimeRefused                a runtime will not load or run the file
         ├── UnreadableModel               truncated, foreign, or not what its name says
         ├── WrongInput                    an input of the wrong shape or dtype, or missing
         ├── NonFiniteOutput               NaN or infinity came out
@@ -111,6 +114,20 @@ class RunLocked(UsageError):
         return f"another `harness run` is writing to {self.folder}"
 
 
+class UnwritableFolder(UsageError):
+    """Results cannot be stored where they should be."""
+
+    kind = "unwritable"
+    hint = "Choose another folder with --output, or change its rights."
+
+    def __init__(self, folder: str, problem: str) -> None:
+        super().__init__(folder, problem)
+        self.folder, self.problem = folder, problem
+
+    def __str__(self) -> str:
+        return f"{self.folder} cannot be written: {self.problem}"
+
+
 class DeviceError(HarnessError):
     """Something between this program and a device, or on the device, went wrong."""
 
@@ -130,6 +147,19 @@ class DeviceCommandFailed(DeviceError):
 
     def __str__(self) -> str:
         return f"{self.device}: `{shlex.join(self.argv)}` exited {self.returncode}: {self.stderr.strip()}"
+
+
+class DeviceFileFailed(DeviceError):
+    """A file on the device cannot be read, written, moved or removed, and lack of space is not the reason."""
+
+    kind = "file_failed"
+
+    def __init__(self, device: str, action: str, path: str, problem: str) -> None:
+        super().__init__(device, action, path, problem)
+        self.device, self.action, self.path, self.problem = device, action, path, problem
+
+    def __str__(self) -> str:
+        return f"{self.device}: cannot {self.action} {self.path}: {self.problem}"
 
 
 class DeviceTimedOut(DeviceError):
@@ -285,6 +315,23 @@ class BadData(HarnessError):
 
     exit_code = 5
     kind = "bad_data"
+
+
+class RuntimeRefused(BadData):
+    """The runtime would not load or run the model.
+
+    Attributes:
+        reason: The timing program's own word: unsupported_op, wrong_input, load_failed...
+    """
+
+    kind = "runtime_refused"
+
+    def __init__(self, device: str, reason: str, message: str) -> None:
+        super().__init__(device, reason, message)
+        self.device, self.reason, self.message = device, reason, message
+
+    def __str__(self) -> str:
+        return f"{self.device}: the runtime refused the model ({self.reason.replace('_', ' ')}): {self.message}"
 
 
 class UnreadableModel(BadData):

@@ -91,6 +91,7 @@ class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
     clock_cost_ns: int
     """The shortest difference between two readings."""
     startup_ns: int | None
+    """Importing the runtime, or loading its library."""
 
 
 class Canary(Record, frozen=True, kw_only=True, tag_field="type", tag="canary"):

@@ -346,6 +346,9 @@ class Deployment(Record, frozen=True, kw_only=True):
     device_id: str
     artifact_sha256: str
     remote_path: str
+    remote_inputs: tuple[str, ...]
+    """Raw samples in the artifact's dtypes, one file an input, in the artifact's order."""
+    samples: int
     already_there: bool
 
 
@@ -450,7 +453,7 @@ class ProcessRecord(Record, frozen=True, kw_only=True):
     attempt: int
     at: str
     startup_ns: int | None
-    """From starting the program until its runtime was imported or loaded."""
+    """Importing the runtime, or loading its library."""
     load_ns: int
     """From the file to a session that can run: reading, optimizing, compiling, allocating."""
     first_inference_ns: int
@@ -532,16 +535,16 @@ class CellResult(Record, frozen=True, kw_only=True):
 
 
 class PlannedModel(Record, frozen=True, kw_only=True):
-    """What a report has to know of a model besides its cells."""
+    """A model as it was when the run was planned; a run that is resumed uses this and not a file changed since."""
 
-    name: str
-    title: str
-    task: Task
-    trained: bool | None
-    licence: str | None
-    accuracy: AccuracySpec | None
+    spec: ModelSpec
     origin: str
     """The file or name it was taken from."""
+
+    @property
+    def name(self) -> str:
+        """What cells call it."""
+        return self.spec.name
 
 
 class Plan(Record, frozen=True, kw_only=True):

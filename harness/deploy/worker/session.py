@@ -1,0 +1,98 @@
+"""The seam between the timed loop and a runtime: one file a runtime, with a class that looks like this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harness.records import RuntimeChoice, TensorSpec
+
+RUNTIMES = {
+    "onnxruntime": "harness.deploy.worker.onnxruntime_session",
+    "litert": "harness.deploy.worker.litert_session",
+}
+"""Runtime -> the module that speaks to it. A new runtime is a file and a line here."""
+
+
+class JobRefused(Exception):
+    """The job cannot be done as it was asked; told to the parent as an `error` message."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind, self.message = kind, message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Which node runs where. Unknown is None."""
+
+    nodes_by_accelerator: dict[str, int]
+    nodes_total: int | None
+    nodes_delegated: int | None
+    partitions: int | None
+    fallback_reason: str | None = None
+
+
+class Session(Protocol):
+    """A loaded model, ready to run."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    graph_optimization: str | None
+
+    def set_inputs(self, arrays: Sequence[NDArray[np.generic]]) -> None:
+        """Put one sample, batch dimension included, where the runtime reads it. It stays there."""
+        ...
+
+    def invoke(self) -> None:
+        """Run once, and return when the outputs are there. The only thing that is timed."""
+        ...
+
+    def read_outputs(self) -> list[NDArray[np.generic]]:
+        """A copy of what the last `invoke` computed, batch dimension included."""
+        ...
+
+    def placement(self) -> Placement:
+        """What the runtime says of where its nodes run."""
+        ...
+
+
+class RuntimeModule(Protocol):
+    """What a file in `RUNTIMES` offers."""
+
+    API: str
+
+    def version(self) -> str:
+        """The runtime's version, asked from the runtime. Imports it."""
+        ...
+
+    def library(self) -> str | None:
+        """Path of its shared library."""
+        ...
+
+    def open_session(self, model: str, choice: RuntimeChoice) -> Session:
+        """Load a model.
+
+        Raises:
+            JobRefused: The file cannot be read, an op is not supported, or the accelerator is not there.
+        """
+        ...
+
+
+def runtime_module(name: str) -> RuntimeModule:
+    """The module of a runtime.
+
+    Raises:
+        JobRefused: There is none of that name.
+    """
+    if name not in RUNTIMES:
+        kind, problem = "unknown_name", f"this program knows the runtimes {', '.join(RUNTIMES)}, not {name!r}"
+        raise JobRefused(kind, problem)
+    return cast("RuntimeModule", import_module(RUNTIMES[name]))

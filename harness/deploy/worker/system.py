@@ -1,0 +1,143 @@
+"""What the worker reads of its own process and machine. A signal that is not there is None."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from harness.protocol import Memory
+from harness.records import BlockConditions
+
+_STATUS = Path("/proc/self/status")
+_ROLLUP = Path("/proc/self/smaps_rollup")
+_CANARY = b"\x5a" * (1 << 20)
+
+
+def canary_ns() -> int:
+    """Time a fixed piece of work: SHA-256 of 16 MiB.
+
+    It uses one core's integer units and little memory, and has nothing to do with any runtime. It takes the longer the
+    slower the processor is clocked or the more of it is taken away.
+    """
+    began = time.perf_counter_ns()
+    for _ in range(16):
+        hashlib.sha256(_CANARY).digest()
+    return time.perf_counter_ns() - began
+
+
+def clock_cost_ns() -> int:
+    """The shortest time between two readings of the clock: below a hundred of these a duration means little."""
+    readings = [time.perf_counter_ns() for _ in range(1001)]
+    return max(1, min(later - earlier for earlier, later in pairwise(readings)))
+
+
+def thread_count() -> int | None:
+    """Threads this process has now. Source: proc(5), /proc/pid/task."""
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    except OSError:
+        return None
+
+
+class ConditionsWatch:
+    """Says what the system did between two moments."""
+
+    def __init__(self) -> None:
+        self._cap_files = sorted(Path("/sys/devices/system/cpu/cpufreq").glob("policy*/scaling_max_freq"))
+        self._throttle_files = sorted(
+            Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+        )
+        self._heat_files = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))
+        self._steal_ms: float | None = None
+        self._switches: int | None = None
+        self._throttles: int | None = None
+
+    def start(self) -> None:
+        """The block begins now."""
+        self._steal_ms = _steal_ms()
+        self._switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        self._throttles = _sum(self._throttle_files)
+
+    def stop(self) -> BlockConditions:
+        """The block has ended."""
+        steal, throttles = _steal_ms(), _sum(self._throttle_files)
+        caps, heats = _numbers(self._cap_files), _numbers(self._heat_files)
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        return BlockConditions(
+            steal_ms=None if steal is None or self._steal_ms is None else steal - self._steal_ms,
+            involuntary_switches=None if self._switches is None else switches - self._switches,
+            cpu_cap_hz=min(caps) * 1e3 if caps else None,  # the file is in kHz
+            temperature_celsius=max(heats) / 1e3 if heats else None,  # in thousandths of a degree
+            throttle_events=None if throttles is None or self._throttles is None else throttles - self._throttles,
+        )
+
+
+def reset_peak_memory() -> bool:
+    """Make VmHWM start again from the present resident set.
+
+    Returns:
+        False where the system cannot; the peak is then that of the whole process's life.
+
+    Source: proc(5), /proc/pid/clear_refs, the value 5 (Linux 4.0).
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def memory(at: Literal["baseline", "loaded", "peak"], *, was_reset: bool) -> Memory:
+    """This process's memory now."""
+    if not _STATUS.exists():
+        # macOS: bytes; the highest of the process's life, which only grows, so `peak` is right and the rest is above.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Memory(at=at, source="ru_maxrss", resident_bytes=peak, pss_bytes=None, private_dirty_bytes=None)
+    key = "VmHWM" if at == "peak" else "VmRSS"
+    rollup = _kilobytes(_ROLLUP)
+    return Memory(
+        at=at,
+        source="VmHWM (reset before loading)" if was_reset else "VmHWM (whole process)",
+        resident_bytes=_kilobytes(_STATUS)[key] * 1024,
+        pss_bytes=rollup["Pss"] * 1024 if "Pss" in rollup else None,
+        private_dirty_bytes=rollup["Private_Dirty"] * 1024 if "Private_Dirty" in rollup else None,
+    )
+
+
+def _kilobytes(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:  # smaps_rollup is not readable in every sandbox
+        return {}
+    pairs = (line.split(":", 1) for line in lines if line.endswith(" kB") and ":" in line)
+    return {key: int(value.split()[0]) for key, value in pairs}
+
+
+def _steal_ms() -> float | None:
+    """Time the hypervisor kept from all processors since boot. Source: proc(5), /proc/stat, eighth field of `cpu`."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        return int(fields[8]) * 1000 / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _sum(paths: list[Path]) -> int | None:
+    values = _numbers(paths)
+    return int(sum(values)) if values else None
+
+
+def _numbers(paths: list[Path]) -> list[float]:
+    values = []
+    for path in paths:
+        try:
+            values.append(float(path.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # a sensor that exists and does not answer
+            continue
+    return values

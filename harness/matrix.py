@@ -1,0 +1,172 @@
+"""From a suite to cells: models x artifacts x runtimes x threads x devices, and which runtime runs which format."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
+
+from harness.errors import MissingExtra, UnknownName
+from harness.records import Cell, ModelFormat, Precision, RuntimeChoice, Suite, SuiteRuntime
+from harness.settings import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+BUILTIN_SUITES = Path(__file__).resolve().parent / "suites"
+DEFAULT_SUITE = "quick"
+READY_FORMATS: dict[str, ModelFormat] = {".onnx": "onnx", ".tflite": "tflite"}
+"""Suffix of a file that needs no conversion -> its format."""
+
+_AS_IT_IS: Precision = "source"
+
+
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """What is known of a runtime before it is loaded."""
+
+    formats: tuple[ModelFormat, ...]
+    module: str
+    """The Python module whose presence says that the runtime is installed here."""
+    extra: str
+    title: str
+
+
+RUNTIMES = {
+    "onnxruntime": RuntimeInfo(("onnx",), "onnxruntime", "onnxruntime", "ONNX Runtime"),
+    "litert": RuntimeInfo(("tflite",), "ai_edge_litert", "litert", "LiteRT"),
+}
+"""A new runtime is a line here, and a file for the timing program."""
+
+
+def find_suite(reference: str) -> Suite:
+    """A suite by the path of its TOML, or a built-in one by name.
+
+    Raises:
+        UnknownName: There is none of that name.
+        BadSetting: The file is wrong.
+    """
+    path = Path(reference)
+    if path.suffix != ".toml":
+        path = BUILTIN_SUITES / f"{reference}.toml"
+        if not path.is_file():
+            known = tuple(sorted(file.stem for file in BUILTIN_SUITES.glob("*.toml")))
+            raise UnknownName("built-in suite", reference, known)
+    return read_settings(path, Suite)
+
+
+def suite_of(targets: Sequence[str]) -> Suite:
+    """What `harness run TARGETS...` means: one suite, or models in a suite made for them.
+
+    Raises:
+        UnknownName, BadSetting: See `find_suite`.
+    """
+    if not targets:
+        return find_suite(DEFAULT_SUITE)
+    if len(targets) == 1 and _is_suite(targets[0]):
+        return find_suite(targets[0])
+    ready = [reference for reference in targets if Path(reference).suffix in READY_FORMATS]
+    artifacts = ("onnx/fp32", "tflite/fp32") if len(ready) < len(targets) else ()
+    name = Path(targets[0]).stem.partition(":")[0] if len(targets) == 1 else "models"
+    # A ready file is measured as it is; anything else has to be converted first.
+    return Suite(schema=1, name=name, models=tuple(targets), artifacts=artifacts + (("source",) if ready else ()))
+
+
+def parse_artifact(text: str) -> tuple[ModelFormat, Precision]:
+    """`tflite/int8` as format and precision.
+
+    Raises:
+        UnknownName: It is not one of the known pairs.
+    """
+    model_format, _, precision = text.partition("/")
+    formats, precisions = get_args(ModelFormat), get_args(Precision)
+    if model_format not in formats or precision not in precisions:
+        known = tuple(f"{one}/{other}" for one in formats for other in precisions)
+        raise UnknownName("artifact", text, known)
+    return cast("ModelFormat", model_format), cast("Precision", precision)
+
+
+def expand(suite: Suite, models: Mapping[str, ModelFormat | None]) -> tuple[Cell, ...]:
+    """Every cell of a suite, models outermost and threads innermost, so that what belongs together is run together.
+
+    Args:
+        suite: The suite. `source` among its artifacts is a ready file as it is; other models have none.
+        models: The models' names, in place of the references in the suite; the format of a ready file, None of others.
+
+    Raises:
+        UnknownName: An artifact or a runtime is not known.
+    """
+    pairs = [parse_artifact(text) for text in suite.artifacts if text != "source"]
+    as_it_is = "source" in suite.artifacts
+    for runtime in suite.runtimes:
+        if runtime.name not in RUNTIMES:
+            raise UnknownName("runtime", runtime.name, tuple(RUNTIMES))
+    cells = [
+        _cell(model, model_format, precision, runtime, threads, device)
+        for device in suite.devices
+        for model, ready in models.items()
+        for model_format, precision in [*pairs, *([(ready, _AS_IT_IS)] if ready and as_it_is else [])]
+        for runtime in _runtimes_for(model_format, suite.runtimes)
+        for threads in suite.threads
+    ]
+    return tuple({cell.id: cell for cell in cells}.values())
+
+
+def require_installed(cells: Iterable[Cell]) -> None:
+    """Make sure, before the first slow step, that this machine has the runtimes that cells need.
+
+    Raises:
+        MissingExtra: One is missing.
+    """
+    for name in sorted({cell.choice.runtime for cell in cells}):
+        info = RUNTIMES[name]
+        if find_spec(info.module) is None:
+            raise MissingExtra(info.title, "this run", info.extra)
+
+
+def _is_suite(reference: str) -> bool:
+    path = Path(reference)
+    if path.suffix != ".toml":
+        return (BUILTIN_SUITES / f"{reference}.toml").is_file()
+    # A model.toml names its source; a suite never has one.
+    try:
+        return "source" not in tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True  # whoever reads it next says what is wrong with it
+
+
+def _runtimes_for(model_format: ModelFormat, asked: tuple[SuiteRuntime, ...]) -> list[SuiteRuntime]:
+    usual = [name for name, info in RUNTIMES.items() if model_format in info.formats]
+    if not asked:
+        return [SuiteRuntime(name=usual[0])]
+    return [runtime for runtime in asked if runtime.name in usual]
+
+
+def _cell(
+    model: str, model_format: ModelFormat, precision: Precision, runtime: SuiteRuntime, threads: int, device: str
+) -> Cell:
+    choice = RuntimeChoice(
+        runtime=runtime.name,
+        accelerator=runtime.accelerator,
+        threads=threads,
+        graph_optimization=runtime.graph_optimization,
+        options=runtime.options,
+    )
+    parts = [device, model, model_format, precision, runtime.name, runtime.accelerator, f"t{threads}"]
+    if runtime.graph_optimization != "all":
+        parts.append(runtime.graph_optimization)
+    parts += [f"{key}-{value}" for key, value in sorted(runtime.options.items())]
+    return Cell(id=_slug(parts), model=model, format=model_format, precision=precision, choice=choice, device_id=device)
+
+
+def _slug(parts: list[str]) -> str:
+    """A file name that is safe everywhere, and differs where the parts differ."""
+    text = "_".join(parts)
+    safe = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
+    if safe == text and len(safe) <= 150:
+        return safe
+    return f"{safe[:140]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,0 +1,315 @@
+"""One cell: fresh processes until the figure is precise enough, then memory, every answer checked.
+
+The order is: state of the device; timed processes, each checked against the checkpoint before the next starts; memory
+in processes of its own; state of the device. What is asked for is read back. A process that was disturbed is repeated a
+bounded number of times, and kept in the record either way.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from harness import parity, statistics
+from harness.errors import AcceleratorRefused, NeverSteady
+from harness.measure.program import Transcript, run_program
+from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, TimedBlock, Warmup
+from harness.records import (
+    Artifact,
+    Block,
+    Deployment,
+    Measurement,
+    MeasurePlan,
+    MemoryRecord,
+    Parity,
+    ProcessRecord,
+    RuntimeChoice,
+    RuntimeRan,
+    Tolerance,
+)
+from harness.tensors import as_real, read_raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harness.device.device import Device
+
+STEAL_LIMIT = 0.05
+"""A block counts only if the hypervisor kept less than this share of its processors' time."""
+COOL_MARGIN_CELSIUS = 3.0
+"""Source: Krun (Barrett et al. 2017, section 4): start a process only within 3 degrees of the first one's start."""
+COOL_POLL_S = 5.0
+COOL_CAP_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is to be measured, and what the right answers are."""
+
+    choice: RuntimeChoice
+    artifact: Artifact
+    deployment: Deployment
+    expected: Mapping[str, NDArray[np.generic]]
+    """Output name -> [samples, ...], from the checkpoint."""
+    reference: str
+    tolerance: Tolerance
+    require_accelerator: bool = False
+    accepted_obstacles: tuple[str, ...] = ()
+
+
+def measure(
+    question: Question,
+    device: Device,
+    plan: MeasurePlan,
+    *,
+    watch: Callable[[ProcessRecord], None] = lambda _record: None,
+) -> Measurement:
+    """Measure one cell. Blocks for up to `plan.budget_s` and a little, or longer where the minimum needs it.
+
+    Raises:
+        DeviceError: The program died, hung or printed rubbish; what ran is not what was asked; every attempt was
+            disturbed.
+        BadData: The outputs are wrong or not finite, or the runtime refuses the model.
+    """
+    command = device.worker_command()
+    state_before = device.state()
+    cooling = _Cooling(device, state_before.temperature_celsius)
+    processes: list[ProcessRecord] = []
+    checks: dict[str, Parity] = {}
+    ran: RuntimeRan | None = None
+    stopped_by: Literal["precision", "budget", "processes"] = "processes"
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+        for index in range(plan.processes_max):
+            for attempt in range(plan.disturbed_retries + 1):
+                cooling.wait()
+                transcript = run_program(
+                    device, _job(question, device, plan, "latency"), command, timeout_s=plan.timeout_s
+                )
+                ran = _what_ran(question, device, transcript)
+                _check_outputs(question, device, transcript, Path(scratch), checks)
+                record = _process_record(transcript, index, attempt, first_cap_hz=_first_cap_hz(processes))
+                processes.append(record)
+                watch(record)
+                if record.discarded is None:
+                    break
+            else:
+                raise NeverSteady(device.id, plan.disturbed_retries + 1, str(processes[-1].discarded))
+            counted = [process for process in processes if process.discarded is None]
+            if len(counted) < plan.processes_min:
+                continue
+            if _half_width_pct(counted) <= plan.target_half_width_pct:
+                stopped_by = "precision"
+                break
+            if time.monotonic() - began >= plan.budget_s:
+                stopped_by = "budget"
+                break
+    memory = [_memory_record(question, device, plan, command) for _ in range(plan.memory_processes)]
+    if ran is None:
+        message = "a plan without processes measures nothing"
+        raise ValueError(message)
+    return Measurement(
+        ran=ran,
+        deployment=question.deployment,
+        processes=tuple(processes),
+        memory=tuple(memory),
+        parity=next(iter(checks.values())),
+        # The push has just read or hashed the whole file on the device.
+        page_cache="warm",
+        state_before=state_before,
+        state_after=device.state(),
+        stopped_by=stopped_by,
+        accepted_obstacles=question.accepted_obstacles,
+    )
+
+
+def _job(question: Question, device: Device, plan: MeasurePlan, mode: Literal["latency", "memory"]) -> Job:
+    return Job(
+        choice=question.choice,
+        model=question.deployment.remote_path,
+        inputs=question.deployment.remote_inputs,
+        samples=question.deployment.samples,
+        output_folder=str(device.work_folder / "outputs"),
+        mode=mode,
+        blocks=plan.blocks,
+        block_s=plan.block_s,
+        block_iterations=plan.block_iterations,
+        warmup_iterations=plan.warmup_iterations,
+        warmup_s=plan.warmup_s,
+        warmup_cap_s=plan.warmup_cap_s,
+        memory_iterations=plan.memory_iterations,
+    )
+
+
+def _what_ran(question: Question, device: Device, transcript: Transcript) -> RuntimeRan:
+    """Read back what was set up, and refuse what was not asked for."""
+    meta, loaded = transcript.one(Meta), transcript.one(Loaded)
+    asked = question.choice
+    if loaded.threads is not None and loaded.threads != asked.threads:
+        wanted, got = f"{asked.threads} threads", f"{loaded.threads}"
+        raise AcceleratorRefused(device.id, wanted, got, "counted in the process after the model was loaded")
+    if loaded.graph_optimization is not None and loaded.graph_optimization != asked.graph_optimization:
+        reason = "the runtime was built or configured for another level of graph optimization"
+        raise AcceleratorRefused(device.id, asked.graph_optimization, loaded.graph_optimization, reason)
+    if question.require_accelerator and loaded.fallback_reason is not None:
+        took = f"{loaded.nodes_delegated} of {loaded.nodes_total} nodes"
+        raise AcceleratorRefused(device.id, f"every node on {asked.accelerator}", took, loaded.fallback_reason)
+    return RuntimeRan(
+        runtime=meta.runtime,
+        version=meta.runtime_version,
+        api=meta.api,
+        driver=meta.program,
+        library_sha256=_library_sha256(device, meta.library),
+        threads=loaded.threads,
+        graph_optimization=loaded.graph_optimization,
+        nodes_by_accelerator=loaded.nodes_by_accelerator,
+        nodes_total=loaded.nodes_total,
+        nodes_delegated=loaded.nodes_delegated,
+        partitions=loaded.partitions,
+        fallback_reason=loaded.fallback_reason,
+        settings=loaded.settings,
+    )
+
+
+_LIBRARY_DIGESTS: dict[tuple[str, str], str | None] = {}
+
+
+def _library_sha256(device: Device, library: str | None) -> str | None:
+    """The digest of the runtime's library on the device, read once in this process's life: it is tens of MB."""
+    if library is None:
+        return None
+    key = (device.id, library)
+    if key not in _LIBRARY_DIGESTS:
+        _LIBRARY_DIGESTS[key] = device.sha256(PurePosixPath(library), timeout_s=60)
+    return _LIBRARY_DIGESTS[key]
+
+
+def _check_outputs(
+    question: Question, device: Device, transcript: Transcript, scratch: Path, checks: dict[str, Parity]
+) -> None:
+    """Compare this process's outputs with the checkpoint's, unless the very same bytes were compared before."""
+    said = transcript.one(Outputs)
+    if said.sha256 in checks:
+        return
+    found: dict[str, NDArray[np.generic]] = {}
+    for index, (remote, tensor) in enumerate(zip(said.files, question.artifact.outputs, strict=True)):
+        local = scratch / f"output-{index}.bin"
+        device.pull(PurePosixPath(remote), local, timeout_s=60)
+        found[tensor.name] = as_real(read_raw(local, tensor, samples=question.deployment.samples), tensor)
+    meta = transcript.one(Meta)
+    executed_by = f"{meta.runtime} {meta.runtime_version} on {device.id}, in the timed process"
+    result = parity.compare(
+        found,
+        question.expected,
+        tolerance=question.tolerance,
+        executed_by=executed_by,
+        reference=question.reference,
+    )
+    where = f"{question.artifact.model} {question.artifact.format}/{question.artifact.precision} on {device.id}"
+    parity.require(result, where)
+    checks[said.sha256] = result
+
+
+def _process_record(transcript: Transcript, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
+    blocks = tuple(_block(message, first_cap_hz) for message in transcript.all(TimedBlock))
+    bad = [block.discarded for block in blocks if block.discarded is not None]
+    warmup = transcript.one(Warmup)
+    return ProcessRecord(
+        index=index,
+        attempt=attempt,
+        at=transcript.at,
+        startup_ns=transcript.one(Meta).startup_ns,
+        load_ns=transcript.one(Loaded).ns,
+        first_inference_ns=transcript.one(First).ns,
+        warmup_ns=warmup.ns,
+        steady=warmup.steady,
+        blocks=blocks,
+        canary_before_ns=transcript.canary_ns("before"),
+        canary_after_ns=transcript.canary_ns("after"),
+        outputs_sha256=transcript.one(Outputs).sha256,
+        # Half of the blocks still give an honest median; with fewer the process is repeated.
+        discarded=f"{len(bad)} of {len(blocks)} blocks: {bad[0]}" if len(bad) * 2 > len(blocks) else None,
+    )
+
+
+def _block(message: TimedBlock, first_cap_hz: float | None) -> Block:
+    return Block(
+        start_ns=message.start_ns,
+        iterations_per_sample=message.iterations_per_sample,
+        ns=message.ns,
+        conditions=message.conditions,
+        discarded=_disturbance(message, first_cap_hz),
+    )
+
+
+def _disturbance(message: TimedBlock, first_cap_hz: float | None) -> str | None:
+    """What makes a block's times those of something else than the model."""
+    conditions = message.conditions
+    lasted_ms = sum(message.ns) / 1e6
+    if conditions.steal_ms is not None and conditions.steal_ms > STEAL_LIMIT * lasted_ms:
+        share = 100 * conditions.steal_ms / lasted_ms
+        return f"the hypervisor took {share:.0f} % of a processor's time"
+    if conditions.throttle_events:
+        return f"the processor throttled itself {conditions.throttle_events} times"
+    if first_cap_hz is not None and conditions.cpu_cap_hz is not None and conditions.cpu_cap_hz < first_cap_hz:
+        return f"the clock's upper limit fell from {first_cap_hz / 1e6:.0f} to {conditions.cpu_cap_hz / 1e6:.0f} MHz"
+    return None
+
+
+def _first_cap_hz(processes: Sequence[ProcessRecord]) -> float | None:
+    return processes[0].blocks[0].conditions.cpu_cap_hz if processes else None
+
+
+def _half_width_pct(counted: Sequence[ProcessRecord]) -> float:
+    medians = [median for process in counted if (median := statistics.process_median_ns(process)) is not None]
+    width = statistics.half_width_pct(medians)
+    return math.inf if width is None else width
+
+
+def _memory_record(question: Question, device: Device, plan: MeasurePlan, command: Sequence[str]) -> MemoryRecord:
+    transcript = run_program(device, _job(question, device, plan, "memory"), command, timeout_s=plan.timeout_s)
+    at = {message.at: message for message in transcript.all(Memory)}
+    peak = at["peak"]
+    return MemoryRecord(
+        source=peak.source,
+        baseline_bytes=at["baseline"].resident_bytes,
+        loaded_bytes=at["loaded"].resident_bytes,
+        peak_bytes=peak.resident_bytes,
+        pss_bytes=peak.pss_bytes,
+        private_dirty_bytes=peak.private_dirty_bytes,
+        iterations=plan.memory_iterations,
+    )
+
+
+class _Cooling:
+    """Waits, by the thermometer and never by the clock alone, until a device is as cool as when the cell began."""
+
+    def __init__(self, device: Device, reference_celsius: float | None) -> None:
+        self._device, self._reference = device, reference_celsius
+
+    def wait(self) -> None:
+        """Return at once where there is no thermometer.
+
+        Raises:
+            NeverSteady: It is still too hot after ten minutes.
+        """
+        if self._reference is None:
+            return
+        limit = self._reference + COOL_MARGIN_CELSIUS
+        deadline = time.monotonic() + COOL_CAP_S
+        while True:
+            now = self._device.state().temperature_celsius
+            if now is None or now <= limit:
+                return
+            if time.monotonic() > deadline:
+                raise NeverSteady(
+                    self._device.id, 1, f"{now:.0f} °C, above {limit:.0f} °C for {COOL_CAP_S / 60:.0f} min"
+                )
+            time.sleep(COOL_POLL_S)

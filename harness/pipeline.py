@@ -1,0 +1,379 @@
+"""The only module that knows the order of the stages.
+
+    suite -> plan -> (checkpoint -> artifact) for every file -> (deploy -> measure) for every cell -> stored run
+
+Everything is converted before anything is timed: a converter beside a timed process would be in its figures. A step
+that fails is a `Failure` in the cells that needed it, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import numpy as np
+
+import harness
+from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.models import FoundModel, find_model
+from harness.convert.convert import is_converted, make_artifact, why_not
+from harness.deploy.push import push
+from harness.device.registry import find_device
+from harness.errors import BadSetting, DeviceFull, HarnessError, MissingTool, UnwritableFolder
+from harness.matrix import expand, require_installed
+from harness.measure.session import Question, measure
+from harness.parity import tolerance_for
+from harness.records import (
+    SCHEMA_VERSION,
+    Artifact,
+    Cell,
+    CellResult,
+    Checkpoint,
+    Failure,
+    ModelFormat,
+    ModelSpec,
+    NotRunnable,
+    OnnxSource,
+    Outcome,
+    Plan,
+    PlannedModel,
+    Precision,
+    ProcessRecord,
+    Stage,
+    Suite,
+    TfliteSource,
+)
+from harness.store import StoredRun, write_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from harness.device.device import Device
+    from harness.store import RunWriter
+
+READY_SOURCES: dict[type, ModelFormat] = {OnnxSource: "onnx", TfliteSource: "tflite"}
+RECORDED_PACKAGES = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "tensorflow-cpu",
+    "tensorflow",
+    "numpy",
+)
+
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class ConversionStarted:
+    """A file is being made, or looked up."""
+
+    model: str
+    artifact: str
+    number: int
+    total: int
+    is_cached: bool
+
+
+@dataclass(frozen=True)
+class ConversionEnded:
+    """A file is there, or is not."""
+
+    model: str
+    artifact: str
+    made: Artifact | Failure
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellStarted:
+    """A cell is being measured."""
+
+    cell: Cell
+    number: int
+    total: int
+    seconds_left: float | None
+    """For this and the following cells, from those that are done; None before the first."""
+
+
+@dataclass(frozen=True)
+class ProcessEnded:
+    """One process of the cell under way has ended."""
+
+    cell: Cell
+    record: ProcessRecord
+
+
+@dataclass(frozen=True)
+class CellEnded:
+    """A cell is stored."""
+
+    result: CellResult
+    number: int
+    total: int
+
+
+Event: TypeAlias = ConversionStarted | ConversionEnded | CellStarted | ProcessEnded | CellEnded
+
+
+def plan_run(
+    suite: Suite, *, command: Sequence[str] = (), require_accelerator: bool = False, name: str | None = None
+) -> Plan:
+    """Turn a suite into a plan: every name looked up, everything cheap checked, nothing slow begun.
+
+    Raises:
+        UnknownName: A model, artifact, runtime or device is not known.
+        BadSetting: A model.toml is wrong, or two models have one name.
+        MissingExtra: A runtime or a converter that the run needs is not installed.
+    """
+    found = [find_model(reference) for reference in suite.models]
+    _require_distinct(found, suite)
+    devices = [find_device(device_id) for device_id in suite.devices]
+    cells = expand(suite, {model.spec.name: READY_SOURCES.get(type(model.spec.source)) for model in found})
+    require_installed(cells)
+    now = datetime.now(UTC)
+    return Plan(
+        schema=SCHEMA_VERSION,
+        run=name or f"{now:%Y-%m-%d-%H%M%S}-{suite.name}",
+        suite=suite.name,
+        created_at=now.isoformat(timespec="seconds"),
+        harness_version=harness.__version__,
+        command=tuple(command),
+        models=tuple(PlannedModel(spec=model.spec, origin=model.origin) for model in found),
+        devices=tuple(device.facts() for device in devices),
+        measure=suite.measure,
+        cells=cells,
+        require_accelerator=require_accelerator,
+        packages=_versions(),
+    )
+
+
+def run(plan: Plan, folder: Path, *, watch: Callable[[Event], None] = lambda _event: None) -> StoredRun:
+    """Do what a plan says, in a new folder.
+
+    Raises:
+        RunLocked, UnwritableFolder, DeviceFull: The run cannot be stored. What was stored is intact.
+    """
+    with write_run(folder, plan) as writer:
+        _run_cells(plan, plan.cells, writer, watch)
+    return StoredRun.open(folder)
+
+
+def resume(
+    folder: Path, *, retry_failed: bool = False, watch: Callable[[Event], None] = lambda _event: None
+) -> StoredRun:
+    """Do what is left of a plan.
+
+    Args:
+        folder: The run.
+        retry_failed: Also do again the cells that failed.
+        watch: Told of every step.
+
+    Raises:
+        UnreadableRecord: There is no run to go on with.
+        RunLocked: It is still under way.
+    """
+    stored = StoredRun.open(folder)
+    again = {r.cell.id for r in stored.results if retry_failed and isinstance(r.outcome, Failure)}
+    wanted = again | {cell.id for cell in stored.missing}
+    with write_run(folder) as writer:
+        _run_cells(stored.plan, [cell for cell in stored.plan.cells if cell.id in wanted], writer, watch)
+    return StoredRun.open(folder)
+
+
+def convert_model(
+    reference: str,
+    artifacts: Sequence[str],
+    *,
+    into: Path | None = None,
+    watch: Callable[[Event], None] = lambda _event: None,
+) -> dict[str, Artifact | Failure | NotRunnable]:
+    """Make files of one model, each compared with the original.
+
+    Args:
+        reference: The model, as `find_model` takes it.
+        artifacts: `format/precision` of each.
+        into: Copy them here, as `<model>-<precision>.<suffix>`.
+        watch: Told of every step.
+
+    Returns:
+        `format/precision` -> the file, or why there is none.
+
+    Raises:
+        UnknownName, MissingTool: See `plan_run`.
+    """
+    found = find_model(reference)
+    suite = Suite(schema=1, name="convert", models=(reference,), artifacts=tuple(artifacts))
+    cells = expand(suite, {found.spec.name: READY_SOURCES.get(type(found.spec.source))})
+    prepared = _prepare({found.spec.name: found.spec}, cells, watch)
+    made = {f"{cell.format}/{cell.precision}": prepared[cell.model, cell.format, cell.precision].made for cell in cells}
+    for artifact in made.values():
+        if into is not None and isinstance(artifact, Artifact):
+            into.mkdir(parents=True, exist_ok=True)
+            source = Path(artifact.path)
+            shutil.copyfile(source, into / f"{artifact.model}-{artifact.precision}{source.suffix}")
+    return made
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a cell needs besides itself."""
+
+    checkpoint: Checkpoint | None
+    made: Artifact | Failure | NotRunnable
+
+
+def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None]) -> None:
+    prepared = _prepare({model.name: model.spec for model in plan.models}, cells, watch)
+    devices = {device_id: find_device(device_id) for device_id in dict.fromkeys(cell.device_id for cell in cells)}
+    spent: list[float] = []
+    for number, cell in enumerate(cells, start=1):
+        ready = prepared[cell.model, cell.format, cell.precision]
+        runs = isinstance(ready.made, Artifact)
+        if runs:
+            left = _seconds_left(cells[number - 1 :], prepared, spent)
+            watch(CellStarted(cell, number, len(cells), left))
+        began, began_at = time.monotonic(), datetime.now(UTC)
+        outcome = _measure_cell(plan, cell, ready, devices[cell.device_id], watch)
+        seconds = time.monotonic() - began
+        if runs:
+            spent.append(seconds)
+        result = CellResult(
+            schema=SCHEMA_VERSION,
+            cell=cell,
+            outcome=outcome,
+            artifact=ready.made if isinstance(ready.made, Artifact) else None,
+            parameters=ready.checkpoint.parameters if ready.checkpoint else None,
+            macs=ready.checkpoint.macs if ready.checkpoint else None,
+            started_at=began_at.isoformat(timespec="milliseconds"),
+            seconds=seconds,
+        )
+        writer.save(result)
+        watch(CellEnded(result, number, len(cells)))
+
+
+def _prepare(
+    specs: Mapping[str, ModelSpec], cells: Sequence[Cell], watch: Callable[[Event], None]
+) -> dict[tuple[str, ModelFormat, Precision], _Prepared]:
+    """Make every file that cells need, once."""
+    wanted = list(dict.fromkeys((cell.model, cell.format, cell.precision) for cell in cells))
+    prepared: dict[tuple[str, ModelFormat, Precision], _Prepared] = {}
+    checkpoints: dict[str, Checkpoint | Failure] = {}
+    for number, (model, model_format, precision) in enumerate(wanted, start=1):
+        spec, artifact = specs[model], f"{model_format}/{precision}"
+        reason = why_not(spec, model_format, precision)
+        if reason is not None:
+            prepared[model, model_format, precision] = _Prepared(None, NotRunnable(reason=reason))
+            continue
+        began = time.monotonic()
+        if model not in checkpoints:
+            watch(ConversionStarted(model, "checkpoint", number, len(wanted), is_cached=False))
+            checkpoints[model] = _attempt("catalog", partial(make_checkpoint, spec))
+        checkpoint = checkpoints[model]
+        if isinstance(checkpoint, Failure):
+            prepared[model, model_format, precision] = _Prepared(None, checkpoint)
+            continue
+        cached = is_converted(spec, checkpoint, model_format, precision)
+        watch(ConversionStarted(model, artifact, number, len(wanted), is_cached=cached))
+        made = _attempt("convert", partial(make_artifact, spec, checkpoint, model_format, precision))
+        prepared[model, model_format, precision] = _Prepared(checkpoint, made)
+        watch(ConversionEnded(model, artifact, made, time.monotonic() - began))
+    return prepared
+
+
+def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watch: Callable[[Event], None]) -> Outcome:
+    if not isinstance(ready.made, Artifact) or ready.checkpoint is None:
+        assert not isinstance(ready.made, Artifact)
+        return ready.made
+    artifact = ready.made
+    expected = _arrays(Path(ready.checkpoint.folder) / "reference.npz")
+    inputs = _arrays(Path(ready.checkpoint.folder) / "inputs.npz")
+    deployed = _attempt("deploy", partial(push, artifact, inputs, device))
+    if isinstance(deployed, Failure):
+        return deployed
+    question = Question(
+        choice=cell.choice,
+        artifact=artifact,
+        deployment=deployed,
+        expected=expected,
+        reference=ready.checkpoint.reference,
+        tolerance=tolerance_for(cell.format, cell.precision),
+        require_accelerator=plan.require_accelerator,
+    )
+
+    def tell(record: ProcessRecord) -> None:
+        watch(ProcessEnded(cell, record))
+
+    return _attempt("measure", partial(measure, question, device, plan.measure, watch=tell))
+
+
+def _attempt(stage: Stage, step: Callable[[], _Made]) -> _Made | Failure:
+    """Do one step; an error that belongs to it alone becomes a record, one that ends the run does not."""
+    try:
+        return step()
+    except (DeviceFull, UnwritableFolder, MissingTool) as error:
+        # A full disk or a missing converter here would fail every further cell in the same way.
+        if isinstance(error, DeviceFull) and error.device != "this machine":
+            return failure(stage, error)
+        raise
+    except HarnessError as error:
+        return failure(stage, error)
+
+
+def failure(stage: Stage, error: HarnessError) -> Failure:
+    """An error as a record."""
+    facts = {key: str(value) for key, value in vars(error).items() if key not in {"hint", "args", "log"}}
+    return Failure(
+        stage=stage,
+        kind=error.kind,
+        message=str(error),
+        hint=error.hint,
+        facts=facts,
+        log=getattr(error, "log", None) or None,
+    )
+
+
+def _seconds_left(
+    cells: Sequence[Cell], prepared: dict[tuple[str, ModelFormat, Precision], _Prepared], spent: Sequence[float]
+) -> float | None:
+    if not spent:
+        return None
+    left = sum(isinstance(prepared[c.model, c.format, c.precision].made, Artifact) for c in cells)
+    return left * sum(spent) / len(spent)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _require_distinct(found: Sequence[FoundModel], suite: Suite) -> None:
+    names = [model.spec.name for model in found]
+    for name in names:
+        if names.count(name) > 1:
+            origins = ", ".join(model.origin for model in found if model.spec.name == name)
+            raise BadSetting(f"suite {suite.name}", None, "models", f"two models are called {name!r}: {origins}", ())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

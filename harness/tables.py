@@ -1,0 +1,153 @@
+"""The small tables and texts of the commands that list things. What a run shows is in `harness.report`."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness import units
+from harness.records import Artifact, Failure, NotRunnable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from harness.catalog.models import FoundModel
+    from harness.device.device import Device
+    from harness.doctor import Finding
+    from harness.records import Plan
+
+
+def to_json(value: object) -> str:
+    """Records as indented JSON, the fields as `harness.records` names them."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def models_table(found: Sequence[FoundModel]) -> str:
+    """One line a model."""
+    rows = [
+        (
+            model.spec.name,
+            model.spec.title or "",
+            " x ".join(str(size) for size in model.spec.inputs[0].shape) if model.spec.inputs else "as the file says",
+            {True: "trained", False: "untrained", None: "unknown"}[model.spec.trained],
+        )
+        for model in found
+    ]
+    note = "untrained: weights drawn from a seed, for latency, size and memory only"
+    return _table(("name", "model", "input", "weights"), rows) + f"\n{note}"
+
+
+def conversions_table(made: Mapping[str, Artifact | Failure | NotRunnable]) -> str:
+    """One line a file: size, how far it is from the original, what making it took."""
+    rows, notes = [], []
+    for name, artifact in made.items():
+        if isinstance(artifact, Artifact):
+            worst = max((output.relative_l2 for output in artifact.parity.outputs), default=0.0)
+            limit = artifact.parity.tolerance.relative_l2
+            conversion = artifact.conversion
+            rows.append(
+                (
+                    name,
+                    units.mebibytes(artifact.size_bytes),
+                    units.mebibytes(artifact.deflated_bytes),
+                    f"{worst:.2g}" + ("" if limit is None else f" (limit {limit:.2g})"),
+                    units.elapsed(conversion.seconds),
+                    units.mebibytes(conversion.peak_rss_bytes),
+                )
+            )
+            notes.append(f"{name}: {artifact.path}")
+        else:
+            reason = artifact.reason if isinstance(artifact, NotRunnable) else artifact.message
+            rows.append((name, "–", "–", "–", "–", "–"))
+            notes.append(f"{name}: {'failed' if isinstance(artifact, Failure) else 'not possible'}: {reason}")
+            if isinstance(artifact, Failure) and artifact.hint:
+                notes.append(f"  {artifact.hint}")
+    heads = ("file", "MiB", "deflated MiB", "difference (rel. L2)", "took", "peak MiB")
+    return "\n".join([_table(heads, rows), *notes])
+
+
+def device_view(device: Device) -> dict[str, Any]:
+    """All that is known of a device now."""
+    return {"facts": device.facts(), "state": device.state(), "obstacles": device.obstacles()}
+
+
+def devices_table(views: Iterable[Mapping[str, Any]]) -> str:
+    """One line a device, and one an obstacle."""
+    views = list(views)
+    rows = [
+        (
+            view["facts"].id,
+            view["facts"].device_class,
+            view["facts"].name,
+            view["facts"].cpu or "–",
+            view["facts"].os or "–",
+        )
+        for view in views
+    ]
+    lines = [_table(("id", "class", "device", "processor", "system"), rows)]
+    for view in views:
+        for obstacle in view["obstacles"]:
+            lines.append(f"{view['facts'].id}: {obstacle.severity}: {obstacle.found} [{obstacle.name}]")  # noqa: PERF401
+    if any(view["obstacles"] for view in views):
+        lines.append("What to do about each: harness devices show ID")
+    return "\n".join(lines)
+
+
+def device_text(view: Mapping[str, Any]) -> str:
+    """One device, whole."""
+    lines = []
+    for title in ("facts", "state"):
+        lines.append(title)
+        fields = msgspec.structs.asdict(view[title])
+        lines += [f"  {key.replace('_', ' '):24} {_plain(key, value)}" for key, value in fields.items()]
+    lines.append("in the way of a stable figure" if view["obstacles"] else "nothing is in the way of a stable figure")
+    for obstacle in view["obstacles"]:
+        lines += [f"  {obstacle.name} ({obstacle.severity}): {obstacle.found}", f"      {obstacle.advice}"]
+    return "\n".join(lines)
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """One line a tool, and the commands that add what is missing."""
+    rows = [("ok" if f.ok else "missing", f.name, f.version or "–", f.purpose) for f in findings]
+    fixes = [f"{finding.name}: {finding.fix}" for finding in findings if not finding.ok and finding.fix]
+    return "\n".join(
+        [_table(("", "what", "version", "for"), rows), *(["To add what is missing:", *fixes] if fixes else [])]
+    )
+
+
+def plan_text(plan: Plan) -> str:
+    """What a run would do."""
+    per_process_s = plan.measure.warmup_s + plan.measure.blocks * plan.measure.block_s
+    least_s = len(plan.cells) * plan.measure.processes_min * per_process_s
+    rows = [
+        (cell.device_id, cell.model, f"{cell.format}/{cell.precision}", cell.choice.runtime, str(cell.choice.threads))
+        for cell in plan.cells
+    ]
+    table = _table(("device", "model", "file", "runtime", "threads"), rows)
+    return f"{table}\n{len(plan.cells)} cells, at least {units.elapsed(least_s)} of inference; conversion comes on top"
+
+
+def _plain(key: str, value: object) -> str:
+    if value is None:
+        return "unknown"
+    if key.endswith("_bytes") and isinstance(value, int):
+        return f"{units.mebibytes(value)} MiB"
+    if key.endswith("_hz") and isinstance(value, float):
+        return f"{value / 1e6:,.0f} MHz"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    from rich.console import Console  # noqa: PLC0415  (40 ms, only where a table is printed)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(*heads, box=None, pad_edge=False, header_style="")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    stream = io.StringIO()
+    Console(file=stream, width=shutil.get_terminal_size().columns, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
