@@ -1,0 +1,111 @@
+"""Is our p50 that of a tight loop on the same runtime?
+
+    python tests/bench/fidelity.py [MODEL...]
+
+For each model and runtime: processes of ours (the timing program, its warm-up and blocks) and of a plain loop of ten
+lines, in the order ours, loop, loop, ours, many times over. Reported is the median over these rounds of the ratio of p50s, with
+its 95 % interval by order statistics. Below 1.00: ours is faster.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from harness.device.host import HostDevice
+from harness.measure.program import run_program
+from harness.pipeline import convert_model
+from harness.protocol import Job, TimedBlock
+from harness.records import Artifact, RuntimeChoice
+from harness.statistics import median_interval
+from harness.tensors import write_raw
+
+MODELS = ("mobilenet_v2", "resnet50")
+FILES = {"onnx/fp32": "onnxruntime", "tflite/fp32": "litert"}
+ROUNDS = 12
+SECONDS = 1.0
+TIGHT_LOOP = """
+import sys, time, json
+import numpy as np
+kind, model, path, shape, seconds = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4]), float(sys.argv[5])
+x = np.fromfile(path, dtype=np.float32).reshape(shape)
+if kind == "onnxruntime":
+    import onnxruntime as ort
+    options = ort.SessionOptions(); options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: x}
+    run = lambda: session.run(None, feed)
+else:
+    from ai_edge_litert.interpreter import Interpreter
+    interpreter = Interpreter(model_path=model, num_threads=1); interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    run = interpreter.invoke
+for _ in range(20): run()
+times, end = [], time.perf_counter() + seconds
+while time.perf_counter() < end:
+    a = time.perf_counter_ns(); run(); times.append(time.perf_counter_ns() - a)
+print(sorted(times)[len(times) // 2])
+"""
+
+
+def main(models: tuple[str, ...]) -> None:
+    """Measure and print one line a model and runtime."""
+    device = HostDevice()
+    for model in models:
+        for name, artifact in convert_model(model, list(FILES)).items():
+            if not isinstance(artifact, Artifact):
+                print(f"{model} {name}: {artifact}")
+                continue
+            ratios, ours_ns = _rounds(device, artifact, FILES[name])
+            interval = median_interval(ratios)
+            spread = "" if interval is None else f" ({interval.low:.4f} to {interval.high:.4f})"
+            p50_ms = statistics.median(ours_ns) / 1e6
+            print(
+                f"{model:16} {FILES[name]:12} p50 {p50_ms:7.3f} ms, ours / loop {statistics.median(ratios):.4f}{spread}"
+            )
+
+
+def _rounds(device: HostDevice, artifact: Artifact, runtime: str) -> tuple[list[float], list[float]]:
+    ratios, everything = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        shape = list(artifact.inputs[0].shape)
+        inputs = Path(scratch) / "x.bin"
+        write_raw(inputs, np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+        for _ in range(ROUNDS):
+            first = _ours(device, artifact, runtime, inputs, scratch)
+            loops = [_loop(artifact, runtime, inputs, shape) for _ in range(2)]
+            last = _ours(device, artifact, runtime, inputs, scratch)
+            ratios.append(math.sqrt(first * last / (loops[0] * loops[1])))
+            everything += [first, last]
+    return ratios, everything
+
+
+def _ours(device: HostDevice, artifact: Artifact, runtime: str, inputs: Path, scratch: str) -> float:
+    job = Job(
+        choice=RuntimeChoice(runtime=runtime),
+        model=artifact.path,
+        inputs=(str(inputs),),
+        samples=1,
+        output_folder=scratch,
+        blocks=1,
+        block_s=SECONDS,
+    )
+    transcript = run_program(device, job, device.worker_command(), timeout_s=120)
+    return statistics.median(transcript.one(TimedBlock).ns)
+
+
+def _loop(artifact: Artifact, runtime: str, inputs: Path, shape: list[int]) -> float:
+    command = [sys.executable, "-c", TIGHT_LOOP, runtime, artifact.path, str(inputs), json.dumps(shape), str(SECONDS)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    main(tuple(sys.argv[1:]) or MODELS)

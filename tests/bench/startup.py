@@ -1,0 +1,38 @@
+"""How long `harness --help` and `harness models` take, as a person waits for them.
+
+    python tests/bench/startup.py
+
+Medians of 21 fresh processes each, the two commands and a bare `python -c pass` in turn.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+COMMANDS = {
+    "python -c pass": [sys.executable, "-c", "pass"],
+    "harness --help": [sys.executable, "-m", "harness", "--help"],
+    "harness models": [sys.executable, "-m", "harness", "models"],
+}
+LIMITS_MS = {"harness --help": 150, "harness models": 300}
+ROUNDS = 21
+
+
+def main() -> None:
+    """Measure and print."""
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(ROUNDS):
+        for name, command in COMMANDS.items():
+            began = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            times[name].append((time.perf_counter() - began) * 1e3)
+    for name, values in times.items():
+        limit = f"  (limit {LIMITS_MS[name]} ms)" if name in LIMITS_MS else ""
+        print(f"{name:16} median {statistics.median(values):6.1f} ms, fastest {min(values):6.1f} ms{limit}")
+
+
+if __name__ == "__main__":
+    main()
