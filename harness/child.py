@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import UnreadableRecord
+from harness.errors import UnreadableRecord, name_of_signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,8 @@ class Ended:
         returncode: Its exit code, or minus the signal's number.
         timed_out: It was ended by us.
         seconds: Wall time.
-        peak_rss_bytes: Of the child, its libraries included; None where the system does not say.
+        peak_rss_bytes: Of the child, its libraries included; None where the system does not say, as when this
+            process's own peak hides it.
         log: Everything it printed.
     """
 
@@ -43,7 +44,7 @@ class Ended:
     @property
     def signal_name(self) -> str | None:
         """`SIGKILL` and the like, or None."""
-        return signal.Signals(-self.returncode).name if self.returncode < 0 else None
+        return name_of_signal(-self.returncode) if self.returncode < 0 else None
 
     def last_lines(self, count: int = 3) -> str:
         """The end of what it printed, on one line."""
@@ -54,10 +55,13 @@ class Ended:
 def run_child(module: str, arguments: Sequence[str], *, log: Path, timeout_s: float) -> Ended:
     """Run `python -m module arguments...`, its output into `log`, and wait.
 
-    The child is a process group of its own and is ended as a whole: at the time-out, and when this process is
-    interrupted.
+    The child is a process group of its own and is ended as a whole: at the time-out, when this process is
+    interrupted, and when the child itself has ended and left others behind.
     """
     environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    import resource  # noqa: PLC0415  (Windows has none, and this module is imported there, too)
+
+    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -78,6 +82,10 @@ def run_child(module: str, arguments: Sequence[str], *, log: Path, timeout_s: fl
     timer.daemon = True
     timer.start()
     try:
+        if sys.platform == "linux":
+            # Not reaped yet, so that its number is surely still that of its group.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            _end_group(process.pid)
         # wait4 and not Popen.wait: only it tells this child's peak memory apart from that of its siblings.
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
@@ -91,8 +99,11 @@ def run_child(module: str, arguments: Sequence[str], *, log: Path, timeout_s: fl
         returncode=process.returncode,
         timed_out=timed_out.is_set(),
         seconds=time.monotonic() - began,
-        # Kilobytes on Linux, bytes on macOS: getrusage(2) of each.
-        peak_rss_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        # Linux counts the peak of the process that called exec as the new program's own (setmax_mm_hiwater_rss in
+        # fs/exec.c), so a child that stayed below us shows our peak. Kilobytes there, bytes on macOS.
+        peak_rss_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        if usage.ru_maxrss > own_peak
+        else None,
         log=log,
     )
 

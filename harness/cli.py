@@ -31,7 +31,7 @@ INTERRUPTED = 130
 
 # Plain help: the rich one costs more than half of the start-up time.
 app = typer.Typer(name="harness", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-devices_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help="What is connected, and its state.")
+devices_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 app.add_typer(devices_app, name="devices")
 
 
@@ -108,6 +108,9 @@ def run(
     require_accelerator: Annotated[
         bool, typer.Option("--require-accelerator", help="Any node that runs elsewhere makes its cell a failure.")
     ] = False,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Measure in spite of this obstacle (`harness devices`). Repeatable.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -140,6 +143,7 @@ def run(
         plan = pipeline.plan_run(
             suite,
             command=("harness", *sys.argv[1:]),
+            accept=accept or (),
             require_accelerator=require_accelerator,
             name=output.name if output else None,
         )

@@ -16,6 +16,7 @@
     │   ├── RunnerDied                    the timing program ended by a signal or an exit code
     │   ├── RunnerHung                    the timing program did not finish in time
     │   ├── RunnerUnreadable              its output is not the vocabulary of `harness.protocol`
+    │   ├── DeviceNotFit                  its state forbids a measurement, and nobody accepted that
     │   ├── AcceleratorRefused            other hardware or fewer threads ran than were asked for
     │   └── NeverSteady                   blocks were disturbed each time they were repeated
     ├── MissingTool                   4
@@ -39,6 +40,14 @@ from __future__ import annotations
 import shlex
 import signal
 from typing import ClassVar
+
+
+def name_of_signal(number: int) -> str:
+    """`SIGSEGV` and the like; real-time signals have a number only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class HarnessError(Exception):
@@ -219,7 +228,7 @@ class RunnerDied(DeviceError):
     @property
     def signal_name(self) -> str | None:
         """`SIGSEGV` and the like, or None when the program exited by itself."""
-        return signal.Signals(-self.returncode).name if self.returncode < 0 else None
+        return name_of_signal(-self.returncode) if self.returncode < 0 else None
 
     def __str__(self) -> str:
         how = f"was ended by {self.signal_name}" if self.signal_name else f"exited with code {self.returncode}"
@@ -254,6 +263,20 @@ class RunnerUnreadable(DeviceError):
     def __str__(self) -> str:
         shown = self.line if len(self.line) <= 120 else f"{self.line[:120]}..."
         return f"{self.device}: the timing program's output cannot be read ({self.problem}): {shown!r}"
+
+
+class DeviceNotFit(DeviceError):
+    """The device is in a state in which no figure should be taken."""
+
+    kind = "not_fit"
+
+    def __init__(self, device: str, obstacle: str, found: str, advice: str) -> None:
+        super().__init__(device, obstacle, found, advice)
+        self.device, self.obstacle, self.found, self.advice = device, obstacle, found, advice
+        self.hint = f"{advice} Or accept it, which the record will say: --accept {obstacle}"
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.found}"
 
 
 class AcceleratorRefused(DeviceError):

@@ -25,11 +25,11 @@ from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.convert import is_converted, make_artifact, why_not
 from harness.deploy.push import push
+from harness.device.profile import find_profile
 from harness.device.registry import find_device
-from harness.errors import BadSetting, DeviceFull, HarnessError, MissingTool, UnwritableFolder
+from harness.errors import BadSetting, DeviceFull, DeviceNotFit, HarnessError, MissingTool, UnwritableFolder
 from harness.matrix import expand, require_installed
 from harness.measure.session import Question, measure
-from harness.parity import tolerance_for
 from harness.records import (
     SCHEMA_VERSION,
     Artifact,
@@ -40,6 +40,7 @@ from harness.records import (
     ModelFormat,
     ModelSpec,
     NotRunnable,
+    Obstacle,
     OnnxSource,
     Outcome,
     Plan,
@@ -131,11 +132,24 @@ Event: TypeAlias = ConversionStarted | ConversionEnded | CellStarted | ProcessEn
 
 
 def plan_run(
-    suite: Suite, *, command: Sequence[str] = (), require_accelerator: bool = False, name: str | None = None
+    suite: Suite,
+    *,
+    command: Sequence[str] = (),
+    accept: Sequence[str] = (),
+    require_accelerator: bool = False,
+    name: str | None = None,
 ) -> Plan:
     """Turn a suite into a plan: every name looked up, everything cheap checked, nothing slow begun.
 
+    Args:
+        suite: The matrix.
+        command: What the user typed, for the record.
+        accept: Obstacles that do not keep a device from being used, by name.
+        require_accelerator: Whether a node that runs elsewhere than asked makes its cell a failure.
+        name: Of the run; None for the time and the suite's name.
+
     Raises:
+        DeviceNotFit: A device is in a state that forbids a measurement, and `accept` does not name it.
         UnknownName: A model, artifact, runtime or device is not known.
         BadSetting: A model.toml is wrong, or two models have one name.
         MissingExtra: A runtime or a converter that the run needs is not installed.
@@ -157,6 +171,8 @@ def plan_run(
         devices=tuple(device.facts() for device in devices),
         measure=suite.measure,
         cells=cells,
+        obstacles={device.id: _preflight(device, accept) for device in devices},
+        accepted_obstacles=tuple(accept),
         require_accelerator=require_accelerator,
         packages=_versions(),
     )
@@ -275,9 +291,10 @@ def _prepare(
     checkpoints: dict[str, Checkpoint | Failure] = {}
     for number, (model, model_format, precision) in enumerate(wanted, start=1):
         spec, artifact = specs[model], f"{model_format}/{precision}"
-        reason = why_not(spec, model_format, precision)
+        reason = _attempt("catalog", partial(why_not, spec, model_format, precision))
         if reason is not None:
-            prepared[model, model_format, precision] = _Prepared(None, NotRunnable(reason=reason))
+            never = reason if isinstance(reason, Failure) else NotRunnable(reason=reason)
+            prepared[model, model_format, precision] = _Prepared(None, never)
             continue
         began = time.monotonic()
         if model not in checkpoints:
@@ -287,7 +304,7 @@ def _prepare(
         if isinstance(checkpoint, Failure):
             prepared[model, model_format, precision] = _Prepared(None, checkpoint)
             continue
-        cached = is_converted(spec, checkpoint, model_format, precision)
+        cached = is_converted(spec, model_format, precision)
         watch(ConversionStarted(model, artifact, number, len(wanted), is_cached=cached))
         made = _attempt("convert", partial(make_artifact, spec, checkpoint, model_format, precision))
         prepared[model, model_format, precision] = _Prepared(checkpoint, made)
@@ -311,8 +328,11 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
         deployment=deployed,
         expected=expected,
         reference=ready.checkpoint.reference,
-        tolerance=tolerance_for(cell.format, cell.precision),
+        tolerance=artifact.parity.tolerance,
         require_accelerator=plan.require_accelerator,
+        accepted_obstacles=tuple(
+            obstacle.name for obstacle in plan.obstacles[cell.device_id] if obstacle.severity == "refusal"
+        ),
     )
 
     def tell(record: ProcessRecord) -> None:
@@ -359,6 +379,16 @@ def _seconds_left(
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
+    """What stands in the way now. What forbids a measurement ends the run here, unless the user accepted it."""
+    accepted = {*accept, *find_profile(device.id).accepts}
+    found = device.obstacles()
+    for obstacle in found:
+        if obstacle.severity == "refusal" and obstacle.name not in accepted:
+            raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
+    return found
 
 
 def _require_distinct(found: Sequence[FoundModel], suite: Suite) -> None:

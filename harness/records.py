@@ -560,6 +560,10 @@ class Plan(Record, frozen=True, kw_only=True):
     devices: tuple[DeviceFacts, ...]
     measure: MeasurePlan
     cells: tuple[Cell, ...]
+    obstacles: dict[str, tuple[Obstacle, ...]] = {}
+    """Device id -> what stood in the way of a stable figure when the run was planned."""
+    accepted_obstacles: tuple[str, ...] = ()
+    """Refusals that the user took as they are, by name."""
     require_accelerator: bool = False
     packages: dict[str, str] = {}
     """Version of each runtime and converter that was installed."""

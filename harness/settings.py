@@ -41,6 +41,8 @@ def read_settings(path: Path, kind: type[_Settings]) -> _Settings:
         problem = re.sub(r" \(at .*\)", "", str(error))
         line = int(where[1]) if where else None
         raise BadSetting(str(path), line, "", f"is not TOML: {problem}", ()) from error
+    except RecursionError as error:
+        raise BadSetting(str(path), None, "", "is nested too deeply", ()) from error
     _check(data, kind, (), str(path), text)
     try:
         return msgspec.convert(data, kind, strict=True)
@@ -60,9 +62,14 @@ def line_of(text: str, location: _Path) -> int | None:
     table: _Path = ()
     counts: dict[_Path, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line)
+        header = re.match(r"\s*(\[\[?)([\w\s.\"'-]+)\]\]?\s*(?:#.*)?$", line)
         if header:
-            table = _keys(header[2])
+            *parents, last = _keys(header[2])
+            table = ()
+            for parent in parents:  # `[inputs.data]` belongs to the latest `[[inputs]]`
+                table = (*table, parent)
+                table = (*table, counts[table]) if table in counts else table
+            table = (*table, last)
             if header[1] == "[[":
                 counts[table] = counts.get(table, -1) + 1
                 table = (*table, counts[table])
@@ -114,11 +121,12 @@ def _struct_for(data: object, kind: object, location: _Path, file: str, text: st
     if tag_field is None:
         return structs[0]
     by_tag = {str(struct.__struct_config__.tag): struct for struct in structs}
-    if data.get(tag_field) not in by_tag:
-        found = f"{data[tag_field]!r} is not known" if tag_field in data else "is missing"
+    tag = data.get(tag_field)
+    if not isinstance(tag, str) or tag not in by_tag:
+        found = f"{tag!r} is not known" if tag_field in data else "is missing"
         key = (*location, tag_field)
         raise BadSetting(file, line_of(text, key), _shown(key), found, tuple(by_tag))
-    return by_tag[data[tag_field]]
+    return by_tag[tag]
 
 
 def _allowed_at(kind: Any, location: _Path) -> tuple[str, ...]:  # noqa: ANN401  (any annotation may come)

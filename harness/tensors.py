@@ -28,7 +28,7 @@ def as_declared(samples: NDArray[np.generic], tensor: TensorSpec) -> NDArray[np.
         `[samples, *tensor.shape[1:]]` in the tensor's dtype, C-contiguous.
 
     Raises:
-        WrongInput: The shape or the kind of values does not fit.
+        WrongInput: The shape or the kind of values does not fit, or the dtype cannot hold a value.
 
     Source: affine quantization as in TFLite's specification, q = round(r / scale) + zero_point, half to even.
     """
@@ -37,11 +37,18 @@ def as_declared(samples: NDArray[np.generic], tensor: TensorSpec) -> NDArray[np.
     wanted = np.dtype(tensor.dtype)
     if tensor.scale is not None:
         limits = np.iinfo(wanted)
+        if np.isnan(samples).any():
+            raise WrongInput(tensor.name, "numbers", "NaN in places, which no integer stands for")
         steps = np.rint(np.asarray(samples, dtype=np.float64) / tensor.scale) + (tensor.zero_point or 0)
         return np.ascontiguousarray(np.clip(steps, limits.min, limits.max).astype(wanted))
     if np.issubdtype(samples.dtype, np.floating) != np.issubdtype(wanted, np.floating):
         raise WrongInput(tensor.name, wanted.name, samples.dtype.name)
-    return np.ascontiguousarray(samples.astype(wanted))
+    with np.errstate(over="ignore"):
+        stored = samples.astype(wanted)
+    is_changed = np.isinf(stored) & np.isfinite(samples) if np.issubdtype(wanted, np.floating) else stored != samples
+    if is_changed.any():
+        raise WrongInput(tensor.name, f"values that {wanted.name} can hold", f"{samples[is_changed][0]} in places")
+    return np.ascontiguousarray(stored)
 
 
 def as_real(stored: NDArray[np.generic], tensor: TensorSpec) -> NDArray[np.generic]:

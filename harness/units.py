@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _UNKNOWN = "–"
 
 
@@ -53,13 +55,8 @@ def elapsed(seconds: float) -> str:
 
 def three_digits(value: float) -> str:
     """Three significant digits, never in powers of ten: `0.0123`, `1.23`, `12.3`, `1,234`."""
-    if value == 0:
-        return "0"
-    magnitude = abs(value)
-    if magnitude >= 99.95:
-        return f"{value:,.0f}"
-    if magnitude >= 9.995:
-        return f"{value:.1f}"
-    if magnitude >= 0.9995:
-        return f"{value:.2f}"
-    return f"{value:.3g}" if magnitude >= 0.001 else f"{value:.2g}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    # Counted on the rounded figure: 9.996 has one digit before the point, 10.0 has two.
+    exponent = int(f"{value:.2e}".partition("e")[2])
+    return f"{value:,.{max(0, 2 - exponent)}f}"

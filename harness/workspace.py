@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,20 +53,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         DeviceFull: There is no space; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    temporary = _temporary_beside(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DeviceFull("this machine", str(path), len(content)) from error
-        raise
+        with _space_for(path, len(content)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -81,18 +76,30 @@ def folder_in_the_making(final: Path) -> Iterator[Path]:
     Raises:
         DeviceFull: There is no space; nothing is left behind.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    making = _temporary_beside(final)
     try:
-        yield making
-        try:
-            making.rename(final)
-        except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                raise
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DeviceFull("this machine", str(final), None) from error
-        raise
+        with _space_for(final, None):
+            making.mkdir(parents=True)
+            yield making
+            try:
+                making.rename(final)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    # Not by tempfile, whose files and folders only their owner may read: reports are made to be shared.
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+@contextmanager
+def _space_for(path: Path, size_bytes: int | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DeviceFull("this machine", str(path), size_bytes) from error
+        raise

@@ -8,13 +8,13 @@ bounded number of times, and kept in the record either way.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from harness import parity, statistics
+from harness.device.outputs import pull_outputs
 from harness.errors import AcceleratorRefused, NeverSteady
 from harness.measure.program import Transcript, run_program
 from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, TimedBlock, Warmup
@@ -31,7 +31,6 @@ from harness.records import (
     RuntimeRan,
     Tolerance,
 )
-from harness.tensors import as_real, read_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,31 +85,28 @@ def measure(
     ran: RuntimeRan | None = None
     stopped_by: Literal["precision", "budget", "processes"] = "processes"
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
-        for index in range(plan.processes_max):
-            for attempt in range(plan.disturbed_retries + 1):
-                cooling.wait()
-                transcript = run_program(
-                    device, _job(question, device, plan, "latency"), command, timeout_s=plan.timeout_s
-                )
-                ran = _what_ran(question, device, transcript)
-                _check_outputs(question, device, transcript, Path(scratch), checks)
-                record = _process_record(transcript, index, attempt, first_cap_hz=_first_cap_hz(processes))
-                processes.append(record)
-                watch(record)
-                if record.discarded is None:
-                    break
-            else:
-                raise NeverSteady(device.id, plan.disturbed_retries + 1, str(processes[-1].discarded))
-            counted = [process for process in processes if process.discarded is None]
-            if len(counted) < plan.processes_min:
-                continue
-            if _half_width_pct(counted) <= plan.target_half_width_pct:
-                stopped_by = "precision"
+    for index in range(plan.processes_max):
+        for attempt in range(plan.disturbed_retries + 1):
+            cooling.wait()
+            transcript = run_program(device, _job(question, device, plan, "latency"), command, timeout_s=plan.timeout_s)
+            ran = _what_ran(question, device, transcript)
+            _check_outputs(question, device, transcript, checks)
+            record = _process_record(transcript, index, attempt, first_cap_hz=_first_cap_hz(processes))
+            processes.append(record)
+            watch(record)
+            if record.discarded is None:
                 break
-            if time.monotonic() - began >= plan.budget_s:
-                stopped_by = "budget"
-                break
+        else:
+            raise NeverSteady(device.id, plan.disturbed_retries + 1, str(processes[-1].discarded))
+        counted = [process for process in processes if process.discarded is None]
+        if len(counted) < plan.processes_min:
+            continue
+        if _half_width_pct(counted) <= plan.target_half_width_pct:
+            stopped_by = "precision"
+            break
+        if time.monotonic() - began >= plan.budget_s:
+            stopped_by = "budget"
+            break
     memory = [_memory_record(question, device, plan, command) for _ in range(plan.memory_processes)]
     if ran is None:
         message = "a plan without processes measures nothing"
@@ -191,18 +187,14 @@ def _library_sha256(device: Device, library: str | None) -> str | None:
     return _LIBRARY_DIGESTS[key]
 
 
-def _check_outputs(
-    question: Question, device: Device, transcript: Transcript, scratch: Path, checks: dict[str, Parity]
-) -> None:
+def _check_outputs(question: Question, device: Device, transcript: Transcript, checks: dict[str, Parity]) -> None:
     """Compare this process's outputs with the checkpoint's, unless the very same bytes were compared before."""
     said = transcript.one(Outputs)
     if said.sha256 in checks:
         return
-    found: dict[str, NDArray[np.generic]] = {}
-    for index, (remote, tensor) in enumerate(zip(said.files, question.artifact.outputs, strict=True)):
-        local = scratch / f"output-{index}.bin"
-        device.pull(PurePosixPath(remote), local, timeout_s=60)
-        found[tensor.name] = as_real(read_raw(local, tensor, samples=question.deployment.samples), tensor)
+    tensors = question.artifact.outputs
+    arrays = pull_outputs(said.files, tensors, device, samples=question.deployment.samples)
+    found = {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}
     meta = transcript.one(Meta)
     executed_by = f"{meta.runtime} {meta.runtime_version} on {device.id}, in the timed process"
     result = parity.compare(

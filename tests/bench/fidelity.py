@@ -3,8 +3,8 @@
     python tests/bench/fidelity.py [MODEL...]
 
 For each model and runtime: processes of ours (the timing program, its warm-up and blocks) and of a plain loop of ten
-lines, in the order ours, loop, loop, ours, many times over. Reported is the median over these rounds of the ratio of p50s, with
-its 95 % interval by order statistics. Below 1.00: ours is faster.
+lines, in the order ours, loop, loop, ours, many times over. Reported is the median over these rounds of the ratio of
+p50s, with its 95 % interval by order statistics. Below 1.00: ours is faster.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def _tensor(argument: Any) -> TensorSpec:  # noqa: ANN401
 
 def _refusal(error: Exception) -> JobRefused:
     text = " ".join(str(error).split())
-    if "NOT_IMPLEMENTED" in text or "is not a registered function/op" in text:
+    if any(sign in text for sign in ("NOT_IMPLEMENTED", "is not a registered function/op", "No Op registered for")):
         return JobRefused("unsupported_op", text)
     if any(word in text for word in ("INVALID_PROTOBUF", "INVALID_GRAPH", "NO_SUCHFILE", "NO_MODEL")):
         return JobRefused("unreadable_model", text)

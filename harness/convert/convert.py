@@ -1,0 +1,312 @@
+"""Checkpoint to artifact: converted in a process of its own, proved in another, cached by content."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from filelock import FileLock
+
+from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
+from harness.catalog.files import read_signature
+from harness.catalog.jobs import run_job
+from harness.convert.child import ConvertRequest, Proved, ProveRequest
+from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS
+from harness.errors import ConversionFailed, NonFiniteOutput, ParityFailed, UsageError
+from harness.parity import require, tolerance_for
+from harness.records import Artifact, Conversion, KerasSource, OnnxSource, TfliteSource
+from harness.workspace import cache_dir, folder_in_the_making, sha256_file
+
+if TYPE_CHECKING:
+    from harness.catalog.jobs import Done
+    from harness.records import Checkpoint, ModelFormat, ModelSpec, Precision, Setting
+
+_HERE = Path(__file__).resolve().parent
+_RECORD = "artifact.json"
+
+
+def why_not(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> str | None:
+    """Why this artifact cannot exist, or None. Imports no framework and starts nothing.
+
+    Raises:
+        UnreadableModel: A ready file is truncated or foreign.
+    """
+    source = spec.source
+    if precision == "source":
+        ready = {OnnxSource: "onnx", TfliteSource: "tflite"}.get(type(source))
+        if ready is None:
+            return f"{spec.name} is not a ready file: it has to be converted to a precision"
+        return None if ready == model_format else f"{spec.name} is a ready .{ready} file, not a .{model_format} file"
+    if (model_format, precision) not in SETTINGS:
+        return f"there is no {precision} for {model_format}: it has {', '.join(_precisions(model_format))}"
+    if isinstance(source, OnnxSource | TfliteSource):
+        ready = "onnx" if isinstance(source, OnnxSource) else "tflite"
+        if ready != model_format:
+            return f"no maintained converter makes .{model_format} files from .{ready} files"
+        storage = read_signature(Path(source.path), model_format).storage
+        if storage != "float32":
+            kind = "is quantized already" if storage == "integer" else "stores its weights in fp16"
+            return f"{Path(source.path).name} {kind}; it can be measured as it is, as {model_format}/source"
+    if isinstance(source, KerasSource) and model_format == "onnx":
+        return "no maintained converter makes .onnx files from Keras models"
+    return None
+
+
+def make_artifact(
+    spec: ModelSpec,
+    checkpoint: Checkpoint,
+    model_format: ModelFormat,
+    precision: Precision,
+    *,
+    timeout_s: float = 1800.0,
+) -> Artifact:
+    """Convert a checkpoint and prove the file, unless that was done before.
+
+    fp16 and int8 files are made from the fp32 artifact, which is therefore made first. An entry of the cache counts
+    only if its bytes still have their digest; a damaged one is made again.
+
+    Args:
+        spec: What the checkpoint was made from.
+        checkpoint: From `make_checkpoint`.
+        model_format: `onnx` or `tflite`.
+        precision: One that `why_not` has nothing against.
+        timeout_s: For each process, of which there are at most four.
+
+    Raises:
+        UsageError: `why_not` has something against it.
+        MissingExtra: A converter or runtime is not installed.
+        ConversionFailed: The converter refused the model (an operator that it lacks is named), crashed, ran out of
+            memory or of time; or the runtime did when it ran the result.
+        ParityFailed: The file computes something else. It is kept in the cache's `failed/`, never used.
+        NonFiniteOutput: The file answers with NaN or infinity. It is kept likewise.
+    """
+    reason = why_not(spec, model_format, precision)
+    if reason is not None:
+        raise UsageError(reason)
+    _need_packages(spec, model_format, precision)
+    base = None
+    if _is_derived(precision):
+        base = make_artifact(spec, checkpoint, model_format, "fp32", timeout_s=timeout_s)
+    folder = _folder(spec, checkpoint, model_format, precision)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        found = _stored_in(folder, verify=True)
+        if found is not None:
+            return found
+        with folder_in_the_making(folder) as making:
+            path = making / f"{spec.name}.{precision}.{model_format}"
+            artifact = _made(spec, checkpoint, model_format, precision, base, path, timeout_s)
+            artifact = msgspec.structs.replace(artifact, path=str(folder / path.name))
+            (making / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(artifact)))
+        return artifact
+
+
+def is_converted(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> bool:
+    """Whether `make_artifact` would find its work done, by the looks of the cache. Starts nothing, reads no weights."""
+    checkpoint = find_checkpoint(spec)
+    if checkpoint is None or why_not(spec, model_format, precision) is not None:
+        return False
+    return _stored_in(_folder(spec, checkpoint, model_format, precision), verify=False) is not None
+
+
+def _made(
+    spec: ModelSpec,
+    checkpoint: Checkpoint,
+    model_format: ModelFormat,
+    precision: Precision,
+    base: Artifact | None,
+    path: Path,
+    timeout_s: float,
+) -> Artifact:
+    what = f"{spec.name} to {model_format}/{precision}"
+    conversion = _convert(spec, checkpoint, model_format, precision, base, path, timeout_s, what)
+    proved = _prove(spec, checkpoint, model_format, precision, path, timeout_s, what)
+    artifact = Artifact(
+        model=spec.name,
+        checkpoint_sha256=checkpoint.sha256,
+        format=model_format,
+        precision=precision,
+        path=str(path),
+        sha256=sha256_file(path),
+        size_bytes=path.stat().st_size,
+        deflated_bytes=proved.deflated_bytes,
+        inputs=proved.inputs,
+        outputs=proved.outputs,
+        parity=proved.parity,
+        conversion=conversion,
+    )
+    if not artifact.parity.passed:
+        kept = _keep(path, artifact)
+        try:
+            require(artifact.parity, what)
+        except ParityFailed as error:
+            error.hint = f"The file and its figures are kept in {kept}"
+            raise
+    return artifact
+
+
+def _convert(
+    spec: ModelSpec,
+    checkpoint: Checkpoint,
+    model_format: ModelFormat,
+    precision: Precision,
+    base: Artifact | None,
+    path: Path,
+    timeout_s: float,
+    what: str,
+) -> Conversion:
+    settings = _settings(spec, model_format, precision)
+    packages = _packages(spec, model_format, precision)
+    source = _ready_file(checkpoint, model_format) if base is None else Path(base.path)
+    if source is not None and (precision == "source" or (model_format == "tflite" and precision == "fp32")):
+        shutil.copyfile(source, path)
+        return Conversion(converters={}, settings=settings, seconds=0.0, peak_rss_bytes=None)
+    request = ConvertRequest(
+        spec=spec,
+        checkpoint=checkpoint,
+        format=model_format,
+        precision=precision,
+        settings=settings,
+        source=None if source is None else str(source),
+        path=str(path),
+    )
+    done: Done[None] = run_job("harness.convert.child", request, type(None), what=what, timeout_s=timeout_s)
+    return Conversion(converters=packages, settings=settings, seconds=done.seconds, peak_rss_bytes=done.peak_rss_bytes)
+
+
+def _prove(
+    spec: ModelSpec,
+    checkpoint: Checkpoint,
+    model_format: ModelFormat,
+    precision: Precision,
+    path: Path,
+    timeout_s: float,
+    what: str,
+) -> Proved:
+    request = ProveRequest(spec=spec, checkpoint=checkpoint, format=model_format, precision=precision, path=str(path))
+    try:
+        # A process of its own: a runtime that crashes on the file is told apart from a converter that crashes making
+        # it, and the converter's peak memory stays its own.
+        return run_job("harness.convert.child", request, Proved, what=f"running {what}", timeout_s=timeout_s).answer
+    except (NonFiniteOutput, ConversionFailed) as error:
+        error.hint = f"The file is kept in {_keep(path, None)}"
+        raise
+
+
+def _keep(path: Path, artifact: Artifact | None) -> Path:
+    """Move a file that failed out of the way of those that may be used."""
+    folder = cache_dir() / "failed" / f"{path.name}-{sha256_file(path)[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / path.name
+    path.replace(kept)
+    if artifact is not None:
+        artifact = msgspec.structs.replace(artifact, path=str(kept))
+        (folder / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(artifact)))
+    return folder
+
+
+def _stored_in(folder: Path, *, verify: bool) -> Artifact | None:
+    try:
+        artifact = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Artifact)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        _discard(folder, f"its record cannot be read: {error}")
+        return None
+    # The cache may have been moved since.
+    path = folder / Path(artifact.path).name
+    if not path.is_file() or (verify and sha256_file(path) != artifact.sha256):
+        _discard(folder, "its file is gone or has changed")
+        return None
+    return msgspec.structs.replace(artifact, path=str(path))
+
+
+def _discard(folder: Path, why: str) -> None:
+    logging.getLogger(__name__).warning("%s in the cache is damaged (%s) and is made again", folder.name, why)
+    shutil.rmtree(folder)
+
+
+def _folder(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, precision: Precision) -> Path:
+    arrays = Path(checkpoint.folder)
+    decides = {
+        "model": spec.name,
+        "task": spec.task,
+        "checkpoint": checkpoint.sha256,
+        # Names and order of inputs and outputs are written into the file.
+        "inputs": checkpoint.inputs,
+        "outputs": checkpoint.outputs,
+        "arrays": [sha256_file(arrays / f"{name}.npz") for name in ("inputs", "calibration", "reference")],
+        "source": spec.source,
+        "artifact": (model_format, precision),
+        "settings": _settings(spec, model_format, precision),
+        "tolerance": tolerance_for(model_format, precision),
+        "packages": _packages(spec, model_format, precision) | versions((RUNTIMES[model_format],)),
+        "code": [sha256_file(path) for path in sorted(_HERE.glob("*.py"))],
+    }
+    if _is_derived(precision):
+        decides["base"] = _packages(spec, model_format, "fp32")
+    return cache_dir() / "artifacts" / digest(msgspec.json.encode(decides))
+
+
+def _is_derived(precision: Precision) -> bool:
+    return precision not in {"fp32", "source"}
+
+
+def _settings(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> dict[str, Setting]:
+    settings = dict(SETTINGS.get((model_format, precision), {}))
+    if "calibration" in settings:
+        settings["calibration_samples"] = spec.calibration.samples
+    if isinstance(spec.source, OnnxSource | TfliteSource) and precision == "fp32":
+        return {}
+    return settings
+
+
+def _packages(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> dict[str, str]:
+    if precision == "source":
+        return {}
+    if isinstance(spec.source, KerasSource) and precision == "fp32":
+        return versions(("tensorflow",))
+    if isinstance(spec.source, TfliteSource) and precision == "fp32":
+        return {}
+    if isinstance(spec.source, OnnxSource) and precision == "fp32":
+        return versions(("onnx", "onnxruntime"))
+    return versions(CONVERTERS[model_format, precision])
+
+
+def _precisions(model_format: ModelFormat) -> list[str]:
+    return [precision for found, precision in SETTINGS if found == model_format]
+
+
+def _ready_file(checkpoint: Checkpoint, model_format: ModelFormat) -> Path | None:
+    path = Path(checkpoint.folder) / f"model.{model_format}"
+    return path if checkpoint.form == model_format else None
+
+
+_MODULES = {
+    "torch": "torch",
+    "onnx": "onnx",
+    "onnxscript": "onnxscript",
+    "onnxruntime": "onnxruntime",
+    "litert-torch": "litert_torch",
+    "litert-converter": "litert_converter",
+    "ai-edge-quantizer": "ai_edge_quantizer",
+    "ai-edge-litert": "ai_edge_litert",
+}
+
+
+def _need_packages(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> None:
+    for_what = f"{spec.name} as {model_format}/{precision}"
+    if isinstance(spec.source, KerasSource):
+        need("tensorflow", for_what, "keras")
+    packages = () if precision in {"source", "fp32"} and _is_ready(spec) else CONVERTERS[model_format, precision]
+    if isinstance(spec.source, KerasSource) and precision == "fp32":
+        packages = ()
+    for package in (*packages, RUNTIMES[model_format]):
+        need(_MODULES[package], for_what, "torch" if package == "torch" else model_format)
+
+
+def _is_ready(spec: ModelSpec) -> bool:
+    return isinstance(spec.source, OnnxSource | TfliteSource)

@@ -1,0 +1,49 @@
+"""A device profile: the few lines of TOML that say what a device is and how it is reached."""
+
+from __future__ import annotations
+
+from harness.device.obstacles import OBSTACLE_NAMES
+from harness.errors import BadSetting, UnknownName
+from harness.records import DeviceClass, DeviceKind, Record
+from harness.settings import line_of, read_settings
+from harness.workspace import data_dirs
+
+PROFILE_SCHEMA = 1
+
+
+class DeviceProfile(Record, frozen=True, kw_only=True):
+    """A `device_profiles/ID.toml`."""
+
+    schema: int
+    kind: DeviceKind
+    """How it is reached."""
+    device_class: DeviceClass
+    title: str = ""
+    """What people call it; empty for what it calls itself."""
+    accepts: tuple[str, ...] = ()
+    """Obstacles that are known and taken as they are, by name; each result measured there says so."""
+
+
+def find_profile(device_id: str) -> DeviceProfile:
+    """What the user's own `device_profiles/ID.toml` says, or else the built-in one.
+
+    Raises:
+        UnknownName: There is no such file.
+        BadSetting: It is wrong.
+    """
+    folders = data_dirs("device_profiles")
+    for folder in folders:
+        path = folder / f"{device_id}.toml"
+        if path.is_file():
+            profile = read_settings(path, DeviceProfile)
+            text = path.read_text(encoding="utf-8")
+            if profile.schema != PROFILE_SCHEMA:
+                problem = f"this program reads version {PROFILE_SCHEMA}, not {profile.schema}"
+                raise BadSetting(str(path), line_of(text, ("schema",)), "schema", problem, (str(PROFILE_SCHEMA),))
+            for name in profile.accepts:
+                if name not in OBSTACLE_NAMES:
+                    problem = f"there is no obstacle called {name!r}"
+                    raise BadSetting(str(path), line_of(text, ("accepts",)), "accepts", problem, OBSTACLE_NAMES)
+            return profile
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+    raise UnknownName("device profile", device_id, tuple(known))

@@ -1,0 +1,169 @@
+"""Does a file compute what its checkpoint computes? Compared at conversion and again in every timed process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import NonFiniteOutput, ParityFailed, WrongInput
+from harness.records import OutputParity, Parity, Tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from harness.records import ModelFormat, Precision, Task
+
+    _Values = NDArray[np.generic]
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(relative_l2=1e-4, cosine=0.99999),
+    "fp16": Tolerance(relative_l2=5e-2, cosine=0.999),
+    "int8_dynamic": Tolerance(relative_l2=0.5, cosine=0.9),
+    "int8": Tolerance(relative_l2=0.5, cosine=0.9),
+}
+
+
+def tolerance_for(model_format: ModelFormat, precision: Precision, *, stored_as: str = "float32") -> Tolerance:
+    """How far outputs may be from the reference.
+
+    Args:
+        model_format: The same for both formats so far.
+        precision: `source` is judged as what its weights are stored as.
+        stored_as: `float32`, `float16` or `integer`, for a ready file.
+    """
+    del model_format
+    if precision != "source":
+        return TOLERANCES[precision]
+    if stored_as == "integer":
+        return TOLERANCES["int8"]
+    return TOLERANCES["fp16" if stored_as == "float16" else "fp32"]
+
+
+def compare(
+    found: Mapping[str, _Values],
+    expected: Mapping[str, _Values],
+    *,
+    tolerance: Tolerance,
+    executed_by: str,
+    reference: str,
+    task: Task | None = None,
+) -> Parity:
+    """Measure how far outputs are from the reference. Judges, but does not raise over a failed judgement.
+
+    Args:
+        found: Output name -> `[samples, ...]`, dequantized. Where the names are others than those of `expected`, as
+            after most converters, the order pairs them.
+        expected: The reference, the same shapes. Its names are the ones reported.
+        tolerance: Limits; a metric without one is reported only.
+        executed_by: What computed `found`.
+        reference: What computed `expected`.
+        task: Top-1 agreement is taken for `classification`, or where the task is not known; elsewhere the largest
+            number of a row has no meaning.
+
+    Raises:
+        NonFiniteOutput: NaN or infinity in `found`.
+        WrongInput: There are more or fewer outputs than expected, or one has another shape.
+    """
+    outputs = tuple(
+        _compare_output(name, values, expected[name], executed_by=executed_by, task=task)
+        for name, values in _paired(found, expected)
+    )
+    return Parity(
+        executed_by=executed_by,
+        reference=reference,
+        samples=len(next(iter(expected.values()))),
+        tolerance=tolerance,
+        outputs=outputs,
+        passed=all(_excess(output, tolerance) is None for output in outputs),
+    )
+
+
+def require(parity: Parity, where: str) -> None:
+    """Refuse a failed comparison.
+
+    Args:
+        parity: What `compare` found.
+        where: What is being checked, for the message.
+
+    Raises:
+        ParityFailed: Names the first output beyond its tolerance, the metric, its value and the limit.
+    """
+    for output in parity.outputs:
+        excess = _excess(output, parity.tolerance)
+        if excess is not None:
+            raise ParityFailed(where, output.tensor, *excess)
+
+
+def _paired(found: Mapping[str, _Values], expected: Mapping[str, _Values]) -> list[tuple[str, _Values]]:
+    if len(found) != len(expected):
+        raise WrongInput(
+            ", ".join(found), f"the {len(expected)} outputs {', '.join(expected)}", f"{len(found)} outputs"
+        )
+    if set(found) == set(expected):
+        return [(name, found[name]) for name in expected]
+    return list(zip(expected, found.values(), strict=True))
+
+
+def _compare_output(
+    name: str, found: _Values, expected: _Values, *, executed_by: str, task: Task | None
+) -> OutputParity:
+    if found.shape != expected.shape:
+        raise WrongInput(name, f"outputs of shape {list(expected.shape)}", f"of shape {list(found.shape)}")
+    # float64: squares of a million fp32 values lose the digits that tell 1e-7 from 1e-6.
+    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
+    bad = int(np.count_nonzero(~np.isfinite(ours)))
+    if bad:
+        raise NonFiniteOutput(executed_by, name, bad, ours.size)
+    return OutputParity(
+        tensor=name,
+        max_abs=float(np.max(np.abs(ours - theirs), initial=0.0)),
+        relative_l2=_relative_l2(ours, theirs),
+        cosine=min(_cosine(a, b) for a, b in zip(ours, theirs, strict=True)),
+        top1_agreement=_top1_agreement(ours, theirs) if task in {None, "classification"} else None,
+    )
+
+
+def _relative_l2(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    """||found - expected|| / ||expected||. An all-zero reference counts as the smallest normal fp32 number."""
+    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), np.finfo(np.float32).tiny))
+
+
+def _cosine(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    """Cosine of the angle between two tensors as vectors: 1 where both are zero, 0 where one is."""
+    lengths = np.linalg.norm(found), np.linalg.norm(expected)
+    if 0 in lengths:
+        return float(lengths[0] == lengths[1])
+    return float(np.clip(np.vdot(found, expected) / lengths[0] / lengths[1], -1, 1))
+
+
+_TIE = 1e-6
+"""Two scores this near to each other, relative to the largest magnitude of their row, are a tie: eight fp32 steps,
+which is what the order of a sum of some thousand terms can change."""
+
+
+def _top1_agreement(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float | None:
+    """Share of rows whose largest element is the same, a tie within rounding of the reference being no disagreement.
+
+    None for rows of one element. A quantized output may tie among itself; its first one counts, as for any caller.
+    """
+    if expected.ndim < 2 or expected.shape[-1] < 2:
+        return None
+    rows = expected.reshape(-1, expected.shape[-1])
+    chosen = found.reshape(rows.shape).argmax(axis=-1)
+    shortfall = rows.max(axis=-1) - rows[np.arange(len(rows)), chosen]
+    return float(np.mean(shortfall <= _TIE * np.abs(rows).max(axis=-1)))
+
+
+def _excess(output: OutputParity, tolerance: Tolerance) -> tuple[str, float, float] | None:
+    """The first metric beyond its limit, with its value and the limit."""
+    if tolerance.relative_l2 is not None and not output.relative_l2 <= tolerance.relative_l2:
+        return "relative L2", output.relative_l2, tolerance.relative_l2
+    if tolerance.cosine is not None and not output.cosine >= tolerance.cosine:
+        return "cosine", output.cosine, tolerance.cosine
+    top1 = output.top1_agreement
+    if tolerance.top1_agreement is not None and top1 is not None and not top1 >= tolerance.top1_agreement:
+        return "top-1 agreement", top1, tolerance.top1_agreement
+    return None

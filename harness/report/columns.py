@@ -1,0 +1,119 @@
+"""One row a cell, flat: the columns of the CSV file and of the data frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_type_hints
+
+from harness.report.view import view
+from harness.summary import Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.report.view import Row, Run, View
+
+Kind: TypeAlias = Literal["text", "whole", "number", "yes_no", "time"]
+Value: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: what it is called, what it holds, where it comes from."""
+
+    name: str
+    kind: Kind
+    read: Callable[[View, Row], Value]
+    meaning: str
+
+
+def rows_of(run: Run) -> list[dict[str, Value]]:
+    """Every planned cell of a run, in the plan's order; None where a value is unknown or does not apply."""
+    shown = view(run)
+    return [{column.name: column.read(shown, row) for column in COLUMNS} for row in shown.rows]
+
+
+def _which() -> tuple[Column, ...]:
+    return (
+        Column("run", "text", lambda view, _: view.plan.run, "Name of the run"),
+        Column("cell", "text", lambda _, row: row.cell.id, "Id of the cell, unique in the run"),
+        Column("device", "text", lambda _, row: row.cell.device_id, "Id of the device"),
+        Column("device_class", "text", _device_class, "phone, tablet, board, host or emulated"),
+        Column("model", "text", lambda _, row: row.cell.model, "Name of the model"),
+        Column("trained", "yes_no", _trained, "False: the weights are untrained, latency only"),
+        Column("format", "text", lambda _, row: row.cell.format, "Of the file"),
+        Column("precision", "text", lambda _, row: row.cell.precision, "Of weights and activations"),
+        Column("runtime", "text", lambda _, row: row.cell.choice.runtime, "As asked for"),
+        Column(
+            "runtime_version",
+            "text",
+            lambda _, row: row.measured.ran.version if row.measured else None,
+            "As it says of itself",
+        ),
+        Column("accelerator", "text", lambda _, row: row.cell.choice.accelerator, "As asked for"),
+        Column(
+            "nodes_delegated",
+            "whole",
+            lambda _, row: row.measured.ran.nodes_delegated if row.measured else None,
+            "Nodes of the graph that ran on that accelerator",
+        ),
+        Column(
+            "nodes_total",
+            "whole",
+            lambda _, row: row.measured.ran.nodes_total if row.measured else None,
+            "Nodes of the graph after optimization",
+        ),
+        Column("threads", "whole", lambda _, row: row.cell.choice.threads, "As asked for"),
+        Column(
+            "threads_ran",
+            "whole",
+            lambda _, row: row.measured.ran.threads if row.measured else None,
+            "As counted in the process",
+        ),
+        Column("status", "text", lambda _, row: row.status, "measured, failed, not_runnable or not_run"),
+        Column(
+            "failure_kind", "text", lambda _, row: row.failure.kind if row.failure else None, "What went wrong, a word"
+        ),
+        Column("reason", "text", lambda _, row: row.reason or None, "Why there is no figure, a sentence"),
+        Column(
+            "warnings",
+            "text",
+            lambda _, row: " ".join(warning.kind for warning in row.warnings),
+            "Reasons for care, by name, with spaces between",
+        ),
+        Column("parameters", "whole", lambda _, row: row.result.parameters if row.result else None, "Of the model"),
+        Column(
+            "macs", "whole", lambda _, row: row.result.macs if row.result else None, "Multiply-accumulates, batch of 1"
+        ),
+        Column("started_at", "time", lambda _, row: row.result.started_at if row.result else None, "UTC"),
+        Column("seconds", "number", lambda _, row: row.result.seconds if row.result else None, "Spent on the cell"),
+    )
+
+
+def _device_class(view: View, row: Row) -> str | None:
+    return next((device.device_class for device in view.plan.devices if device.id == row.cell.device_id), None)
+
+
+def _trained(view: View, row: Row) -> bool | None:
+    return next((model.spec.trained for model in view.plan.models if model.name == row.cell.model), None)
+
+
+def _figures() -> tuple[Column, ...]:
+    hints = get_type_hints(Summary)
+    return tuple(Column(name, _kind(hints[name]), _figure(name), "See Summary") for name in Summary.__struct_fields__)
+
+
+def _figure(name: str) -> Callable[[View, Row], Value]:
+    return lambda _, row: getattr(row.summary, name) if row.summary else None
+
+
+def _kind(hint: object) -> Kind:
+    named = str(hint)
+    if hint is bool:
+        return "yes_no"
+    if "float" in named:
+        return "number"
+    return "whole" if "int" in named else "text"
+
+
+COLUMNS = (*_which(), *_figures())

@@ -1,0 +1,322 @@
+"""A run as one HTML page that needs nothing else: no server, no network, no script for what it says."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness import units
+from harness.report import figures, words
+from harness.report.json_file import document
+from harness.report.markup import Markup, breakable, element
+from harness.report.view import clean, view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from harness.records import MeasurePlan, Plan
+    from harness.report.view import DeviceRows, Row, Run, View
+    from harness.summary import Summary, WarningKind
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class _Column:
+    group: str
+    head: str
+    sort_by: Callable[[Summary], float | None]
+    show: Callable[[Summary], str]
+    style: str = ""
+
+
+def _ms(read: Callable[[Summary], float | None]) -> Callable[[Summary], str]:
+    return lambda summary: units.milliseconds(read(summary))
+
+
+def _mib(read: Callable[[Summary], float | None]) -> Callable[[Summary], str]:
+    return lambda summary: units.mebibytes(read(summary))
+
+
+_COLUMNS = (
+    _Column("Warm inference, ms", "p50", lambda s: s.p50_ns, _ms(lambda s: s.p50_ns), "p50"),
+    _Column("Warm inference, ms", "95 % interval", lambda s: s.half_width_pct, words.ends_ms),
+    _Column("Warm inference, ms", "p90", lambda s: s.p90_ns, _ms(lambda s: s.p90_ns)),
+    _Column("Warm inference, ms", "p90≤", lambda s: s.p90_early_stopping_ns, _ms(lambda s: s.p90_early_stopping_ns)),
+    _Column("Warm inference, ms", "min", lambda s: s.min_ns, _ms(lambda s: s.min_ns)),
+    _Column(
+        "Outputs",
+        "parity",
+        lambda s: s.parity_relative_l2,
+        lambda s: words.scientific(s.parity_relative_l2),
+    ),
+    _Column("Cold start, ms", "load", lambda s: s.load_ns, _ms(lambda s: s.load_ns)),
+    _Column("Cold start, ms", "first", lambda s: s.first_inference_ns, _ms(lambda s: s.first_inference_ns)),
+    _Column("Cold start, ms", "first/p50", lambda s: s.cold_over_warm, lambda s: f"{s.cold_over_warm:.1f}×"),
+    _Column("Memory, MiB", "peak", lambda s: s.peak_memory_bytes, _mib(lambda s: s.peak_memory_bytes)),
+    _Column("Memory, MiB", "model", lambda s: s.model_memory_bytes, _mib(lambda s: s.model_memory_bytes)),
+    _Column("File, MiB", "size", lambda s: s.size_bytes, _mib(lambda s: s.size_bytes)),
+    _Column("File, MiB", "zipped", lambda s: s.deflated_bytes, _mib(lambda s: s.deflated_bytes)),
+    _Column("Spread", "within", lambda s: s.within_cv_pct, lambda s: units.percent(s.within_cv_pct)),
+    _Column("Spread", "between", lambda s: s.between_cv_pct, lambda s: units.percent(s.between_cv_pct)),
+    _Column("Amount", "per second", lambda s: s.throughput_per_s, lambda s: units.three_digits(s.throughput_per_s)),
+    _Column("Amount", "samples", lambda s: s.samples, lambda s: f"{s.samples:,} / {s.processes}"),
+)
+_LONG_NAME = 24
+_WHICH = ("Model", "File", "Threads")
+
+
+def render(run: Run) -> str:
+    """The whole page."""
+    shown = view(run)
+    script = _asset("page.js")
+    body = element(
+        "body",
+        _header(shown),
+        element("main", *(_device(device, index) for index, device in enumerate(shown.devices)), _conditions(shown)),
+        _footer(),
+        element("script", _json(run), type="application/json", id="data"),
+        element("script", Markup(script)),
+    )
+    page = element("html", _head(shown, script), body, lang="en", data_run=clean(shown.plan.run))
+    return f"<!DOCTYPE html>\n{page}\n"
+
+
+def _head(shown: View, script: str) -> Markup:
+    # Nothing remote may load, whatever a name in the data tries: only the one script whose digest is given may run.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="generator", content=f"harness {clean(shown.plan.harness_version)}"),
+        element("link", rel="icon", href="data:,"),
+        element("title", f"{clean(shown.plan.suite)} · {words.moment(shown.plan.created_at)}"),
+        element("style", Markup(_asset("page.css"))),
+    )
+
+
+def _header(shown: View) -> Markup:
+    plan = shown.plan
+    counted = ((shown.rows, "cell"), (plan.models, "model"), (shown.devices, "device"))
+    counts = ", ".join(words.count(len(several), one, f"{one}s") for several, one in counted)
+    return element(
+        "header",
+        element("h1", f"{clean(plan.suite)}: latency, memory and size"),
+        element("p", f"{words.heading(plan)} · {counts}", class_="quiet"),
+        element("p", element("code", clean(" ".join(plan.command))), class_="quiet"),
+        element("section", *(element("p", text) for text in words.answer(shown)), class_="answer", aria_label="Answer"),
+        element(
+            "div",
+            element("label", "Filter rows ", for_="filter"),
+            element("input", id="filter", type="search", placeholder="mobilenet int8", autocomplete="off"),
+            element("span", id="count", role="status"),
+            element("button", "Save the figures (JSON)", id="save", type="button"),
+            class_="tools",
+        ),
+    )
+
+
+def _device(device: DeviceRows, index: int) -> Markup:
+    notes = words.notes(device.rows)
+    marks = words.marks(notes, device.rows)
+    stamp = element("p", words.EMULATED, class_="stamp") if device.is_emulated else None
+    listed = (
+        element(
+            "li",
+            element("b", marks.get(kind, "all")),
+            f"{note.what} ",
+            element("span", note.advice, class_="quiet"),
+            id=f"note-{index}-{kind}",
+        )
+        for kind, note in notes.items()
+    )
+    return element(
+        "section",
+        element("h2", clean(device.name)),
+        element("p", words.device_line(device, with_name=False), class_="quiet"),
+        stamp,
+        _table(device, index, marks),
+        element("ul", *listed, class_="notes") if notes else None,
+        *(_figure(model.rows, words.model_line(model)) for model in device.models),
+    )
+
+
+def _table(device: DeviceRows, index: int, marks: Mapping[WarningKind, str]) -> Markup:
+    caption = f"Figures of {clean(device.name)}"
+    rows = (_row(row, index, marks, is_untrained=model.is_untrained) for model in device.models for row in model.rows)
+    table = element("table", element("thead", _groups(), _heads()), element("tbody", *rows), aria_label=caption)
+    return element("div", table, class_="scroll", role="region", aria_label=caption, tabindex=0)
+
+
+def _groups() -> Markup:
+    groups = dict.fromkeys(column.group for column in _COLUMNS)
+    spans = {group: sum(column.group == group for column in _COLUMNS) for group in groups}
+    cells = (element("th", group, colspan=span, scope="colgroup", class_="first") for group, span in spans.items())
+    return element("tr", element("td", colspan=len(_WHICH) + 1), *cells, class_="groups")
+
+
+def _heads() -> Markup:
+    which = (element("th", _sorter(head), scope="col", class_="text") for head in _WHICH)
+    figures_ = (
+        element("th", _sorter(column.head), scope="col", class_=_style(number))
+        for number, column in enumerate(_COLUMNS)
+    )
+    return element("tr", *which, element("th", "Notes", scope="col", class_="text"), *figures_)
+
+
+def _sorter(head: str) -> Markup:
+    return element("button", head, type="button")
+
+
+def _style(number: int) -> str | None:
+    """A line stands left of each group."""
+    starts = number == 0 or _COLUMNS[number].group != _COLUMNS[number - 1].group
+    return " ".join(filter(None, ("first" if starts else "", _COLUMNS[number].style))) or None
+
+
+def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, is_untrained: bool) -> Markup:
+    chip = element("span", "latency only", class_="chip", title="the weights are untrained") if is_untrained else None
+    first = (
+        element("th", breakable(clean(row.cell.model)), " ", chip, scope="row", class_=_wrapping(row.cell.model)),
+        element("td", breakable(row.file), class_=_wrapping(row.file)),
+        element("td", str(row.cell.choice.threads), data_v=row.cell.choice.threads),
+    )
+    text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]}").lower()
+    return element("tr", *first, *_figures_or_why(row, index, marks), class_=row.status, data_text=text)
+
+
+def _figures_or_why(row: Row, index: int, marks: Mapping[WarningKind, str]) -> list[Markup]:
+    summary = row.summary
+    if summary is None:
+        status = element("strong", words.STATUS[row.status])
+        why = f": {words.problem(row)}" if row.result else None
+        return [element("td", element("p", status, why), colspan=len(_COLUMNS) + 1, class_="why")]
+    cells = [
+        element("td", column.show(summary), data_v=_number(column.sort_by(summary)), class_=_cell_style(row, number))
+        for number, column in enumerate(_COLUMNS)
+    ]
+    links = (
+        element("a", marks[warning.kind], href=f"#note-{index}-{warning.kind}")
+        for warning in row.warnings
+        if warning.kind in marks
+    )
+    return [element("td", *_spaced(links), class_="text"), *cells]
+
+
+def _wrapping(name: str) -> str:
+    """Ordinary names stay on one line; a very long one may break, so that the table stays readable."""
+    return "text long" if len(name) > _LONG_NAME else "text"
+
+
+def _cell_style(row: Row, number: int) -> str | None:
+    wrong = _COLUMNS[number].head == "parity" and row.summary is not None and not row.summary.parity_passed
+    return " ".join(filter(None, (_style(number), "wrong" if wrong else ""))) or None
+
+
+def _figure(rows: tuple[Row, ...], title: str) -> Markup | None:
+    picture = figures.latencies(rows, title=f"Latency of {title}")
+    if not picture:
+        return None
+    scroll = element("div", picture, class_="scroll", role="region", aria_label=f"Latency of {title}", tabindex=0)
+    return element("figure", element("figcaption", title), scroll)
+
+
+def _conditions(shown: View) -> Markup:
+    return element(
+        "section",
+        element("h2", "Conditions"),
+        *(_conditions_of(device, shown.plan) for device in shown.devices),
+        element("details", element("summary", "How it was measured"), _pairs(_protocol(shown.plan.measure))),
+        _versions(shown.plan),
+    )
+
+
+def _versions(plan: Plan) -> Markup | None:
+    if not plan.packages:
+        return None
+    packages = {clean(name): clean(version) for name, version in sorted(plan.packages.items())}
+    return element("details", element("summary", "Versions"), _pairs(packages))
+
+
+def _conditions_of(device: DeviceRows, plan: Plan) -> Markup:
+    measured = [row.measured for row in device.rows if row.measured]
+    sources = [row.summary.memory_source for row in device.rows if row.summary and row.summary.memory_source]
+    seen = {
+        **words.conditions([state for each in measured for state in (each.state_before, each.state_after)]),
+        "Obstacles accepted": _listed((name for each in measured for name in each.accepted_obstacles), "none"),
+        "Runtimes": _listed((f"{each.ran.runtime} {each.ran.version} ({each.ran.api})" for each in measured), "none"),
+        "Timed by": _listed((each.ran.driver for each in measured), "nothing"),
+        "Memory read from": _listed(sources, "nothing"),
+        "Model file before loading": _listed((f"page cache {each.page_cache}" for each in measured), "unknown"),
+    }
+    facts = words.device_facts(device.facts) if device.facts else {}
+    columns = element("div", _pairs(facts), _pairs(seen), class_="columns")
+    obstacles = (
+        element("li", element("b", each.severity), f"{clean(each.found)} ", element("span", clean(each.advice)))
+        for each in plan.obstacles.get(device.id, ())
+    )
+    listed = element("ul", *obstacles, class_="notes wide") if plan.obstacles.get(device.id) else None
+    return element("div", element("h3", clean(device.name)), columns, listed)
+
+
+def _listed(words_: Iterable[str], none: str) -> str:
+    return clean(", ".join(sorted(set(words_)))) or none
+
+
+def _protocol(plan: MeasurePlan) -> dict[str, str]:
+    return {
+        "Processes for each row": f"{plan.processes_min} to {plan.processes_max}, each fresh",
+        "Stops when": f"the interval is within ±{plan.target_half_width_pct:g} %, or after {plan.budget_s:g} s",
+        "Blocks in a process": f"{plan.blocks} of {plan.block_s:g} s and {plan.block_iterations} inferences or more",
+        "Warm-up": (
+            f"{plan.warmup_iterations} inferences and {plan.warmup_s:g} s or more, until steady, "
+            f"{plan.warmup_cap_s:g} s at most"
+        ),
+        "Memory": f"{plan.memory_processes} processes of their own, {plan.memory_iterations} inferences each",
+        "Disturbed processes": f"repeated up to {plan.disturbed_retries} times",
+    }
+
+
+def _pairs(pairs: Mapping[str, str]) -> Markup:
+    return element("dl", *(part for name, said in pairs.items() for part in (element("dt", name), element("dd", said))))
+
+
+def _footer() -> Markup:
+    picture = (
+        "In the pictures each shape holds every counted sample, its height growing with the root of their number; the "
+        "line is the p50, the grey band its interval. At the right a dot is the cold start of one process, the bar the "
+        "part spent loading."
+    )
+    return element(
+        "footer",
+        element("h2", "How to read this"),
+        *(element("p", text, class_="legend") for text in (words.LEGEND, picture)),
+    )
+
+
+def _json(run: Run) -> Markup:
+    """The figures as JSON that cannot end its own script element."""
+    text = msgspec.json.encode(document(run, with_samples=False)).decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.9g}"
+
+
+def _spaced(parts: Iterable[Markup]) -> list[str]:
+    return [piece for part in parts for piece in (part, Markup(" "))]

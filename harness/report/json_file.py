@@ -1,0 +1,56 @@
+"""A run as one JSON document: everything that is stored of it, and every figure that any report shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from harness.records import CellResult, Plan, Record
+from harness.report import words
+from harness.report.view import view
+from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
+
+if TYPE_CHECKING:
+    from harness.report.view import Run
+
+DOCUMENT_SCHEMA: Final = 1
+"""Of the document as a whole; `plan` and each of `results` carry the version of the records besides."""
+
+
+class Document(Record, frozen=True, kw_only=True):
+    """What `harness report --to json` writes."""
+
+    schema: int
+    answer: tuple[str, ...]
+    """The run in one to three sentences."""
+    plan: Plan
+    summaries: dict[str, Summary | None]
+    """By cell id, every planned cell; null where there is no figure."""
+    warnings: dict[str, tuple[CellWarning, ...]]
+    """By cell id."""
+    results: tuple[CellResult, ...]
+    """As stored, raw samples and all; cells that have not been run are missing."""
+
+
+def render(run: Run) -> str:
+    """The whole document, on one line."""
+    return msgspec.json.encode(document(run)).decode() + "\n"
+
+
+def document(run: Run, *, with_samples: bool = True) -> Document:
+    """The document as a record.
+
+    Args:
+        run: Complete or not.
+        with_samples: Whether to hold `results`, which are nearly all of its size.
+    """
+    shown = view(run)
+    return Document(
+        schema=DOCUMENT_SCHEMA,
+        answer=words.answer(shown),
+        plan=shown.plan,
+        summaries={row.cell.id: row.summary for row in shown.rows},
+        warnings={row.cell.id: row.warnings for row in shown.rows},
+        results=run.results if with_samples else (),
+    )

@@ -1,0 +1,77 @@
+"""A run as Markdown, as GitHub renders it: for pull requests, issues and wikis."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from harness import units
+from harness.report import words
+from harness.report.view import clean, view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.report.view import DeviceRows, Row, Run
+    from harness.summary import Summary, WarningKind
+
+_COLUMNS: tuple[tuple[str, Callable[[Summary], str]], ...] = (
+    ("p50 ms", lambda s: units.milliseconds(s.p50_ns)),
+    ("±", words.plus_minus),
+    ("p90 ms", lambda s: units.milliseconds(s.p90_ns)),
+    ("p90≤ ms", lambda s: units.milliseconds(s.p90_early_stopping_ns)),
+    ("cold ms", lambda s: units.milliseconds(s.cold_start_ns)),
+    ("peak MiB", lambda s: units.mebibytes(s.peak_memory_bytes)),
+    ("size MiB", lambda s: units.mebibytes(s.size_bytes)),
+    ("parity", lambda s: words.scientific(s.parity_relative_l2)),
+)
+
+
+def render(run: Run) -> str:
+    """The whole document."""
+    shown = view(run)
+    lines = [f"# {_text(words.heading(shown.plan))}", ""]
+    lines += [f"- {_text(sentence)}" for sentence in words.answer(shown)]
+    for device in shown.devices:
+        lines += ["", *_device(device)]
+    if any(row.summary for row in shown.rows):
+        lines += ["", f"<sub>{_text(words.LEGEND)}</sub>"]
+    return "\n".join(lines) + "\n"
+
+
+def _device(device: DeviceRows) -> list[str]:
+    lines = [f"## {_text(words.device_line(device))}", ""]
+    if device.is_emulated:
+        lines += [f"**{words.EMULATED}**", ""]
+    heads = ["model", "file", "threads", *(head for head, _ in _COLUMNS), "notes"]
+    lines += [_line(heads), _line(["---", "---", *["---:"] * (len(_COLUMNS) + 1), "---"])]
+    notes = words.notes(device.rows)
+    marks = words.marks(notes, device.rows)
+    for model in device.models:
+        name = _text(clean(model.name)) + (" (latency only)" if model.is_untrained else "")
+        lines += [_line([name, *_row(row, marks)]) for row in model.rows]
+    lines.append("")
+    lines += [f"- {_text(f'{words.row_names(rows)}: {why}')}" for why, rows in words.reasons(device.rows).items()]
+    for kind, note in notes.items():
+        lines.append(f"- **{marks.get(kind, 'all rows')}:** {_text(f'{note.what} {note.advice}')}")
+    return lines
+
+
+def _row(row: Row, marks: Mapping[WarningKind, str]) -> list[str]:
+    first = [_text(row.file), str(row.cell.choice.threads)]
+    if row.summary is None:
+        return [*first, f"**{words.STATUS[row.status]}**", *[""] * len(_COLUMNS)]
+    found = ", ".join(marks[warning.kind] for warning in row.warnings if warning.kind in marks)
+    return [*first, *(show(row.summary) for _, show in _COLUMNS), found]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _text(text: str) -> str:
+    """Text as text: nothing in it is markup, a link, a mention or a formula."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
+    text = re.sub(r"([\\`*\[\]|~#$])", r"\\\1", text)
+    # Within a word GitHub takes an underscore as it is, and names read better without backslashes.
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)

@@ -1,0 +1,212 @@
+"""What every kind of report shows: one row a planned cell, with its figures and warnings, grouped by device."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from harness.records import Failure, Measurement, NotRunnable
+from harness.summary import summarise_all, warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from harness.records import Cell, CellResult, DeviceFacts, Plan, PlannedModel
+    from harness.summary import CellWarning, Summary
+
+Status: TypeAlias = Literal["measured", "failed", "not_runnable", "not_run"]
+
+
+class Run(Protocol):
+    """What is needed of a stored run."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is stored."""
+
+    @property
+    def plan(self) -> Plan:
+        """What it set out to do."""
+
+    @property
+    def results(self) -> tuple[CellResult, ...]:
+        """The cells that are done, in the plan's order."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One planned cell, as far as it got."""
+
+    cell: Cell
+    result: CellResult | None
+    summary: Summary | None
+    warnings: tuple[CellWarning, ...]
+    file: str
+    """What tells it from the other rows of its model, without the threads: `onnx/int8`."""
+    status: Status
+
+    @property
+    def name(self) -> str:
+        """File and threads: `onnx/int8, 2 threads`."""
+        return f"{self.file}, {threads(self.cell.choice.threads)}"
+
+    @property
+    def measured(self) -> Measurement | None:
+        """The measurement behind the figures, where there are figures."""
+        outcome = self.result.outcome if self.result else None
+        return outcome if self.summary is not None and isinstance(outcome, Measurement) else None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no figure, where the cell was tried."""
+        outcome = self.result.outcome if self.result else None
+        if isinstance(outcome, Measurement) and self.summary is None:
+            message = "every process or block was disturbed and discarded; no figure is left"
+            return Failure(stage="measure", kind="disturbed", message=message)
+        return outcome if isinstance(outcome, Failure) else None
+
+    @property
+    def reason(self) -> str:
+        """Why there is no figure, in a sentence; empty where there is one."""
+        if self.status == "not_run":
+            return "not run yet"
+        outcome = self.result.outcome if self.result else None
+        if isinstance(outcome, NotRunnable):
+            return outcome.reason
+        return self.failure.message if self.failure else ""
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """The rows of one model on one device."""
+
+    name: str
+    planned: PlannedModel | None
+    rows: tuple[Row, ...]
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether an accuracy of these weights would say nothing."""
+        return self.planned is not None and self.planned.spec.trained is False
+
+
+@dataclass(frozen=True)
+class DeviceRows:
+    """The rows of one device."""
+
+    id: str
+    facts: DeviceFacts | None
+    models: tuple[ModelRows, ...]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.facts.name if self.facts else self.id
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All of them, by model."""
+        return tuple(row for model in self.models for row in model.rows)
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether its times mean nothing."""
+        return self.facts is not None and self.facts.is_emulated
+
+
+@dataclass(frozen=True)
+class View:
+    """A run, ready to be shown."""
+
+    plan: Plan
+    folder: Path
+    rows: tuple[Row, ...]
+    """In the plan's order."""
+    devices: tuple[DeviceRows, ...]
+    """In the plan's order, emulated ones last."""
+
+
+def view(run: Run) -> View:
+    """Compute all figures of a run and put them in order."""
+    results = {result.cell.id: result for result in run.results}
+    summaries = summarise_all(run.results)
+    files = _file_labels(run.plan.cells)
+    rows = tuple(
+        _row(cell, results.get(cell.id), summaries.get(cell.id), files[cell.id], run.plan) for cell in run.plan.cells
+    )
+    devices = [_device(device_id, rows, run.plan) for device_id in dict.fromkeys(row.cell.device_id for row in rows)]
+    return View(
+        plan=run.plan,
+        folder=run.folder,
+        rows=rows,
+        devices=tuple(sorted(devices, key=lambda device: device.is_emulated)),
+    )
+
+
+def threads(count: int) -> str:
+    """`1 thread`, `2 threads`."""
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def clean(text: str) -> str:
+    """Text from a file or a device on one line, without characters that steer a terminal or turn the reading order."""
+    # Cc and Cf hold escape sequences and the bidirectional overrides; Zl and Zp end a line in some programs.
+    kept = (" " if unicodedata.category(each) in {"Cc", "Cf", "Zl", "Zp"} else each for each in text)
+    return " ".join("".join(kept).split())
+
+
+def _row(cell: Cell, result: CellResult | None, summary: Summary | None, file: str, plan: Plan) -> Row:
+    status: Status = "failed"
+    if result is None:
+        status = "not_run"
+    elif isinstance(result.outcome, NotRunnable):
+        status = "not_runnable"
+    elif summary is not None:
+        status = "measured"
+    found = warnings(summary, result, plan) if result else ()
+    return Row(cell=cell, result=result, summary=summary, warnings=found, file=file, status=status)
+
+
+def _device(device_id: str, rows: Sequence[Row], plan: Plan) -> DeviceRows:
+    by_model: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.cell.device_id == device_id:
+            by_model[row.cell.model].append(row)
+    planned = {model.name: model for model in plan.models}
+    return DeviceRows(
+        id=device_id,
+        facts=next((device for device in plan.devices if device.id == device_id), None),
+        models=tuple(
+            ModelRows(name=name, planned=planned.get(name), rows=tuple(found)) for name, found in by_model.items()
+        ),
+    )
+
+
+def _file_labels(cells: Sequence[Cell]) -> dict[str, str]:
+    """Format and precision, and of the rest only what differs within the run."""
+    runtimes: dict[str, set[str]] = defaultdict(set)
+    for cell in cells:
+        runtimes[cell.format].add(cell.choice.runtime)
+    one_optimization = _all_equal(cell.choice.graph_optimization for cell in cells)
+    one_option = _all_equal(sorted(cell.choice.options.items()) for cell in cells)
+    labels = {}
+    for cell in cells:
+        parts = [f"{cell.format}/{cell.precision}"]
+        if len(runtimes[cell.format]) > 1:
+            parts.append(cell.choice.runtime)
+        if cell.choice.accelerator != "cpu":
+            parts.append(cell.choice.accelerator)
+        if not one_optimization:
+            parts.append(cell.choice.graph_optimization)
+        if not one_option:
+            parts += [f"{key}={value}" for key, value in sorted(cell.choice.options.items())]
+        labels[cell.id] = clean(" ".join(parts))
+    return labels
+
+
+def _all_equal(values: Iterable[object]) -> bool:
+    several = list(values)
+    return all(value == several[0] for value in several)

@@ -1,0 +1,383 @@
+"""One cell, measured on a device that follows a script. Reads as a specification of the order of things."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+from harness.errors import (
+    AcceleratorRefused,
+    NeverSteady,
+    NonFiniteOutput,
+    ParityFailed,
+    RunnerDied,
+    RunnerHung,
+    RunnerUnreadable,
+    RuntimeRefused,
+    UnreadableModel,
+)
+from harness.measure import session
+from harness.measure.session import Question, measure
+from harness.protocol import (
+    Canary,
+    End,
+    First,
+    Loaded,
+    Memory,
+    Message,
+    Meta,
+    Outputs,
+    ProgramError,
+    TimedBlock,
+    Warmup,
+)
+from harness.records import (
+    BlockConditions,
+    Deployment,
+    MeasurePlan,
+    ProcessRecord,
+    RuntimeChoice,
+    TensorSpec,
+    Tolerance,
+)
+from tests.fakes import records
+from tests.fakes.device import FakeDevice, FakeProgram, state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUTPUT = TensorSpec(name="y", shape=(1, 3), dtype="float32")
+EXPECTED = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=np.float32)
+PLAN = MeasurePlan(processes_min=5, processes_max=6, blocks=2, memory_processes=1)
+MS = 1_000_000
+
+
+def loaded(**changes: object) -> Loaded:
+    message = Loaded(
+        ns=20 * MS,
+        threads=1,
+        graph_optimization="all",
+        inputs=(),
+        outputs=(OUTPUT,),
+        nodes_by_accelerator={"CPUExecutionProvider": 10},
+        nodes_total=10,
+        nodes_delegated=10,
+        partitions=None,
+        fallback_reason=None,
+    )
+    return msgspec.structs.replace(message, **changes)
+
+
+def latency_lines(
+    *, p50_ms: float = 4.0, conditions: BlockConditions | None = None, set_up: Loaded | None = None
+) -> list[Message]:
+    meta = Meta(
+        protocol=1,
+        program="python-worker",
+        runtime="onnxruntime",
+        runtime_version="1.32.0",
+        api="InferenceSession",
+        library=None,
+        pid=1,
+        clock="CLOCK_MONOTONIC",
+        clock_cost_ns=50,
+        startup_ns=MS,
+    )
+    ns = round(p50_ms * MS)
+    blocks = [
+        TimedBlock(
+            index=index,
+            start_ns=index * 10**9,
+            iterations_per_sample=1,
+            ns=(ns - 1000, ns, ns + 1000),
+            conditions=conditions or BlockConditions(steal_ms=0.0),
+        )
+        for index in range(PLAN.blocks)
+    ]
+    return [
+        meta,
+        Canary(when="before", ns=10 * MS),
+        set_up or loaded(),
+        First(ns=9 * MS),
+        Outputs(files=("/fake/outputs/output-0.bin",), sha256="0" * 64),
+        Warmup(ns=(5 * MS, 4 * MS), steady=True),
+        *blocks,
+        Canary(when="after", ns=10 * MS),
+        End(),
+    ]
+
+
+def memory_lines() -> list[Message]:
+    points = [
+        Memory(at=at, source="VmHWM", resident_bytes=size * 2**20, pss_bytes=None, private_dirty_bytes=None)
+        for at, size in (("baseline", 40), ("loaded", 60), ("peak", 75))
+    ]
+    return [latency_lines()[0], points[0], loaded(), points[1], points[2], End()]
+
+
+def latency(lines: list[Message] | None = None, *, outputs: np.ndarray = EXPECTED, **changes: object) -> FakeProgram:
+    lines = latency_lines() if lines is None else lines
+    return FakeProgram(lines=lines, files={"output-0.bin": outputs.tobytes()}, **changes)  # type: ignore[arg-type]
+
+
+MEMORY = FakeProgram(lines=memory_lines())
+
+
+def question(**changes: object) -> Question:
+    artifact = msgspec.structs.replace(records.artifact(), outputs=(OUTPUT,))
+    settings: dict[str, object] = {
+        "choice": RuntimeChoice(runtime="onnxruntime"),
+        "artifact": artifact,
+        "deployment": Deployment(
+            device_id="fake",
+            artifact_sha256=artifact.sha256,
+            remote_path="/fake/models/m.onnx",
+            remote_inputs=("/fake/inputs/x.bin",),
+            samples=2,
+            already_there=False,
+        ),
+        "expected": {"y": EXPECTED},
+        "reference": "torch",
+        "tolerance": Tolerance(relative_l2=1e-4, cosine=0.999),
+    }
+    return Question(**(settings | changes))  # type: ignore[arg-type]
+
+
+def test_the_order_is_timed_processes_then_memory_and_the_state_is_read_before_and_after() -> None:
+    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY])
+
+    measured = measure(question(), device, PLAN)
+
+    assert [call for call in device.calls if call in {"state", "start", "pull"}] == [
+        "state",
+        *["state", "start", "pull"],  # the thermometer is read before each process
+        *["state", "start"] * 4,  # the same bytes again need no second comparison
+        "start",
+        "state",
+    ]
+    assert len(measured.processes) == 5
+    assert measured.memory[0].peak_bytes == 75 * 2**20
+    assert measured.stopped_by == "precision"
+
+
+def test_every_raw_time_is_kept_in_run_order_with_the_warm_up_and_the_cold_start() -> None:
+    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY])
+
+    process = measure(question(), device, PLAN).processes[0]
+
+    assert process.load_ns == 20 * MS
+    assert process.first_inference_ns == 9 * MS
+    assert process.warmup_ns == (5 * MS, 4 * MS)
+    assert [block.ns for block in process.blocks] == [(3_999_000, 4_000_000, 4_001_000)] * 2
+
+
+def test_an_imprecise_figure_gets_more_processes_up_to_the_most_and_stops_there() -> None:
+    spread = [latency(latency_lines(p50_ms=value)) for value in (4.0, 5.0, 6.0, 7.0, 8.0, 9.0)]
+    device = FakeDevice(programs=[*spread, MEMORY])
+
+    measured = measure(question(), device, PLAN)
+
+    assert len(measured.processes) == 6
+    assert measured.stopped_by == "processes"
+
+
+def test_the_budget_ends_an_imprecise_cell_but_never_before_the_least_number_of_processes() -> None:
+    spread = [latency(latency_lines(p50_ms=value)) for value in (4.0, 5.0, 6.0, 7.0, 8.0, 9.0)]
+    device = FakeDevice(programs=[*spread[:5], MEMORY])
+
+    measured = measure(question(), device, msgspec.structs.replace(PLAN, budget_s=0.0))
+
+    assert len(measured.processes) == 5
+    assert measured.stopped_by == "budget"
+
+
+def test_a_disturbed_process_is_kept_and_repeated_and_does_not_count() -> None:
+    stolen = latency_lines(conditions=BlockConditions(steal_ms=5.0))
+    device = FakeDevice(programs=[latency(stolen), *[latency() for _ in range(5)], MEMORY])
+
+    measured = measure(question(), device, PLAN)
+
+    assert [process.discarded is None for process in measured.processes] == [False, *[True] * 5]
+    assert [process.attempt for process in measured.processes] == [0, 1, 0, 0, 0, 0]
+    assert "hypervisor" in str(measured.processes[0].discarded)
+
+
+def test_a_device_that_disturbs_every_attempt_gives_no_figure() -> None:
+    stolen = latency_lines(conditions=BlockConditions(steal_ms=5.0))
+    device = FakeDevice(programs=[latency(stolen) for _ in range(3)])
+
+    with pytest.raises(NeverSteady, match=r"3 attempts.*hypervisor took"):
+        measure(question(), device, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+        (BlockConditions(throttle_events=2), "throttled itself 2 times"),
+        (BlockConditions(cpu_cap_hz=1.0e9), "fell from 2000 to 1000 MHz"),
+    ],
+)
+def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditions, reason: str) -> None:
+    first = latency(latency_lines(conditions=BlockConditions(cpu_cap_hz=2.0e9)))
+    device = FakeDevice(programs=[first, latency(latency_lines(conditions=conditions)), *[first] * 4, MEMORY])
+
+    measured = measure(question(), device, PLAN)
+
+    assert reason in str(measured.processes[1].blocks[0].discarded)
+
+
+def test_a_process_waits_until_the_device_is_as_cool_as_when_the_cell_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(session.time, "sleep", waits.append)
+    hot_then_cool = [state(temperature_celsius=value) for value in (40.0, 50.0, 45.0, 42.9)]
+    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY], states=hot_then_cool)
+
+    measure(question(), device, PLAN)
+
+    assert waits == [session.COOL_POLL_S] * 2
+
+
+def test_a_device_without_a_thermometer_is_not_waited_for() -> None:
+    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY], states=[state(temperature_celsius=None)])
+
+    measure(question(), device, PLAN)
+
+    assert device.calls.count("state") == 2
+
+
+def test_wrong_numbers_end_the_cell_after_its_first_process() -> None:
+    device = FakeDevice(programs=[latency(outputs=EXPECTED + 0.5)])
+
+    with pytest.raises(ParityFailed, match="'y'"):
+        measure(question(), device, PLAN)
+
+    assert len(device.started) == 1
+
+
+def test_a_later_process_that_answers_otherwise_is_compared_as_well() -> None:
+    other = latency_lines()
+    other[4] = Outputs(files=("/fake/outputs/output-0.bin",), sha256="1" * 64)
+    device = FakeDevice(programs=[latency(), latency(other, outputs=EXPECTED * -1)])
+
+    with pytest.raises(ParityFailed):
+        measure(question(), device, PLAN)
+
+
+def test_nan_is_not_a_number_to_report() -> None:
+    broken = EXPECTED.copy()
+    broken[1, 2] = np.nan
+    device = FakeDevice(programs=[latency(outputs=broken)])
+
+    with pytest.raises(NonFiniteOutput, match="'y' has 1 NaN"):
+        measure(question(), device, PLAN)
+
+
+def test_other_threads_than_asked_for_are_an_error_and_not_a_figure() -> None:
+    device = FakeDevice(programs=[latency(latency_lines(set_up=loaded(threads=4)))])
+
+    with pytest.raises(AcceleratorRefused, match="asked for 1 threads, got 4"):
+        measure(question(), device, PLAN)
+
+
+def fell_back() -> Loaded:
+    return loaded(nodes_delegated=7, fallback_reason="the delegate left 3 of 10 nodes: SOFTMAX")
+
+
+def test_a_fallback_is_recorded() -> None:
+    device = FakeDevice(programs=[*[latency(latency_lines(set_up=fell_back())) for _ in range(5)], MEMORY])
+
+    ran = measure(question(), device, PLAN).ran
+
+    assert (ran.nodes_delegated, ran.nodes_total) == (7, 10)
+    assert ran.fallback_reason == "the delegate left 3 of 10 nodes: SOFTMAX"
+
+
+def test_a_fallback_is_an_error_where_the_accelerator_is_required() -> None:
+    device = FakeDevice(programs=[latency(latency_lines(set_up=fell_back()))])
+
+    with pytest.raises(AcceleratorRefused, match=r"7 of 10 nodes.*SOFTMAX"):
+        measure(question(require_accelerator=True), device, PLAN)
+
+
+def test_a_program_that_segfaults_is_named_with_its_signal() -> None:
+    device = FakeDevice(programs=[FakeProgram(lines=latency_lines()[:3], returncode=-11, stderr="Segmentation fault")])
+
+    with pytest.raises(RunnerDied, match=r"ended by SIGSEGV.*Segmentation fault") as caught:
+        measure(question(), device, PLAN)
+
+    assert caught.value.signal_name == "SIGSEGV"
+
+
+def test_a_program_that_stops_in_mid_line_is_a_failure_and_never_a_short_result() -> None:
+    lines: list[str | Message] = [*latency_lines()[:7], '{"type":"block","index":1,"start_ns":1000000000,"ns":[40']
+    device = FakeDevice(programs=[FakeProgram(lines=lines, returncode=0)])
+
+    with pytest.raises(RunnerDied, match="exited with code 0 before it was done"):
+        measure(question(), device, PLAN)
+
+
+def test_a_program_that_hangs_is_ended_and_its_last_message_told() -> None:
+    device = FakeDevice(programs=[FakeProgram(lines=latency_lines()[:4], hangs=True)])
+
+    with pytest.raises(RunnerHung, match="last message was `first`"):
+        measure(question(), device, PLAN)
+
+    assert device.log[-1].startswith("end ")
+
+
+def test_rubbish_on_its_output_is_shown() -> None:
+    device = FakeDevice(programs=[FakeProgram(lines=["{warning: not JSON}"])])
+
+    with pytest.raises(RunnerUnreadable, match="not JSON"):
+        measure(question(), device, PLAN)
+
+
+def test_a_missing_block_is_a_failure() -> None:
+    lines = latency_lines()
+    del lines[6]
+    device = FakeDevice(programs=[FakeProgram(lines=lines)])
+
+    with pytest.raises(RunnerUnreadable, match="2 timedblock messages were expected, 1 came"):
+        measure(question(), device, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("unreadable_model", UnreadableModel),
+        ("no_accelerator", AcceleratorRefused),
+        ("unsupported_op", RuntimeRefused),
+        ("load_failed", RuntimeRefused),
+    ],
+)
+def test_what_the_program_refuses_becomes_the_error_of_that_kind(kind: str, error: type[Exception]) -> None:
+    said = ProgramError(kind=kind, message="op FOO is unknown")
+    device = FakeDevice(programs=[FakeProgram(lines=[said], returncode=1)])
+
+    with pytest.raises(error, match="FOO"):
+        measure(question(), device, PLAN)
+
+
+def test_an_interruption_leaves_no_program_behind() -> None:
+    def interrupt(_record: ProcessRecord) -> None:
+        raise KeyboardInterrupt
+
+    device = FakeDevice(programs=[latency(), FakeProgram(lines=latency_lines()[:2], hangs=True)])
+    stop_now: Callable[[ProcessRecord], None] = interrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(question(), device, PLAN, watch=stop_now)
+
+    assert all(program.ended or program.wait(timeout_s=0) == 0 for program in device.started)
+
+
+def test_the_output_folder_is_on_the_device() -> None:
+    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY])
+
+    measure(question(), device, PLAN)
+
+    assert PurePosixPath("/fake/outputs/output-0.bin") in device.files
