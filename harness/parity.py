@@ -18,16 +18,26 @@ if TYPE_CHECKING:
 
     _Values = NDArray[np.generic]
 
+# Twice to five times the worst that correct conversions of the built-in networks gave, in either format, against
+# PyTorch in fp32 on an x86 host (relative L2 / cosine): fp32 2.2e-5 / 1.000000 (ResNet-50), fp16 1.9e-2 / 0.99981
+# (ResNet-50), int8_dynamic 0.19 / 0.979 and int8 0.23 / 0.969 (both MobileNetV2). Untrained weights are the hard case
+# for int8: nothing taught the network to be insensitive. Trained third-party files gave 0.02 to 0.08. What these limits
+# are there to catch is far beyond them: weights in the wrong order, a missing normalisation or a wrong scale give a
+# cosine near 0 or a relative L2 near 1. A device may round in other places than this host, which moves fp16 and int8 by
+# less than the factor that is left.
+#
+# Top-1 agreement is reported and not judged: in an untrained network the best of a thousand classes leads by less than
+# the rounding of int8, and where outputs are within tolerance, a change of order is what the tolerance allows.
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(relative_l2=1e-4, cosine=0.99999),
     "fp16": Tolerance(relative_l2=5e-2, cosine=0.999),
-    "int8_dynamic": Tolerance(relative_l2=0.5, cosine=0.9),
-    "int8": Tolerance(relative_l2=0.5, cosine=0.9),
+    "int8_dynamic": Tolerance(relative_l2=0.4, cosine=0.92),
+    "int8": Tolerance(relative_l2=0.4, cosine=0.92),
 }
 
 
 def tolerance_for(model_format: ModelFormat, precision: Precision, *, stored_as: str = "float32") -> Tolerance:
-    """How far outputs may be from the reference.
+    """How far outputs may be from the reference. `TOLERANCES` says where the numbers come from.
 
     Args:
         model_format: The same for both formats so far.

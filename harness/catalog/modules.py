@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.catalog.data import draw
+from harness.catalog.jobs import is_out_of_memory
 from harness.errors import ConversionFailed, UnknownName, UnreadableModel
 from harness.records import BuiltinSource, ProgramSource, PythonSource
 
@@ -65,11 +66,11 @@ def new_module(spec: ModelSpec) -> nn.Module:
     try:
         module = factory(**source.arguments)
     except Exception as error:
-        problem = f"{source.factory} raised {type(error).__name__}: {error}"
-        raise ConversionFailed(spec.name, "failed", problem, "") from error
+        cause = "out_of_memory" if is_out_of_memory(error) else "failed"
+        raise ConversionFailed("", cause, f"{source.factory} raised {type(error).__name__}: {error}", "") from error
     if not isinstance(module, torch.nn.Module):
         problem = f"{source.factory} made a {type(module).__name__}, not a torch.nn.Module"
-        raise ConversionFailed(spec.name, "failed", problem, "")
+        raise ConversionFailed("", "failed", problem, "")
     return module
 
 

@@ -72,10 +72,9 @@ def read_onnx(content: mmap.mmap) -> Signature:
         raise ValueError("a graph without outputs")
     weights = [*initializers, *(constant for _, constant in nodes if constant is not None)]
     floats = sum(tensor.count for tensor in weights if tensor.dtype in _FLOATS)
-    half = sum(tensor.count for tensor in weights if tensor.dtype in _HALVES)
     # Quantized weights are int8 or uint8; int32 holds biases, int64 shapes.
     quantized = sum(tensor.count for tensor in weights if tensor.dtype in {"int8", "uint8"})
-    storage: Storage = "float16" if half > floats / 2 else "float32"
+    storage: Storage = "float16" if any(tensor.dtype in _HALVES for tensor in weights) else "float32"
     if any(operator in _QUANTIZING for operator, _ in nodes):
         storage = "integer"
     given = {tensor.name for tensor in initializers}

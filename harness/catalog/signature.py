@@ -23,7 +23,7 @@ class Signature:
         outputs: The same.
         parameters: Elements of all stored floating-point weights, quantized ones included; None where the file leaves
             it open what is a weight.
-        storage: `integer` for a file with quantized weights or activations, `float16` for one with half-precision
+        storage: `integer` for a file with quantized weights or activations, `float16` for one with any half-precision
             weights, else `float32`.
         companions: Names of the files beside it that hold its weights.
     """

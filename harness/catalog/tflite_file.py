@@ -62,11 +62,10 @@ def read_tflite(content: mmap.mmap) -> Signature:
     constants = [t for t in tensors if 0 < t.buffer < len(buffers) and buffers[t.buffer] > 0]
     # Shapes and indices are int32 or int64; int8 and int4 without a scale are masks and tables.
     weights = [t for t in constants if t.spec.dtype in {"float32", "float16", "bfloat16"} or t.is_quantized]
-    half = sum(t.count for t in weights if t.spec.dtype in {"float16", "bfloat16"})
     storage: Storage = "float32"
     if any(t.is_quantized for t in tensors):
         storage = "integer"
-    elif half > sum(t.count for t in weights) / 2:
+    elif any(t.spec.dtype in {"float16", "bfloat16"} for t in weights):
         storage = "float16"
     return Signature(
         inputs=tuple(tensors[index].spec for index in inputs),

@@ -15,7 +15,7 @@ from harness.catalog.files import read_signature
 from harness.catalog.jobs import run_job
 from harness.convert.child import ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS
-from harness.errors import ConversionFailed, NonFiniteOutput, ParityFailed, UsageError
+from harness.errors import ConversionFailed, HarnessError, NonFiniteOutput, ParityFailed, UsageError
 from harness.parity import require, tolerance_for
 from harness.records import Artifact, Conversion, KerasSource, OnnxSource, TfliteSource
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file
@@ -87,9 +87,7 @@ def make_artifact(
     if reason is not None:
         raise UsageError(reason)
     _need_packages(spec, model_format, precision)
-    base = None
-    if _is_derived(precision):
-        base = make_artifact(spec, checkpoint, model_format, "fp32", timeout_s=timeout_s)
+    base = _base(spec, checkpoint, model_format, timeout_s) if _is_derived(precision) else None
     folder = _folder(spec, checkpoint, model_format, precision)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -110,6 +108,26 @@ def is_converted(spec: ModelSpec, model_format: ModelFormat, precision: Precisio
     if checkpoint is None or why_not(spec, model_format, precision) is not None:
         return False
     return _stored_in(_folder(spec, checkpoint, model_format, precision), verify=False) is not None
+
+
+_REFUSED: dict[Path, HarnessError] = {}
+"""fp32 artifacts that this process could not make, by their place in the cache. A network that TFLite has no operator
+for would otherwise be exported again for each of its other precisions."""
+
+
+def _base(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, timeout_s: float) -> Artifact:
+    place = _folder(spec, checkpoint, model_format, "fp32")
+    if place in _REFUSED:
+        raise _REFUSED[place]
+    try:
+        return make_artifact(spec, checkpoint, model_format, "fp32", timeout_s=timeout_s)
+    except (ParityFailed, NonFiniteOutput) as error:
+        _REFUSED[place] = error
+        raise
+    except ConversionFailed as error:
+        if error.cause in {"unsupported", "unsupported_op"}:  # memory and time may be there the next time
+            _REFUSED[place] = error
+        raise
 
 
 def _made(

@@ -89,9 +89,9 @@ def quantize(source: Path, path: Path, precision: Precision, calibration: _Array
     from ai_edge_quantizer import quantizer, recipe  # noqa: PLC0415
 
     recipes = {"fp16": _fp16_recipe, "int8_dynamic": recipe.dynamic_wi8_afp32, "int8": recipe.static_wi8_ai8}
-    content = _modernized(source.read_bytes())
-    job = quantizer.Quantizer(content, recipes[precision]())
-    observed = job.calibrate(_under_signature(content, calibration), num_threads=1) if job.need_calibration else None
+    content, chosen = _modernized(source.read_bytes()), recipes[precision]()
+    job = quantizer.Quantizer(content, chosen)
+    observed = _ranges(content, chosen, calibration) if job.need_calibration else None
     result = job.quantize(observed, enable_progress_report=False)
     path.write_bytes(bytes(result.quantized_model))
 
@@ -145,6 +145,23 @@ def _entry(name: str, tensor: int) -> Any:  # noqa: ANN401  (a generated class w
     entry = schema.TensorMapT()
     entry.name, entry.tensorIndex = name, int(tensor)
     return entry
+
+
+def _ranges(content: bytes, recipe: list[dict[str, Any]], calibration: _Arrays) -> dict[str, Any]:
+    """The lowest and highest value of every tensor over all calibration samples.
+
+    `Quantizer.calibrate` keeps a moving average instead, in which the first of 32 samples weighs a fifth and everything
+    beyond the average is clipped: DenseNet-121 came out with twice the error (relative L2 0.36 against 0.18), others
+    the same within a tenth. Its profiler mode is faster, but leaves tensors without a range (0.10).
+    """
+    from ai_edge_quantizer import calibrator, recipe_manager  # noqa: PLC0415
+    from ai_edge_quantizer.utils import qsv_utils  # noqa: PLC0415
+
+    recipes = recipe_manager.RecipeManager()
+    recipes.load_quantization_recipe(recipe)
+    observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+    observer.calibrate(_under_signature(content, calibration), recipes)
+    return dict(observer.get_model_qsvs())
 
 
 def _under_signature(content: bytes, calibration: _Arrays) -> dict[str, list[dict[str, NDArray[np.generic]]]]:

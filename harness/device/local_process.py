@@ -40,7 +40,7 @@ class LocalProgram:
     """A `RunningProgram` on this machine, the leader of a process group.
 
     The group is ended when the program ends, by itself or by `end`: what it left running would disturb the next
-    measurement. A grandchild that made a session of its own escapes.
+    measurement. A grandchild that made a session of its own escapes; its hold on the output keeps `lines` waiting.
 
     Args:
         device_id: For error messages.
@@ -152,9 +152,6 @@ class LocalProgram:
         with self._reaping:
             self._process.wait()
             self._over.set()
-        for reader in self._readers:
-            reader.join(_GRACE_S)
-        self._say_closed()  # for a reader that an escaped grandchild keeps waiting
 
 
 def run_to_end(device_id: str, argv: Sequence[str], *, environment: Mapping[str, str], timeout_s: float) -> ShellResult:

@@ -306,7 +306,7 @@ def hypervisor(files: SystemText) -> str | None:
     """The hypervisor's name; `UNKNOWN_HYPERVISOR` where only its traces show; None on real hardware."""
     kind = files.get("/sys/hypervisor/type")
     if kind:
-        return kind
+        return hypervisor_in_systemds_words(kind)
     cpuinfo = files.get("/proc/cpuinfo", "")
     flags = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
     product = files.get("/sys/class/dmi/id/product_name", "")

@@ -97,7 +97,7 @@ class _Scale:
         """What a reader has to know of the axis."""
         if self.is_logarithmic:
             return "logarithmic axis"
-        return "" if self.low == 0 else "the axis does not start at 0"
+        return "" if self.low == 0 else "axis not from 0"
 
     def ticks(self) -> list[float]:
         """Round values, about 70 pixels apart."""

@@ -80,7 +80,7 @@ def render(run: Run) -> str:
         _header(shown),
         element("main", *(_device(device, index) for index, device in enumerate(shown.devices)), _conditions(shown)),
         _footer(),
-        element("script", _json(run), type="application/json", id="data"),
+        element("script", _json(shown), type="application/json", id="data"),
         element("script", Markup(script)),
     )
     page = element("html", _head(shown, script), body, lang="en", data_run=clean(shown.plan.run))
@@ -302,9 +302,9 @@ def _footer() -> Markup:
     )
 
 
-def _json(run: Run) -> Markup:
+def _json(shown: View) -> Markup:
     """The figures as JSON that cannot end its own script element."""
-    text = msgspec.json.encode(document(run, with_samples=False)).decode()
+    text = msgspec.json.encode(document(shown, ())).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

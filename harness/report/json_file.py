@@ -12,7 +12,7 @@ from harness.report.view import view
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
 
 if TYPE_CHECKING:
-    from harness.report.view import Run
+    from harness.report.view import Run, View
 
 DOCUMENT_SCHEMA: Final = 1
 """Of the document as a whole; `plan` and each of `results` carry the version of the records besides."""
@@ -35,22 +35,21 @@ class Document(Record, frozen=True, kw_only=True):
 
 def render(run: Run) -> str:
     """The whole document, on one line."""
-    return msgspec.json.encode(document(run)).decode() + "\n"
+    return msgspec.json.encode(document(view(run), run.results)).decode() + "\n"
 
 
-def document(run: Run, *, with_samples: bool = True) -> Document:
+def document(shown: View, results: tuple[CellResult, ...]) -> Document:
     """The document as a record.
 
     Args:
-        run: Complete or not.
-        with_samples: Whether to hold `results`, which are nearly all of its size.
+        shown: The run's figures.
+        results: Its raw results, nearly all of the document's size; none for the figures alone.
     """
-    shown = view(run)
     return Document(
         schema=DOCUMENT_SCHEMA,
         answer=words.answer(shown),
         plan=shown.plan,
         summaries={row.cell.id: row.summary for row in shown.rows},
         warnings={row.cell.id: row.warnings for row in shown.rows},
-        results=run.results if with_samples else (),
+        results=results,
     )

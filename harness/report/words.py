@@ -82,8 +82,8 @@ def problem(row: Row) -> str:
     if failure is None:
         return clean(row.reason)
     hint = f" {clean(failure.hint)}" if failure.hint else ""
-    log = f" Log: {clean(failure.log)}" if failure.log and failure.log not in failure.hint else ""
-    return f"{_full_stop(clean(failure.message))}{hint}{log} ({failure.stage}, {clean(failure.kind)})"
+    log = f", log: {clean(failure.log)}" if failure.log and failure.log not in failure.hint else ""
+    return f"{_full_stop(clean(failure.message))}{hint} ({failure.stage}, {clean(failure.kind)}{log})"
 
 
 def heading(plan: Plan) -> str:

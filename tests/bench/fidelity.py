@@ -1,6 +1,6 @@
 """Is our p50 that of a tight loop on the same runtime?
 
-    python tests/bench/fidelity.py [MODEL...]
+    python -m tests.bench.fidelity [--output FOLDER]
 
 For each model and runtime: processes of ours (the timing program, its warm-up and blocks) and of a plain loop of ten
 lines, in the order ours, loop, loop, ours, many times over. Reported is the median over these rounds of the ratio of
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import units
 from harness.device.host import HostDevice
 from harness.measure.program import run_program
 from harness.pipeline import convert_model
@@ -26,6 +27,7 @@ from harness.protocol import Job, TimedBlock
 from harness.records import Artifact, RuntimeChoice
 from harness.statistics import median_interval
 from harness.tensors import write_raw
+from tests.bench.result import Result
 
 MODELS = ("mobilenet_v2", "resnet50")
 FILES = {"onnx/fp32": "onnxruntime", "tflite/fp32": "litert"}
@@ -55,21 +57,30 @@ print(sorted(times)[len(times) // 2])
 """
 
 
-def main(models: tuple[str, ...]) -> None:
-    """Measure and print one line a model and runtime."""
+def main() -> None:
+    """Measure and say."""
+    result = Result.begin(
+        "fidelity",
+        f"Fidelity: our p50 over that of a plain loop on the same runtime, one thread; median of {ROUNDS} interleaved "
+        "rounds of fresh processes (ours, loop, loop, ours), with its 95 % interval",
+    )
     device = HostDevice()
-    for model in models:
+    for model in MODELS:
         for name, artifact in convert_model(model, list(FILES)).items():
             if not isinstance(artifact, Artifact):
-                print(f"{model} {name}: {artifact}")
-                continue
+                message = f"{model} {name}: {artifact}"
+                raise TypeError(message)
             ratios, ours_ns = _rounds(device, artifact, FILES[name])
             interval = median_interval(ratios)
-            spread = "" if interval is None else f" ({interval.low:.4f} to {interval.high:.4f})"
-            p50_ms = statistics.median(ours_ns) / 1e6
-            print(
-                f"{model:16} {FILES[name]:12} p50 {p50_ms:7.3f} ms, ours / loop {statistics.median(ratios):.4f}{spread}"
+            spread = "–" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
+            result.add(
+                model=model,
+                runtime=FILES[name],
+                p50=units.duration(statistics.median(ours_ns)),
+                ratio=f"{statistics.median(ratios):.4f}",
+                interval=spread,
             )
+    result.finish()
 
 
 def _rounds(device: HostDevice, artifact: Artifact, runtime: str) -> tuple[list[float], list[float]]:
@@ -108,4 +119,4 @@ def _loop(artifact: Artifact, runtime: str, inputs: Path, shape: list[int]) -> f
 
 
 if __name__ == "__main__":
-    main(tuple(sys.argv[1:]) or MODELS)
+    main()

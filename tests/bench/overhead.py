@@ -1,6 +1,6 @@
 """What share of a run's wall time is neither inference nor prescribed by the protocol?
 
-    python tests/bench/overhead.py
+    python -m tests.bench.overhead [--output FOLDER]
 
 Runs a suite of cells of about 10 s on a warm cache, and adds up from the record what was inference (first inference,
 warm-up, timed blocks, checked samples, the memory pass). Everything else is overhead: starting this program and the
@@ -18,6 +18,7 @@ from pathlib import Path
 from harness.records import Measurement
 from harness.statistics import median, process_median_ns
 from harness.store import StoredRun
+from tests.bench.result import Result
 
 SUITE = """
 schema = 1
@@ -37,7 +38,8 @@ warmup_cap_s = 2.0
 
 
 def main() -> None:
-    """Run and print."""
+    """Run and say."""
+    result = Result.begin("overhead", "Overhead: share of a run's wall time that is not inference, on a warm cache")
     with tempfile.TemporaryDirectory() as scratch:
         suite = Path(scratch) / "overhead.toml"
         suite.write_text(SUITE, encoding="utf-8")
@@ -50,10 +52,14 @@ def main() -> None:
     cells = [(result, result.outcome) for result in stored.results if isinstance(result.outcome, Measurement)]
     inference_s = sum(_inference_s(outcome) for _, outcome in cells)
     in_cells_s = sum(result.seconds for result, _ in cells)
-    print(f"{len(cells)} cells of {in_cells_s / len(cells):.1f} s")
-    print(f"wall {wall_s:.2f} s, inference {inference_s:.2f} s")
-    overhead_pct = 100 * (1 - inference_s / wall_s)
-    print(f"overhead {overhead_pct:.1f} % (limit 10 %); outside of cells {wall_s - in_cells_s:.2f} s")
+    result.add(
+        cells=f"{len(cells)} of {in_cells_s / len(cells):.1f} s",
+        wall=f"{wall_s:.1f} s",
+        inference=f"{inference_s:.1f} s",
+        overhead=f"{100 * (1 - inference_s / wall_s):.1f} %",
+        limit="10 %",
+    )
+    result.finish()
 
 
 def _inference_s(outcome: Measurement) -> float:

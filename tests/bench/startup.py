@@ -1,6 +1,6 @@
 """How long `harness --help` and `harness models` take, as a person waits for them.
 
-    python tests/bench/startup.py
+    python -m tests.bench.startup [--output FOLDER]
 
 Medians of 21 fresh processes each, the two commands and a bare `python -c pass` in turn.
 """
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+from tests.bench.result import Result
+
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "harness --help": [sys.executable, "-m", "harness", "--help"],
@@ -22,7 +24,8 @@ ROUNDS = 21
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and say."""
+    result = Result.begin("startup", f"Start-up: median of {ROUNDS} fresh processes, the commands in turn")
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(ROUNDS):
         for name, command in COMMANDS.items():
@@ -30,8 +33,9 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             times[name].append((time.perf_counter() - began) * 1e3)
     for name, values in times.items():
-        limit = f"  (limit {LIMITS_MS[name]} ms)" if name in LIMITS_MS else ""
-        print(f"{name:16} median {statistics.median(values):6.1f} ms, fastest {min(values):6.1f} ms{limit}")
+        limit = f"{LIMITS_MS[name]} ms" if name in LIMITS_MS else "–"
+        result.add(command=f"`{name}`", median=f"{statistics.median(values):.0f} ms", limit=limit)
+    result.finish()
 
 
 if __name__ == "__main__":

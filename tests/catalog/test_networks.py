@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from functools import cache
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 every_network = pytest.mark.parametrize("info", NETWORKS.values(), ids=list(NETWORKS))
 
 # Apart from the table on purpose: a slip that changes a network and its table together still fails here.
-# torchvision 0.20's `num_params`; tensorflow/tpu's test for EfficientNet-Lite0.
+# torchvision 0.29.2's `num_params`; tensorflow/tpu's test for EfficientNet-Lite0.
 REFERENCE_PARAMETERS = {
     "resnet18": 11_689_512,
     "resnet50": 25_557_032,
@@ -55,6 +56,23 @@ LIGHT_CNN29_LAYERS = (
     *[(192, 192, 3, 16)] * 6,
     *[(128, 128, 3, 16)] * 8,
 )
+
+# The logits of `hashed_image` from the reference implementation, its weights set by `hash_weights`: torchvision 0.29.2;
+# timm 1.0.31 with BatchNorm's eps at 0.001 (EfficientNet-Lite0); the authors' LightCNN written out in functions.
+# A count of parameters does not see a lost shortcut, a swapped concatenation or another activation. These do.
+REFERENCE_LOGITS = {
+    "resnet18": (2.80832, 62.049, -41.8883, 3.47926, -12.9718),
+    "resnet50": (2886.69, 1004.77, -3404.16, 909.517, -1108.28),
+    "mobilenet_v2": (-2.9371, 1.62469, -0.969396, -3.45949, 0.33729),
+    "mobilenet_v3_small": (-0.112052, -0.151508, -0.322386, -0.128777, 0.0860401),
+    "mobilenet_v3_large": (-55.3849, -26.6281, -43.3445, -113.278, 43.5536),
+    "light_cnn9": (-67.003, -28.8908, -32.1015, 76.6487, -34.9963),
+    "light_cnn29": (-471833, -38143.5, 217164, 101281, 677788),
+    "efficientnet_lite0": (-1.34801, 3.28487, -2.23689, 2.09266, -2.7013),
+    "squeezenet1_0": (0, 1.01824, 2.49344, 0.00907124, 0),
+    "squeezenet1_1": (0, 0.493519, 0.951443, 0, 0),
+    "densenet121": (-0.225938, -0.391264, -3.19154, -1.8995, -0.616017),
+}
 
 # One weight per family and level, as in torchvision's checkpoints (after the renaming each module documents).
 TORCHVISION_WEIGHTS = [
@@ -135,6 +153,16 @@ class TestPublishedFigures:
 
         assert count_parameters(settled(name)) == weights + biases + embedding + 2 * 256 + classifier + 1000
         assert default_macs(name) == macs + embedding + classifier
+
+    @every_network
+    def test_the_same_weights_give_the_logits_of_the_reference_implementation(self, info: NetworkInfo) -> None:
+        network = info.build(num_classes=5).eval()
+        hash_weights(network)
+
+        logits = evaluate(network, hashed_image(info))[0]
+
+        expected = torch.tensor(REFERENCE_LOGITS[info.name])
+        assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
 
     @pytest.mark.parametrize(("name", "weight", "shape"), TORCHVISION_WEIGHTS)
     def test_layers_are_called_as_in_torchvision(self, name: str, weight: str, shape: tuple[int, ...]) -> None:
@@ -404,6 +432,30 @@ def small_shape(info: NetworkInfo) -> tuple[int, int, int]:
 
 def noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(20))
+
+
+def hash_weights(network: nn.Module) -> None:
+    """Give every weight a value that depends on nothing but its place, of ordinary size; torch's generators may change."""
+    for salt, (name, tensor) in enumerate(network.state_dict().items()):
+        value = hashed(tensor.shape, salt=salt)
+        if tensor.dim() > 1:
+            tensor.copy_((value - 0.5) * math.sqrt(24 / math.prod(tensor.shape[1:])))  # variance 2 / fan-in
+        elif name.endswith(("weight", "running_var")):
+            tensor.copy_(0.5 + value)
+        elif tensor.dim() == 1:
+            tensor.copy_(0.2 * (value - 0.5))
+
+
+def hashed_image(info: NetworkInfo) -> Tensor:
+    """One image with entries in [-1, 1), 64 pixels wide where the network takes any size."""
+    side = 128 if info.name.startswith("light_cnn") else 64
+    return 2 * hashed((1, info.input_shape[1], side, side), salt=99) - 1
+
+
+def hashed(shape: tuple[int, ...], *, salt: int) -> Tensor:
+    """Numbers spread over [0, 1): the fraction of a large multiple of a sine, in float64 to agree everywhere."""
+    index = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)
+    return torch.frac(torch.sin(index * 12.9898 + salt * 78.233).abs() * 43758.5453).reshape(shape).float()
 
 
 def weights(info: NetworkInfo, *, seed: int) -> dict[str, Tensor]:

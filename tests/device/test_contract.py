@@ -104,11 +104,13 @@ def test_removing_what_is_not_there_does_nothing(device: Device) -> None:
 def test_a_file_that_is_not_there_is_a_failure_that_names_it(device: Device, action: str, tmp_path: Path) -> None:
     missing = device.work_folder / "none"
 
+    calls = {
+        "pull": lambda: device.pull(missing, tmp_path / "back", timeout_s=5),
+        "rename": lambda: device.rename(missing, device.work_folder / "new", timeout_s=5),
+    }
+
     with pytest.raises(DeviceFileFailed) as caught:
-        if action == "pull":
-            device.pull(missing, tmp_path / "back", timeout_s=5)
-        else:
-            device.rename(missing, device.work_folder / "new", timeout_s=5)
+        calls[action]()
 
     assert (caught.value.action, caught.value.path) == (action, str(missing))
     assert not (tmp_path / "back").exists()

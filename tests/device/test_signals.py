@@ -344,7 +344,7 @@ def test_the_makers_name_for_the_machine() -> None:
         ({"/proc/cpuinfo": CPUINFO_PI, **dmi(sys_vendor="Amazon EC2", product_name="c6g.large")}, "Amazon Nitro"),
         ({"/proc/cpuinfo": CPUINFO_PI, **dmi(sys_vendor="Amazon EC2", product_name="c6g.metal")}, None),
         ({"/proc/cpuinfo": CPUINFO_PI, "/proc/device-tree/hypervisor/compatible": "linux,kvm"}, "KVM"),
-        ({"/sys/hypervisor/type": "xen"}, "xen"),
+        ({"/sys/hypervisor/type": "xen"}, "Xen"),
     ],
 )
 def test_the_hypervisor_is_named_where_it_shows_and_none_on_real_hardware(

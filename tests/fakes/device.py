@@ -132,7 +132,7 @@ class FakeRunningProgram:
 
 @dataclass
 class _PlannedFailure:
-    error: Exception
+    error: BaseException
     after_calls: int
     times: int
 
@@ -182,7 +182,7 @@ class FakeDevice:
         self.log: list[str] = []
         self.calls: list[str] = []
 
-    def fail_on(self, call: str, error: Exception | None = None, *, after_calls: int = 0, times: int = 1) -> None:
+    def fail_on(self, call: str, error: BaseException | None = None, *, after_calls: int = 0, times: int = 1) -> None:
         """Make a method of this device raise.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -112,11 +112,11 @@ def latency_lines(
 
 
 def memory_lines() -> list[Message]:
-    points = [
-        Memory(at=at, source="VmHWM", resident_bytes=size * 2**20, pss_bytes=None, private_dirty_bytes=None)
-        for at, size in (("baseline", 40), ("loaded", 60), ("peak", 75))
-    ]
-    return [latency_lines()[0], points[0], loaded(), points[1], points[2], End()]
+    return [latency_lines()[0], memory("baseline", 40), loaded(), memory("loaded", 60), memory("peak", 75), End()]
+
+
+def memory(at: Literal["baseline", "loaded", "peak"], size_mib: int) -> Memory:
+    return Memory(at=at, source="VmHWM", resident_bytes=size_mib * 2**20, pss_bytes=None, private_dirty_bytes=None)
 
 
 def latency(lines: list[Message] | None = None, *, outputs: np.ndarray = EXPECTED, **changes: object) -> FakeProgram:
@@ -232,7 +232,7 @@ def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditi
 
 def test_a_process_waits_until_the_device_is_as_cool_as_when_the_cell_began(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(session.time, "sleep", waits.append)
+    monkeypatch.setattr("harness.measure.session.time.sleep", waits.append)
     hot_then_cool = [state(temperature_celsius=value) for value in (40.0, 50.0, 45.0, 42.9)]
     device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY], states=hot_then_cool)
 

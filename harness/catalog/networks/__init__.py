@@ -85,8 +85,8 @@ def _exact(value: int, source: str) -> Published:
 
 
 def _torchvision(gmacs: float, weights: str) -> Published:
-    """One entry of torchvision's "GFLOPS" column: GMACs with three decimals, at 224 x 224."""
-    return Published(value=round(gmacs * 1e9), tolerance=500_000, source=f'torchvision 0.20, {weights}, "_ops"')
+    """One entry of torchvision's "GFLOPS": GMACs with three decimals, at 224 x 224."""
+    return Published(value=round(gmacs * 1e9), tolerance=500_000, source=f'torchvision 0.29.2, {weights}, "_ops"')
 
 
 _IMAGENET = (1, 3, 224, 224)
@@ -110,7 +110,7 @@ _ALL = (
         name="resnet18",
         factory="harness.catalog.networks.resnet:resnet18",
         input_shape=_IMAGENET,
-        parameters=(_exact(11_689_512, 'torchvision 0.20, ResNet18_Weights, "num_params"'),),
+        parameters=(_exact(11_689_512, 'torchvision 0.29.2, ResNet18_Weights, "num_params"'),),
         macs=(
             _torchvision(1.814, "ResNet18_Weights"),
             Published(value=1_800_000_000, tolerance=50_000_000, source="He et al. 2016, arXiv 1512.03385, table 1"),
@@ -120,7 +120,7 @@ _ALL = (
         name="resnet50",
         factory="harness.catalog.networks.resnet:resnet50",
         input_shape=_IMAGENET,
-        parameters=(_exact(25_557_032, 'torchvision 0.20, ResNet50_Weights, "num_params"'),),
+        parameters=(_exact(25_557_032, 'torchvision 0.29.2, ResNet50_Weights, "num_params"'),),
         # Not the paper's 3.8e9: that network strides in the 1x1 convolutions, this one (v1.5) in the 3x3.
         macs=(_torchvision(4.089, "ResNet50_Weights"),),
     ),
@@ -129,7 +129,7 @@ _ALL = (
         factory="harness.catalog.networks.mobilenet_v2:mobilenet_v2",
         input_shape=_IMAGENET,
         parameters=(
-            _exact(3_504_872, 'torchvision 0.20, MobileNet_V2_Weights, "num_params"'),
+            _exact(3_504_872, 'torchvision 0.29.2, MobileNet_V2_Weights, "num_params"'),
             Published(
                 value=3_400_000,
                 tolerance=110_000,
@@ -147,7 +147,7 @@ _ALL = (
         factory="harness.catalog.networks.mobilenet_v3:mobilenet_v3_small",
         input_shape=_IMAGENET,
         parameters=(
-            _exact(2_542_856, 'torchvision 0.20, MobileNet_V3_Small_Weights, "num_params"'),
+            _exact(2_542_856, 'torchvision 0.29.2, MobileNet_V3_Small_Weights, "num_params"'),
             Published(value=2_500_000, tolerance=50_000, source="Howard et al. 2019, arXiv 1905.02244v5, table 3"),
         ),
         macs=(
@@ -160,7 +160,7 @@ _ALL = (
         factory="harness.catalog.networks.mobilenet_v3:mobilenet_v3_large",
         input_shape=_IMAGENET,
         parameters=(
-            _exact(5_483_032, 'torchvision 0.20, MobileNet_V3_Large_Weights, "num_params"'),
+            _exact(5_483_032, 'torchvision 0.29.2, MobileNet_V3_Large_Weights, "num_params"'),
             Published(
                 value=5_400_000,
                 tolerance=100_000,
@@ -227,7 +227,7 @@ _ALL = (
         factory="harness.catalog.networks.squeezenet:squeezenet1_0",
         input_shape=_IMAGENET,
         parameters=(
-            _exact(1_248_424, 'torchvision 0.20, SqueezeNet1_0_Weights, "num_params"'),
+            _exact(1_248_424, 'torchvision 0.29.2, SqueezeNet1_0_Weights, "num_params"'),
             _exact(1_248_424, "Iandola et al. 2016, arXiv 1602.07360, table 1"),
         ),
         macs=(_torchvision(0.819, "SqueezeNet1_0_Weights"),),
@@ -236,14 +236,14 @@ _ALL = (
         name="squeezenet1_1",
         factory="harness.catalog.networks.squeezenet:squeezenet1_1",
         input_shape=_IMAGENET,
-        parameters=(_exact(1_235_496, 'torchvision 0.20, SqueezeNet1_1_Weights, "num_params"'),),
+        parameters=(_exact(1_235_496, 'torchvision 0.29.2, SqueezeNet1_1_Weights, "num_params"'),),
         macs=(_torchvision(0.349, "SqueezeNet1_1_Weights"),),
     ),
     NetworkInfo(
         name="densenet121",
         factory="harness.catalog.networks.densenet:densenet121",
         input_shape=_IMAGENET,
-        parameters=(_exact(7_978_856, 'torchvision 0.20, DenseNet121_Weights, "num_params"'),),
+        parameters=(_exact(7_978_856, 'torchvision 0.29.2, DenseNet121_Weights, "num_params"'),),
         macs=(_torchvision(2.834, "DenseNet121_Weights"),),
     ),
 )

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the tables of reports/README.md from the records themselves.
 
-scripts/schema-doc            write them
-scripts/schema-doc --check    only say, by the exit code, whether they are up to date
+scripts/schema_doc.py            write them
+scripts/schema_doc.py --check    only say, by the exit code, whether they are up to date
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness import records, summary  # noqa: E402
 from harness.report import columns, json_file  # noqa: E402
 
 README = ROOT / "reports" / "README.md"
-BEGIN, END = "<!-- tables: begin, by scripts/schema-doc -->", "<!-- tables: end -->"
+BEGIN, END = "<!-- tables: begin, by scripts/schema_doc.py -->", "<!-- tables: end -->"
 UNITS = {"_ns": "ns", "_s": "s", "_ms": "ms", "_bytes": "bytes", "_hz": "Hz", "_celsius": "°C", "_pct": "%"}
 MORE_UNITS = {"pct_per_min": "% a minute", "per_s": "1/s", "seconds": "s", "ns": "ns", "load_1min": ""}
 SECTIONS = (

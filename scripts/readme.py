@@ -1,0 +1,64 @@
+"""Fill the README's figures from stored runs; with `--check`, say by the exit code whether they are current.
+
+Between `<!-- begin NAME -->` and `<!-- end NAME -->` nothing is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import harness
+from harness.report import render
+
+ROOT = Path(__file__).resolve().parent.parent
+BASELINES = ROOT / "reports" / "baselines"
+
+
+def main() -> int:
+    """Rewrite or check; exit code 1 where the README is not current."""
+    path = ROOT / "README.md"
+    before = path.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" in sys.argv:
+        return int(before != after)
+    path.write_text(after, encoding="utf-8")
+    return 0
+
+
+def filled(text: str) -> str:
+    """The README with every block made again."""
+    for name, make in {"quick": _quick, "bench": _bench}.items():
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        text = re.sub(pattern, lambda match: f"{match[1]}{make()}{match[2]}", text, flags=re.DOTALL)  # noqa: B023
+    return text
+
+
+def _quick() -> str:
+    """The quick suite's report, without its heading."""
+    folder = BASELINES / "quick"
+    if not folder.exists():
+        return ""
+    document = render(harness.load(folder), "md").split("\n", 2)[2].replace("\n## ", "\n#### ")
+    return f"{document}\nFrom the stored run in `reports/baselines/quick`.\n"
+
+
+def _bench() -> str:
+    """One table a benchmark."""
+    parts = []
+    for path in sorted((BASELINES / "bench").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        heads = list(result["rows"][0])
+        lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+        lines += [" | ".join(row.values()) for row in result["rows"]]
+        table = "\n".join(f"| {line} |" for line in lines)
+        where = f"{result['machine']}, {result['at'][:10]}, load {result['load_1min']:.1f} when it began"
+        script = f"`python -m tests.bench.{result['name']}`"
+        parts.append(f"**{result['what']}.** {where}; {script}.\n\n{table}\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""The order of the stages, with real files, a real worker, and devices that follow a script where that is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+import harness
+from harness import pipeline
+from harness.errors import BadSetting, DeviceNotFit, RunLocked
+from harness.pipeline import (
+    CellEnded,
+    CellStarted,
+    ConversionEnded,
+    ConversionStarted,
+    Event,
+    failure,
+    plan_run,
+    resume,
+    run,
+)
+from harness.records import Failure, Measurement, MeasurePlan, NotRunnable, Obstacle, Suite, SuiteRuntime
+from harness.store import write_run
+from tests.fakes.device import FakeDevice
+from tests.fakes.models import save_dense_onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FAST = MeasurePlan(processes_min=2, processes_max=2, blocks=2, block_s=0.02, warmup_s=0.01, warmup_cap_s=0.3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_dense_onnx(tmp_path / "dense.onnx")
+
+
+def suite(*models: Path, **changes: object) -> Suite:
+    settings: dict[str, object] = {
+        "schema": 1,
+        "name": "tiny",
+        "models": tuple(str(path) for path in models),
+        "artifacts": ("source",),
+        "measure": FAST,
+    }
+    return Suite(**(settings | changes))  # type: ignore[arg-type]
+
+
+def test_a_run_is_planned_converted_deployed_measured_and_stored_in_this_order(model: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+
+    stored = run(plan_run(suite(model)), tmp_path / "out", watch=events.append)
+
+    kinds = [type(event) for event in events if isinstance(event, ConversionEnded | CellStarted | CellEnded)]
+    assert kinds == [ConversionEnded, CellStarted, CellEnded]
+    (result,) = stored.results
+    assert isinstance(result.outcome, Measurement)
+    assert result.outcome.ran.nodes_by_accelerator == {"CPUExecutionProvider": 1}
+    assert result.outcome.parity.passed
+    assert result.artifact is not None
+    assert result.outcome.deployment.artifact_sha256 == result.artifact.sha256
+    assert stored.plan.packages["onnxruntime"] == result.outcome.ran.version
+    assert not stored.missing
+
+
+def test_a_second_run_converts_nothing(model: Path, tmp_path: Path) -> None:
+    asked = suite(model, artifacts=("onnx/fp32", "onnx/fp16"))
+    run(plan_run(asked), tmp_path / "first")
+    events: list[Event] = []
+
+    run(plan_run(asked), tmp_path / "second", watch=events.append)
+
+    artifacts = [e for e in events if isinstance(e, ConversionStarted) and e.artifact != "checkpoint"]
+    assert [event.is_cached for event in artifacts] == [True, True]
+
+
+def test_a_cell_that_cannot_exist_is_recorded_with_its_reason_and_not_tried(model: Path, tmp_path: Path) -> None:
+    stored = run(plan_run(suite(model, artifacts=("tflite/fp32",))), tmp_path / "out")
+
+    (result,) = stored.results
+    assert isinstance(result.outcome, NotRunnable)
+    assert ".onnx" in result.outcome.reason
+
+
+def test_resuming_a_complete_run_does_nothing(model: Path, tmp_path: Path) -> None:
+    first = run(plan_run(suite(model)), tmp_path / "out")
+    events: list[Event] = []
+
+    again = resume(tmp_path / "out", watch=events.append)
+
+    assert again.results == first.results
+    assert events == []
+
+
+def test_a_resumed_run_uses_the_model_as_it_was_planned(model: Path, tmp_path: Path) -> None:
+    plan = plan_run(suite(model, threads=(1, 2)))
+    with write_run(tmp_path / "out", plan):
+        pass
+
+    stored = resume(tmp_path / "out")
+
+    assert [type(result.outcome) for result in stored.results] == [Measurement, Measurement]
+    assert stored.plan == plan
+
+
+def test_resuming_a_run_that_is_under_way_is_refused(model: Path, tmp_path: Path) -> None:
+    with write_run(tmp_path / "out", plan_run(suite(model))), pytest.raises(RunLocked):
+        resume(tmp_path / "out")
+
+
+def test_two_models_of_one_name_are_refused_before_anything_starts(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    other = save_dense_onnx(tmp_path / "elsewhere" / "dense.onnx", np.eye(8, 4, dtype=np.float32))
+
+    with pytest.raises(BadSetting, match=r"two models are called 'dense'.*elsewhere"):
+        plan_run(suite(model, other))
+
+
+def test_an_accelerator_that_leaves_nodes_is_a_failure_where_it_is_required(tmp_path: Path) -> None:
+    tflite = Path(__file__).parent / "data" / "partial.tflite"
+    xnnpack = (SuiteRuntime(name="litert", accelerator="xnnpack"),)
+
+    lax = run(plan_run(suite(tflite, runtimes=xnnpack)), tmp_path / "lax")
+    strict = run(plan_run(suite(tflite, runtimes=xnnpack), require_accelerator=True), tmp_path / "strict")
+
+    measured, refused = lax.results[0].outcome, strict.results[0].outcome
+    assert isinstance(measured, Measurement)
+    assert measured.ran.nodes_delegated is not None
+    assert measured.ran.nodes_total is not None
+    assert 0 < measured.ran.nodes_delegated < measured.ran.nodes_total
+    assert isinstance(refused, Failure)
+    assert refused.kind == "fallback"
+    assert str(measured.ran.fallback_reason) in refused.message
+
+
+def test_a_device_in_no_fit_state_is_refused_by_name_and_accepted_by_name(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = Obstacle(name="low-battery", severity="refusal", found="the battery is at 9 %", advice="Charge it.")
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: FakeDevice(obstacles=[low]))
+    monkeypatch.setattr(pipeline, "find_profile", lambda _id: msgspec.defstruct("P", ["accepts"])(accepts=()))
+
+    with pytest.raises(DeviceNotFit, match="the battery is at 9 %") as caught:
+        plan_run(suite(model))
+
+    assert "--accept low-battery" in caught.value.hint
+    assert plan_run(suite(model), accept=["low-battery"]).obstacles == {"fake": (low,)}
+
+
+def test_a_failure_record_keeps_the_facts_of_its_error() -> None:
+    record = failure("measure", DeviceNotFit("pixel", "low-battery", "the battery is at 9 %", "Charge it."))
+
+    assert record.kind == "not_fit"
+    assert record.facts == {
+        "device": "pixel",
+        "obstacle": "low-battery",
+        "found": "the battery is at 9 %",
+        "advice": "Charge it.",
+    }
+    assert record.message == "pixel: the battery is at 9 %"
+
+
+def test_a_stored_run_is_a_data_frame_from_python(model: Path, tmp_path: Path) -> None:
+    run(plan_run(suite(model, threads=(1, 2))), tmp_path / "out")
+
+    frame = harness.load(tmp_path / "out").frame()
+
+    assert list(frame["threads"]) == [1, 2]
+    assert (frame["p50_ns"] > 0).all()
