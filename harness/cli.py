@@ -69,7 +69,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Say the version and leave.", is_eager=True)] = False,
 ) -> None:

@@ -132,6 +132,7 @@ def _compare_output(
         max_abs=float(np.max(np.abs(ours - theirs), initial=0.0)),
         relative_l2=_relative_l2(ours, theirs),
         cosine=min(_cosine(a, b) for a, b in zip(ours, theirs, strict=True)),
+        elements=int(np.prod(expected.shape[1:])),
         top1_agreement=_top1_agreement(ours, theirs) if task in {None, "classification"} else None,
     )
 
@@ -167,11 +168,17 @@ def _top1_agreement(found: NDArray[np.float64], expected: NDArray[np.float64]) -
     return float(np.mean(shortfall <= _TIE * np.abs(rows).max(axis=-1)))
 
 
+_FEWEST_FOR_COSINE = 16
+"""A cosine of fewer numbers is reported and not judged: one score near zero, rounded to the other side, turns it round
+altogether. The relative L2 over all samples still judges such an output."""
+
+
 def _excess(output: OutputParity, tolerance: Tolerance) -> tuple[str, float, float] | None:
     """The first metric beyond its limit, with its value and the limit."""
     if tolerance.relative_l2 is not None and not output.relative_l2 <= tolerance.relative_l2:
         return "relative L2", output.relative_l2, tolerance.relative_l2
-    if tolerance.cosine is not None and not output.cosine >= tolerance.cosine:
+    has_direction = output.elements is None or output.elements >= _FEWEST_FOR_COSINE
+    if has_direction and tolerance.cosine is not None and not output.cosine >= tolerance.cosine:
         return "cosine", output.cosine, tolerance.cosine
     top1 = output.top1_agreement
     if tolerance.top1_agreement is not None and top1 is not None and not top1 >= tolerance.top1_agreement:

@@ -239,6 +239,8 @@ class OutputParity(Record, frozen=True, kw_only=True):
     """The lowest over the samples."""
     top1_agreement: float | None
     """Share of samples with the same largest element along the last axis; None where that has no meaning."""
+    elements: int | None = None
+    """Of one sample."""
 
 
 class Parity(Record, frozen=True, kw_only=True):
