@@ -110,12 +110,18 @@ def device_text(view: Mapping[str, Any]) -> str:
 
 
 def findings_table(findings: Sequence[Finding]) -> str:
-    """One line a tool, and the commands that add what is missing."""
-    rows = [("ok" if f.ok else "missing", f.name, f.version or "–", f.purpose) for f in findings]
-    fixes = [f"{finding.name}: {finding.fix}" for finding in findings if not finding.ok and finding.fix]
-    return "\n".join(
-        [_table(("", "what", "version", "for"), rows), *(["To add what is missing:", *fixes] if fixes else [])]
-    )
+    """One line a tool, what each said, and the commands that add or mend what is not well."""
+    rows = [(_verdict(finding), finding.name, finding.version or "–", finding.purpose) for finding in findings]
+    lines = [_table(("", "what", "version", "for"), rows)]
+    lines += [f"{finding.name}: {finding.detail}" for finding in findings if finding.detail]
+    fixes = [f"  {finding.name}: {finding.fix}" for finding in findings if not finding.ok and finding.fix]
+    return "\n".join([*lines, *(["What to do:", *fixes] if fixes else [])])
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.ok:
+        return "ok"
+    return "missing" if finding.version is None else "look"
 
 
 def plan_text(plan: Plan) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def make_checkpoint(spec: ModelSpec, *, timeout_s: float = 900.0) -> Checkpoint:
         UnknownName: The factory's module or function does not exist.
         ConversionFailed: The model's own code failed, crashed, ran out of memory or of time.
     """
-    _need_framework(spec)
+    _check_cheaply(spec)
     folder = _folder(checkpoint_key(spec))
     # The lock saves work only: without it two processes would both make the same folder, and either may win.
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -142,13 +143,15 @@ def need(module: str, needed_for: str, extra: str) -> None:
         raise MissingExtra(module, needed_for, extra)
 
 
-def _need_framework(spec: ModelSpec) -> None:
+def _check_cheaply(spec: ModelSpec) -> None:
+    """Find what is wrong without starting a process."""
     source = spec.source
     if isinstance(source, OnnxSource):
         need("onnxruntime", f"{spec.name}, an .onnx file,", "onnx")
         if read_signature(Path(source.path), "onnx").companions:
             need("onnx", f"{spec.name}, an .onnx file with its weights in another,", "onnx")
     elif isinstance(source, TfliteSource):
+        read_signature(Path(source.path), "tflite")
         need("ai_edge_litert", f"{spec.name}, a .tflite file,", "tflite")
     elif isinstance(source, KerasSource):
         need("tensorflow", f"{spec.name}, a Keras model,", "keras")
@@ -177,7 +180,7 @@ def _stored_in(folder: Path) -> Checkpoint | None:
         return None
     except msgspec.MsgspecError:
         logging.getLogger(__name__).warning("%s is damaged and is made again", folder)
-        (folder / _RECORD).unlink()
+        shutil.rmtree(folder)
         return None
     # The cache may have been moved since.
     return msgspec.structs.replace(checkpoint, folder=str(folder))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
-import numpy as np
 
 from harness.catalog.networks import NETWORKS
 from harness.errors import BadSetting, UnknownName, UsageError
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
     from harness.records import InputSpec, Setting, Source
 
 MODEL_SCHEMA = 1
-INPUT_DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
+_FLOATS = ("float32", "float16", "float64")
+INPUT_DTYPES = (*_FLOATS, "int8", "uint8", "int16", "int32", "int64", "bool")
 
 _FileSource: TypeAlias = OnnxSource | TfliteSource | ProgramSource | KerasSource
 _SOURCES: dict[str, type[_FileSource]] = {
@@ -223,7 +223,7 @@ def _data_problems(tensor: InputSpec, at: tuple[str | int, ...]) -> Iterator[_Pr
     if isinstance(data, NormalData):
         if data.std <= 0:
             yield (*at, "std"), f"{data.std:g} is not positive", ()
-        if not np.issubdtype(np.dtype(tensor.dtype), np.floating):
+        if tensor.dtype not in _FLOATS:
             yield at, f"a normal distribution has no {tensor.dtype} values", ("uniform", "file")
     if isinstance(data, FileData) and not Path(data.path).is_file():
         yield (*at, "path"), f"there is no file {data.path}", ()

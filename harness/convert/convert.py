@@ -15,8 +15,8 @@ from harness.catalog.files import read_signature
 from harness.catalog.jobs import run_job
 from harness.convert.child import ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS
-from harness.errors import ConversionFailed, HarnessError, NonFiniteOutput, ParityFailed, UsageError
-from harness.parity import require, tolerance_for
+from harness.errors import ConversionFailed, HarnessError, NonFiniteOutput, ParityFailed, UnreadableModel, UsageError
+from harness.parity import require
 from harness.records import Artifact, Conversion, KerasSource, OnnxSource, TfliteSource
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file
 
@@ -87,18 +87,23 @@ def make_artifact(
     if reason is not None:
         raise UsageError(reason)
     _need_packages(spec, model_format, precision)
-    base = _base(spec, checkpoint, model_format, timeout_s) if _is_derived(precision) else None
     folder = _folder(spec, checkpoint, model_format, precision)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         found = _stored_in(folder, verify=True)
         if found is not None:
             return found
-        with folder_in_the_making(folder) as making:
-            path = making / f"{spec.name}.{precision}.{model_format}"
-            artifact = _made(spec, checkpoint, model_format, precision, base, path, timeout_s)
-            artifact = msgspec.structs.replace(artifact, path=str(folder / path.name))
-            (making / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(artifact)))
+        base = _base(spec, checkpoint, model_format, timeout_s) if _is_derived(precision) else None
+        try:
+            with folder_in_the_making(folder) as making:
+                path = making / f"{spec.name}.{precision}.{model_format}"
+                artifact = _made(spec, checkpoint, model_format, precision, base, path, timeout_s)
+                artifact = msgspec.structs.replace(artifact, path=str(folder / path.name))
+                (making / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(artifact)))
+        except HarnessError as error:
+            if _will_come_again(error):
+                _REFUSED[folder] = error
+            raise
         return artifact
 
 
@@ -111,23 +116,22 @@ def is_converted(spec: ModelSpec, model_format: ModelFormat, precision: Precisio
 
 
 _REFUSED: dict[Path, HarnessError] = {}
-"""fp32 artifacts that this process could not make, by their place in the cache. A network that TFLite has no operator
-for would otherwise be exported again for each of its other precisions."""
+"""Why this process could not make an artifact, by its place in the cache. A network that TFLite has no operator for
+would otherwise be exported again for each of its other precisions."""
+
+
+def _will_come_again(error: HarnessError) -> bool:
+    """Whether trying once more is pointless: memory and time may be there then, an operator will not."""
+    if isinstance(error, ConversionFailed):
+        return error.cause in {"unsupported", "unsupported_op"}
+    return isinstance(error, ParityFailed | NonFiniteOutput)
 
 
 def _base(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, timeout_s: float) -> Artifact:
     place = _folder(spec, checkpoint, model_format, "fp32")
     if place in _REFUSED:
         raise _REFUSED[place]
-    try:
-        return make_artifact(spec, checkpoint, model_format, "fp32", timeout_s=timeout_s)
-    except (ParityFailed, NonFiniteOutput) as error:
-        _REFUSED[place] = error
-        raise
-    except ConversionFailed as error:
-        if error.cause in {"unsupported", "unsupported_op"}:  # memory and time may be there the next time
-            _REFUSED[place] = error
-        raise
+    return make_artifact(spec, checkpoint, model_format, "fp32", timeout_s=timeout_s)
 
 
 def _made(
@@ -212,6 +216,12 @@ def _prove(
     except (NonFiniteOutput, ConversionFailed) as error:
         error.hint = f"The file is kept in {_keep(path, None)}"
         raise
+    except UnreadableModel as error:
+        # Not the user's file but ours: what the converter wrote is at fault.
+        kept = _keep(path, None)
+        failed = ConversionFailed(what, "failed", f"its runtime refuses the converted file: {error.problem}", "")
+        failed.hint = f"The file is kept in {kept}"
+        raise failed from error
 
 
 def _keep(path: Path, artifact: Artifact | None) -> Path:
@@ -249,7 +259,7 @@ def _discard(folder: Path, why: str) -> None:
 
 def _folder(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, precision: Precision) -> Path:
     arrays = Path(checkpoint.folder)
-    decides = {
+    decides: dict[str, object] = {
         "model": spec.name,
         "task": spec.task,
         "checkpoint": checkpoint.sha256,
@@ -260,13 +270,19 @@ def _folder(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, 
         "source": spec.source,
         "artifact": (model_format, precision),
         "settings": _settings(spec, model_format, precision),
-        "tolerance": tolerance_for(model_format, precision),
         "packages": _packages(spec, model_format, precision) | versions((RUNTIMES[model_format],)),
-        "code": [sha256_file(path) for path in sorted(_HERE.glob("*.py"))],
+        "code": [sha256_file(path) for path in _code()],
     }
     if _is_derived(precision):
-        decides["base"] = _packages(spec, model_format, "fp32")
+        decides["base"] = (_settings(spec, model_format, "fp32"), _packages(spec, model_format, "fp32"))
     return cache_dir() / "artifacts" / digest(msgspec.json.encode(decides))
+
+
+def _code() -> list[Path]:
+    """Our own source files that decide what a file holds, or whether it passes."""
+    catalog = _HERE.parent / "catalog"
+    decide = [catalog / name for name in ("execute.py", "modules.py", "onnx_file.py", "tflite_file.py")]
+    return [*sorted(_HERE.glob("*.py")), *decide, _HERE.parent / "parity.py", _HERE.parent / "tensors.py"]
 
 
 def _is_derived(precision: Precision) -> bool:

@@ -68,11 +68,15 @@ def fix_shapes(source: Path, tensors: Sequence[TensorSpec], path: Path) -> None:
         shutil.copyfile(source, path)
         return
     import onnx  # noqa: PLC0415
-    from onnxruntime.tools.onnx_model_utils import make_input_shape_fixed  # noqa: PLC0415
 
     model = onnx.load(source)
-    for tensor in tensors:
-        make_input_shape_fixed(model.graph, tensor.name, list(tensor.shape))
+    declared = {tensor.name: tensor.shape for tensor in tensors}
+    for tensor in model.graph.input:
+        if tensor.name in declared:
+            # Not with onnxruntime's make_input_shape_fixed: it goes by the dimensions' names, and PaddlePaddle calls
+            # every open one "?", so that height and width would have to be equal.
+            for dimension, size in zip(tensor.type.tensor_type.shape.dim, declared[tensor.name], strict=True):
+                dimension.dim_value = size
     # Shapes inside the file were written for open dimensions: drop them, so that inference finds the fixed ones.
     del model.graph.value_info[:]
     for output in model.graph.output:

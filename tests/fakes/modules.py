@@ -50,13 +50,14 @@ class ManyOutputs(nn.Module):
 class DiffersWhenExported(nn.Module):
     """Its second output is another function when it is exported."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = 2.0) -> None:
         super().__init__()
+        self.factor = factor
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        right = self.layer(x)
-        return right, right * (2.0 if torch.compiler.is_exporting() else 1.0)
+        right: Tensor = self.layer(x)
+        return right, right * (self.factor if torch.compiler.is_exporting() else 1.0)
 
 
 class NotFinite(nn.Module):
@@ -70,7 +71,8 @@ class Unsupported(nn.Module):
     """Uses an operator that neither format has."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.special.airy_ai(x)
+        answer: Tensor = torch.special.airy_ai(x)
+        return answer
 
 
 class NoBatch(nn.Module):

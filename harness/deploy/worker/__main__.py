@@ -49,6 +49,7 @@ _SAME_ANSWER = 1e-3
 
 def main(flags: Sequence[str]) -> int:
     """Do one job; the exit code is 0 when its last message is `end`."""
+    system.die_with_parent()
     with _private_stdout() as out:
         try:
             _do(_read_job(flags), out)
