@@ -25,9 +25,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"records"}),
     frozenset({"protocol", "settings", "workspace"}),
     frozenset({"child", "matrix", "parity", "statistics", "tensors"}),
-    frozenset({"summary"}),
+    frozenset({"jobs", "summary"}),
     frozenset({"device", "store"}),
-    frozenset({"catalog", "compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
+    frozenset({"catalog"}),
+    frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
     frozenset({"doctor", "pipeline", "run"}),
     frozenset({"live", "tables"}),
     frozenset({"cli"}),
@@ -37,6 +38,8 @@ LAYERS: tuple[frozenset[str], ...] = (
 of one layer, the stages above all, never know one another."""
 DEVICE_USERS = frozenset({"deploy", "measure"})
 """The only stages that talk to a device."""
+CATALOG_USERS = frozenset({"compress", "convert", "evaluate"})
+"""The only stages that load models, for which the catalog is there; the others see files and records."""
 DOOR = "harness/__init__.py"
 """What `import harness` offers. It may reach for `run`, inside a function; everybody may ask it for the version."""
 WORKER = "harness/deploy/worker/"
@@ -176,6 +179,8 @@ def test_processes_are_started_in_three_places_only(file: str) -> None:
         ("harness/records.py", "pipeline", "higher layer"),
         ("harness/convert/onnx.py", "measure.session", "never know one another"),
         ("harness/convert/onnx.py", "device.host", "only deploy, measure"),
+        ("harness/measure/session.py", "catalog.modules", "only compress, convert, evaluate"),
+        ("harness/catalog/models.py", "device.host", "knows nothing of devices"),
         ("harness/errors.py", "units", "never know one another"),
         ("harness/store.py", "cli", "higher layer"),
         ("harness/__init__.py", "pipeline", "may import run only"),
@@ -191,6 +196,7 @@ def test_an_import_that_breaks_the_rules_is_found(file: str, target: str, advice
         ("harness/records.py", "errors"),
         ("harness/measure/session.py", "device.host"),
         ("harness/measure/session.py", "measure.program"),
+        ("harness/convert/onnx.py", "catalog.modules"),
         ("harness/pipeline.py", "convert.onnx"),
         ("harness/cli.py", ""),
         ("harness/__init__.py", "run"),
@@ -229,6 +235,10 @@ def _why_not(file: str, target: str) -> str | None:
     is_stage = here in next(layer for layer in LAYERS if "measure" in layer)
     if there == "device" and is_stage and here not in DEVICE_USERS:
         return f"Of the stages only {', '.join(sorted(DEVICE_USERS))} talk to devices."
+    if there == "catalog" and is_stage and here not in CATALOG_USERS:
+        return f"Of the stages only {', '.join(sorted(CATALOG_USERS))} load models."
+    if here == "catalog" and there in {"device", "store"}:
+        return "A model knows nothing of devices and runs."
     return None
 
 

@@ -15,10 +15,10 @@ from filelock import FileLock
 
 from harness.catalog.child import CheckpointRequest
 from harness.catalog.files import read_signature
-from harness.catalog.jobs import run_job
 from harness.catalog.models import python_file
 from harness.catalog.modules import load_module
 from harness.errors import ConversionFailed, MissingExtra, UnreadableModel
+from harness.jobs import run_job
 from harness.records import (
     BuiltinSource,
     Checkpoint,

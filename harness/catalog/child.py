@@ -13,7 +13,6 @@ import numpy as np
 from harness.catalog.data import draw, inputs_of_file
 from harness.catalog.execute import run_onnx, run_tflite, stacked
 from harness.catalog.files import read_signature
-from harness.catalog.jobs import serve
 from harness.catalog.modules import (
     PROGRAM_FILE,
     WEIGHTS_FILE,
@@ -25,6 +24,7 @@ from harness.catalog.modules import (
     settle,
 )
 from harness.errors import NonFiniteOutput, UnreadableModel, WrongInput
+from harness.jobs import serve
 from harness.records import (
     BuiltinSource,
     Checkpoint,

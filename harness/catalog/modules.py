@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.catalog.data import draw
-from harness.catalog.jobs import is_out_of_memory
 from harness.errors import ConversionFailed, UnknownName, UnreadableModel
+from harness.jobs import is_out_of_memory
 from harness.records import BuiltinSource, ProgramSource, PythonSource
 
 if TYPE_CHECKING:

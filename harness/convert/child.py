@@ -11,10 +11,10 @@ import numpy as np
 
 from harness.catalog.execute import run_onnx, run_tflite
 from harness.catalog.files import read_signature
-from harness.catalog.jobs import serve
 from harness.catalog.modules import flat, load_module
 from harness.convert import to_onnx, to_tflite
 from harness.errors import ConversionFailed
+from harness.jobs import serve
 from harness.parity import compare, tolerance_for
 from harness.records import Checkpoint, ModelFormat, ModelSpec, Parity, Precision, Record, Setting, TensorSpec
 

@@ -12,16 +12,16 @@ from filelock import FileLock
 
 from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
 from harness.catalog.files import read_signature
-from harness.catalog.jobs import run_job
 from harness.convert.child import ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS
 from harness.errors import ConversionFailed, HarnessError, NonFiniteOutput, ParityFailed, UnreadableModel, UsageError
+from harness.jobs import run_job
 from harness.parity import require
 from harness.records import Artifact, Conversion, KerasSource, OnnxSource, TfliteSource
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file
 
 if TYPE_CHECKING:
-    from harness.catalog.jobs import Done
+    from harness.jobs import Done
     from harness.records import Checkpoint, ModelFormat, ModelSpec, Precision, Setting
 
 _HERE = Path(__file__).resolve().parent

@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from harness.catalog.files import read_signature
-from harness.catalog.jobs import last_line
 from harness.errors import ConversionFailed
+from harness.jobs import last_line
 from harness.tensors import in_order
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from harness.catalog.jobs import last_line
 from harness.catalog.keras import KERAS_FILE, SAVED_MODEL
 from harness.catalog.tflite_file import put_in_order
 from harness.errors import ConversionFailed
+from harness.jobs import last_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -315,7 +315,7 @@ def test_a_conversion_that_takes_too_long_is_ended() -> None:
 
 
 def test_a_missing_converter_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = python_spec("tiny")
+    spec = python_spec("tiny", seed=3)
     checkpoint = make_checkpoint(spec)
     monkeypatch.setitem(sys.modules, "litert_torch", None)  # what importlib takes for "not installed"
 
