@@ -319,7 +319,8 @@ class MissingTool(HarnessError):
         self.hint = f"Install it: {install}"
 
     def __str__(self) -> str:
-        return f"{self.needed_for} needs {self.tool}, which is not installed"
+        verb = "are" if ", " in self.tool else "is"
+        return f"{self.needed_for} needs {self.tool}, which {verb} not installed"
 
 
 class MissingExtra(MissingTool):

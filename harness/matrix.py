@@ -15,7 +15,7 @@ from harness.records import Cell, ModelFormat, Precision, RuntimeChoice, Suite, 
 from harness.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 BUILTIN_SUITES = Path(__file__).resolve().parent / "suites"
 DEFAULT_SUITE = "quick"
@@ -116,16 +116,15 @@ def expand(suite: Suite, models: Mapping[str, ModelFormat | None]) -> tuple[Cell
     return tuple({cell.id: cell for cell in cells}.values())
 
 
-def require_installed(cells: Iterable[Cell]) -> None:
-    """Make sure, before the first slow step, that this machine has the runtimes that cells need.
+def need_runtime(cell: Cell) -> None:
+    """Check that the runtime of a cell is installed on this machine. Imports nothing.
 
     Raises:
-        MissingExtra: One is missing.
+        MissingExtra: It is not.
     """
-    for name in sorted({cell.choice.runtime for cell in cells}):
-        info = RUNTIMES[name]
-        if find_spec(info.module) is None:
-            raise MissingExtra(info.title, "this run", info.extra)
+    info = RUNTIMES[cell.choice.runtime]
+    if find_spec(info.module) is None:
+        raise MissingExtra(info.title, "this run", info.extra)
 
 
 def _is_suite(reference: str) -> bool:

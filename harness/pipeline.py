@@ -21,14 +21,23 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import numpy as np
 
 import harness
-from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.checkpoint import make_checkpoint, need_framework
 from harness.catalog.models import FoundModel, find_model
-from harness.convert.convert import is_converted, make_artifact, why_not
+from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
 from harness.device.profile import find_profile
 from harness.device.registry import find_device
-from harness.errors import BadSetting, DeviceFull, DeviceNotFit, HarnessError, MissingTool, UnwritableFolder
-from harness.matrix import expand, require_installed
+from harness.errors import (
+    BadSetting,
+    DeviceFull,
+    DeviceNotFit,
+    HarnessError,
+    MissingExtra,
+    MissingTool,
+    UnreadableModel,
+    UnwritableFolder,
+)
+from harness.matrix import expand, need_runtime
 from harness.measure.session import Question, measure
 from harness.records import (
     SCHEMA_VERSION,
@@ -158,7 +167,7 @@ def plan_run(
     _require_distinct(found, suite)
     devices = [find_device(device_id) for device_id in suite.devices]
     cells = expand(suite, {model.spec.name: READY_SOURCES.get(type(model.spec.source)) for model in found})
-    require_installed(cells)
+    _require_tools(cells, {model.spec.name: model.spec for model in found})
     now = datetime.now(UTC)
     return Plan(
         schema=SCHEMA_VERSION,
@@ -389,6 +398,30 @@ def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
         if obstacle.severity == "refusal" and obstacle.name not in accepted:
             raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
     return found
+
+
+def _require_tools(cells: Sequence[Cell], specs: Mapping[str, ModelSpec]) -> None:
+    """Everything that is missing on this machine for these cells, in one error and one command."""
+    missing: dict[str, str] = {}
+    files = {(cell.model, cell.format, cell.precision): cell for cell in cells}
+    checks = [partial(need_runtime, cell) for cell in files.values()]
+    for model, model_format, precision in files:
+        try:
+            if why_not(specs[model], model_format, precision) is not None:
+                continue
+        except UnreadableModel:
+            continue  # its cells will say so
+        checks += [partial(need_framework, specs[model])]
+        checks += [partial(need_converters, specs[model], model_format, precision)]
+    for check in checks:
+        try:
+            check()
+        except MissingExtra as error:
+            missing.setdefault(error.extra, error.tool)
+        except UnreadableModel:
+            continue
+    if missing:
+        raise MissingExtra(", ".join(missing.values()), "this run", ",".join(missing))
 
 
 def _require_distinct(found: Sequence[FoundModel], suite: Suite) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from harness import matrix
 from harness.errors import BadSetting, MissingExtra, UnknownName
-from harness.matrix import expand, find_suite, parse_artifact, require_installed, suite_of
+from harness.matrix import expand, find_suite, need_runtime, parse_artifact, suite_of
 from harness.records import MeasurePlan, Suite, SuiteRuntime
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_a_missing_runtime_is_told_before_anything_slow_with_the_command_that_ad
     monkeypatch.setattr(matrix, "find_spec", lambda _module: None)
 
     with pytest.raises(MissingExtra) as caught:
-        require_installed(expand(suite(), {"a": None}))
+        need_runtime(expand(suite(), {"a": None})[0])
 
     assert caught.value.exit_code == 4
     assert caught.value.hint == "Install it: pip install 'inference-harness[onnxruntime]'"

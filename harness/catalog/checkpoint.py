@@ -70,7 +70,7 @@ def make_checkpoint(spec: ModelSpec, *, timeout_s: float = 900.0) -> Checkpoint:
         UnknownName: The factory's module or function does not exist.
         ConversionFailed: The model's own code failed, crashed, ran out of memory or of time.
     """
-    _check_cheaply(spec)
+    need_framework(spec)
     folder = _folder(checkpoint_key(spec))
     # The lock saves work only: without it two processes would both make the same folder, and either may win.
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -143,8 +143,13 @@ def need(module: str, needed_for: str, extra: str) -> None:
         raise MissingExtra(module, needed_for, extra)
 
 
-def _check_cheaply(spec: ModelSpec) -> None:
-    """Find what is wrong without starting a process."""
+def need_framework(spec: ModelSpec) -> None:
+    """Check that what loads a model is installed, and that a ready file is one. Starts and imports nothing.
+
+    Raises:
+        MissingExtra: The framework is not installed.
+        UnreadableModel: A ready file is truncated or foreign.
+    """
     source = spec.source
     if isinstance(source, OnnxSource):
         need("onnxruntime", f"{spec.name}, an .onnx file,", "onnx")

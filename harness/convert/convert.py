@@ -86,7 +86,7 @@ def make_artifact(
     reason = why_not(spec, model_format, precision)
     if reason is not None:
         raise UsageError(reason)
-    _need_packages(spec, model_format, precision)
+    need_converters(spec, model_format, precision)
     folder = _folder(spec, checkpoint, model_format, precision)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -331,7 +331,12 @@ _MODULES = {
 }
 
 
-def _need_packages(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> None:
+def need_converters(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> None:
+    """Check that what makes and proves an artifact is installed. Imports nothing.
+
+    Raises:
+        MissingExtra: Something is not.
+    """
     for_what = f"{spec.name} as {model_format}/{precision}"
     if isinstance(spec.source, KerasSource):
         need("tensorflow", for_what, "keras")
