@@ -417,7 +417,8 @@ def _require_tools(cells: Sequence[Cell], specs: Mapping[str, ModelSpec]) -> Non
         try:
             check()
         except MissingExtra as error:
-            missing.setdefault(error.extra, error.tool)
+            for extra, tool in zip(error.extra.split(","), error.tool.split(", "), strict=True):
+                missing.setdefault(extra, tool)
         except UnreadableModel:
             continue
     if missing:

@@ -152,12 +152,12 @@ def need_framework(spec: ModelSpec) -> None:
     """
     source = spec.source
     if isinstance(source, OnnxSource):
-        need("onnxruntime", f"{spec.name}, an .onnx file,", "onnx")
+        need("onnxruntime", f"{spec.name}, an .onnx file,", "onnxruntime")
         if read_signature(Path(source.path), "onnx").companions:
             need("onnx", f"{spec.name}, an .onnx file with its weights in another,", "onnx")
     elif isinstance(source, TfliteSource):
         read_signature(Path(source.path), "tflite")
-        need("ai_edge_litert", f"{spec.name}, a .tflite file,", "tflite")
+        need("ai_edge_litert", f"{spec.name}, a .tflite file,", "litert")
     elif isinstance(source, KerasSource):
         need("tensorflow", f"{spec.name}, a Keras model,", "keras")
     else:

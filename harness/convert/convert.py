@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -330,6 +331,9 @@ _MODULES = {
     "ai-edge-litert": "ai_edge_litert",
 }
 
+_EXTRAS = {"torch": "torch", "onnxruntime": "onnxruntime", "ai-edge-litert": "litert"}
+"""The extra that brings a package, where it is not the one of the format."""
+
 
 def need_converters(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> None:
     """Check that what makes and proves an artifact is installed. Imports nothing.
@@ -343,8 +347,14 @@ def need_converters(spec: ModelSpec, model_format: ModelFormat, precision: Preci
     packages = () if precision in {"source", "fp32"} and _is_ready(spec) else CONVERTERS[model_format, precision]
     if isinstance(spec.source, KerasSource) and precision == "fp32":
         packages = ()
-    for package in (*packages, RUNTIMES[model_format]):
-        need(_MODULES[package], for_what, "torch" if package == "torch" else model_format)
+    runtime = RUNTIMES[model_format]
+    missing = {
+        _EXTRAS.get(package, model_format): package
+        for package in (*packages, runtime)
+        if find_spec(_MODULES[package]) is None
+    }
+    if missing:
+        raise MissingExtra(", ".join(missing.values()), for_what, ",".join(missing))
 
 
 def _is_ready(spec: ModelSpec) -> bool:
