@@ -15,7 +15,15 @@ from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
 from harness.catalog.files import read_signature
 from harness.convert.child import ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS
-from harness.errors import ConversionFailed, HarnessError, NonFiniteOutput, ParityFailed, UnreadableModel, UsageError
+from harness.errors import (
+    ConversionFailed,
+    HarnessError,
+    MissingExtra,
+    NonFiniteOutput,
+    ParityFailed,
+    UnreadableModel,
+    UsageError,
+)
 from harness.jobs import run_job
 from harness.parity import require
 from harness.records import Artifact, Conversion, KerasSource, OnnxSource, TfliteSource
