@@ -319,7 +319,7 @@ def test_a_missing_converter_is_named_with_its_extra(monkeypatch: pytest.MonkeyP
     checkpoint = make_checkpoint(spec)
     monkeypatch.setitem(sys.modules, "litert_torch", None)  # what importlib takes for "not installed"
 
-    with pytest.raises(MissingExtra, match="litert_torch") as raised:
+    with pytest.raises(MissingExtra, match="litert-torch") as raised:
         make_artifact(spec, checkpoint, "tflite", "int8")
 
     assert raised.value.extra == "tflite"
