@@ -166,7 +166,6 @@ def test_an_answer_takes_a_fraction_of_a_second_and_imports_nothing_heavy() -> N
 
 
 def test_a_deep_look_starts_each_installed_runtime() -> None:
-    pytest.importorskip("onnxruntime")
     found = {finding.name: finding for finding in examine(deep=True)}
 
     answer = found["onnxruntime"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from harness.records import Precision
     from tests.convert.conftest import Make
-
-needs_tensorflow = pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 
 # In a process of its own: TensorFlow's import warns, and it keeps every thread and a gigabyte.
 MODELS = """
@@ -47,7 +44,6 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@needs_tensorflow
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_dynamic", "int8"])
 def test_a_keras_file_becomes_every_kind_of_tflite_file(make: Make, keras_models: Path, precision: Precision) -> None:
@@ -60,7 +56,6 @@ def test_a_keras_file_becomes_every_kind_of_tflite_file(make: Make, keras_models
     assert any(name.startswith("tensorflow") for name in converter) == (precision == "fp32")
 
 
-@needs_tensorflow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["two.keras", "two_saved"])
 def test_two_inputs_and_two_outputs_keep_their_order(make: Make, keras_models: Path, name: str) -> None:
@@ -75,7 +70,6 @@ def test_two_inputs_and_two_outputs_keep_their_order(make: Make, keras_models: P
     assert artifact.parity.passed
 
 
-@needs_tensorflow
 @pytest.mark.slow
 def test_a_damaged_keras_file_is_refused(keras_models: Path, tmp_path: Path) -> None:
     (tmp_path / "net.keras").write_bytes((keras_models / "small.keras").read_bytes()[:2000])

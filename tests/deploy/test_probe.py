@@ -21,7 +21,6 @@ def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("runtime", "module"), [("onnxruntime", "onnxruntime"), ("litert", "ai_edge_litert.interpreter")]
 )
 def test_an_installed_runtime_says_its_version_and_where_its_library_is(runtime: str, module: str) -> None:
-    pytest.importorskip(module.partition(".")[0])
 
     ended = probe(runtime)
 
