@@ -32,8 +32,8 @@ bool inputs_read(const struct job *job, const struct session *session, struct by
         const struct tensor *tensor = &session->inputs[index];
         int64_t items = tensor_items(tensor, tensor->rank > 0 ? 1 : 0);
         if (items < 0 || (tensor->rank > 0 && tensor->shape[0] != 1)) {
-            return fail(why, "wrong_input", "input '%s': samples go in one by one, the model takes a batch of %lld", tensor->name,
-                        (long long)tensor->shape[0]);
+            return fail(why, "wrong_input", "input '%s': samples go in one by one, the model takes a batch of %lld",
+                        tensor->name, (long long)tensor->shape[0]);
         }
         if (!read_file(job->inputs[index], &(*inputs)[index], why)) {
             return false;

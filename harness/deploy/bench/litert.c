@@ -8,9 +8,9 @@
  * litert/c/options/litert_cpu_options.cc. LiteRT ignores a text that it does not understand, so that the thread count
  * is believed only because the threads of the process are counted afterwards.
  *
- * Not known through this API: which nodes XNNPACK took and in how many partitions. LiteRT says only whether every node
- * was taken; where it was not all of them, the counts are unknown and the fallback's reason says so. The library does
- * not know its own version either: it comes from whoever gave the library. */
+ * Not known through this API: in how many partitions XNNPACK took its nodes, and by which names the nodes go that it
+ * left. LiteRT says whether every node was taken; where not, a profile made in a child process tells how many. The
+ * library does not know its own version either: it comes from whoever gave the library. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "capture.h"
@@ -75,6 +76,10 @@ _Static_assert(sizeof(struct quantization) == 16, "as litert_model_types.h asser
     USE(UnlockTensorBuffer, (handle buffer))                                                                 \
     USE(RunCompiledModel, (handle compiled, size_t signature, size_t input_count, handle *inputs,            \
                            size_t output_count, handle *outputs))                                            \
+    USE(CompiledModelGetProfiler, (handle compiled, handle *profiler))                                       \
+    USE(StartProfiler, (handle profiler))                                                                    \
+    USE(StopProfiler, (handle profiler))                                                                     \
+    USE(GetProfileSummary, (handle profiler, handle compiled, const char **summary))                         \
     USE(GetModelSignature, (handle model, size_t index, handle *signature))                                  \
     USE(GetSignatureSubgraph, (handle signature, handle *subgraph))                                          \
     USE(GetSignatureInputTensorByIndex, (handle signature, size_t index, handle *tensor))                    \
@@ -106,7 +111,7 @@ static struct api {
 #undef DECLARE
 } api;
 
-enum { STATUS_UNSUPPORTED = 5, STATUS_FILE_IO = 500, STATUS_INVALID_FLATBUFFER = 501 };
+enum { STATUS_NO_MEMORY = 2, STATUS_FILE_IO = 500, STATUS_INVALID_FLATBUFFER = 501 };
 enum { RANKED_TYPE = 0, PER_TENSOR_QUANTIZATION = 1 };
 enum { READ_BUFFER = 0, WRITE_BUFFER = 1 };
 enum { HARDWARE_CPU = 1 };
@@ -129,9 +134,12 @@ struct state {
     struct slot *inputs, *outputs; /* in the subgraph's order */
     handle *input_buffers, *output_buffers; /* in the signature's order */
     size_t input_count, output_count;
+    struct layout *layouts; /* of the outputs, in the signature's order */
+    size_t layout_count;
 };
 
 static bool compile(struct state *state, const char *model, const struct choice *choice, struct failure *why);
+static int read_layouts(struct state *state);
 static handle make_options(const struct choice *choice, struct failure *why);
 static bool describe(struct session *session, struct state *state, struct failure *why);
 static bool describe_side(handle signature, handle subgraph, bool is_input, struct slot *slots,
@@ -141,9 +149,11 @@ static bool fix_batch(struct session *session, struct state *state, struct failu
 static bool make_buffers(struct session *session, struct state *state, struct failure *why);
 static bool make_buffer(struct state *state, bool is_input, struct slot *slot, struct tensor *tensor,
                         struct failure *why);
-static bool describe_placement(struct session *session, struct state *state, const struct choice *choice,
-                               struct failure *why);
+static int64_t count_left_nodes(const char *model, const struct choice *choice);
+static int64_t profile_left_nodes(const char *model, const struct choice *choice);
+static int64_t count_builtin_rows(const char *summary);
 static bool passed(int status, const char *step, const char *kind, struct failure *why);
+static bool litert_invoke(void *opaque, struct failure *why);
 static void litert_close(struct session *session);
 
 static bool litert_load_library(const char *path, char version[64], struct failure *why) {
@@ -167,9 +177,9 @@ static bool litert_load_library(const char *path, char version[64], struct failu
     return passed(api.CreateEnvironment(0, NULL, &env), "CreateEnvironment", "load_failed", why);
 }
 
-/* From a file LiteRT reads without a look at its bounds, and a truncated one is a bus error in mid-load, or a load without
- * end. From memory it
- * verifies the flatbuffer first: so the file is shown to it once in that way, mapped and not copied. */
+/* From a file LiteRT reads without a look at its bounds, and a truncated one is a bus error in mid-load, or a load
+ * without end. From memory it verifies the flatbuffer first: so the file is shown to it once in that way, mapped and
+ * not copied. */
 static bool litert_check_file(const char *model, struct failure *why) {
     int file = open(model, O_RDONLY | O_CLOEXEC);
     struct stat facts;
@@ -215,12 +225,56 @@ static bool litert_open(struct session *session, const char *model, const struct
     }
     session->state = state;
     bool is_open = compile(state, model, choice, why) && describe(session, state, why) &&
-                   fix_batch(session, state, why) && make_buffers(session, state, why) &&
-                   describe_placement(session, state, choice, why);
+                   fix_batch(session, state, why) && make_buffers(session, state, why);
     if (!is_open) {
         litert_close(session);
     }
     return is_open;
+}
+
+/* `cpu` and `xnnpack` are the same configuration, XNNPACK first and built-in kernels for what it leaves; asked for as
+ * `xnnpack`, nodes that it leaves count as a fallback. `builtin` is the built-in kernels alone. */
+static bool litert_read_placement(struct session *session, const char *model, const struct choice *choice,
+                                  struct failure *why) {
+    struct state *state = session->state;
+    struct placement *placement = &session->placement;
+    *placement = (struct placement){.nodes_total = -1, .nodes_delegated = -1, .partitions = -1};
+    handle signature = NULL, subgraph = NULL;
+    size_t nodes = 0;
+    bool is_fully = false;
+    if (!passed(api.GetModelSignature(state->model, SIGNATURE, &signature), "GetModelSignature", "load_failed", why) ||
+        !passed(api.GetSignatureSubgraph(signature, &subgraph), "GetSignatureSubgraph", "load_failed", why) ||
+        !passed(api.GetNumSubgraphOps(subgraph, &nodes), "GetNumSubgraphOps", "load_failed", why) ||
+        !passed(api.CompiledModelIsFullyAccelerated(state->compiled, &is_fully), "CompiledModelIsFullyAccelerated",
+                "load_failed", why)) {
+        return false;
+    }
+    bool is_builtin = strcmp(choice->accelerator, "builtin") == 0;
+    if (is_builtin && is_fully && nodes > 0) {
+        return fail(why, "no_accelerator", "built-in kernels were asked for, and a delegate took every node");
+    }
+    int64_t left = is_builtin ? (int64_t)nodes : is_fully ? 0 : count_left_nodes(model, choice);
+    placement->nodes_total = (int64_t)nodes;
+    if (left >= 0 && left <= placement->nodes_total) {
+        placement_add(placement, "xnnpack", placement->nodes_total - left);
+        placement_add(placement, "builtin", left);
+    } else {
+        left = -1;
+    }
+    placement->partitions = is_builtin ? 0 : -1;
+    if (strcmp(choice->accelerator, "xnnpack") != 0) {
+        placement->nodes_delegated = placement->nodes_total;
+    } else if (left == 0) {
+        placement->nodes_delegated = placement->nodes_total;
+    } else {
+        char reason[128] = "XNNPACK did not take every node; LiteRT does not say how many";
+        if (left > 0) {
+            (void)snprintf(reason, sizeof reason, "XNNPACK left %lld of %zu nodes", (long long)left, nodes);
+            placement->nodes_delegated = placement->nodes_total - left;
+        }
+        placement->fallback_reason = strdup(reason);
+    }
+    return true;
 }
 
 static bool litert_set_input(struct session *session, size_t index, const void *bytes, size_t count,
@@ -282,6 +336,7 @@ static void litert_close(struct session *session) {
         free(state->outputs);
         free(state->input_buffers);
         free(state->output_buffers);
+        free(state->layouts);
         free(state);
     }
     session_free_description(session);
@@ -308,6 +363,11 @@ static bool compile(struct state *state, const char *model, const struct choice 
         step = "CreateCompiledModel";
         status = api.CreateCompiledModel(env, state->model, options, &state->compiled);
     }
+    if (status == 0) {
+        /* Otherwise tensors are allocated, and an op that nobody knows is found, in the first inference only. */
+        step = "GetCompiledModelOutputTensorLayouts";
+        status = read_layouts(state);
+    }
     capture_end(said, sizeof said);
     api.DestroyOptions(options);
     if (status == 0) {
@@ -320,6 +380,24 @@ static bool compile(struct state *state, const char *model, const struct choice 
     bool is_unreadable = !is_read || status == STATUS_FILE_IO || status == STATUS_INVALID_FLATBUFFER;
     const char *kind = is_unknown_op ? "unsupported_op" : is_unreadable ? "unreadable_model" : "load_failed";
     return fail(why, kind, "LiteRt%s returned status %d: %s", step, status, said);
+}
+
+/* Allocates the tensors, and says what shape the outputs have then. Returns a status. */
+static int read_layouts(struct state *state) {
+    handle signature = NULL, subgraph = NULL;
+    int status = api.GetModelSignature(state->model, SIGNATURE, &signature);
+    status = status != 0 ? status : api.GetSignatureSubgraph(signature, &subgraph);
+    status = status != 0 ? status : api.GetNumSubgraphOutputs(subgraph, &state->layout_count);
+    if (status != 0) {
+        return status;
+    }
+    free(state->layouts);
+    state->layouts = calloc(state->layout_count + 1, sizeof *state->layouts);
+    if (state->layouts == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    return api.GetCompiledModelOutputTensorLayouts(state->compiled, SIGNATURE, state->layout_count, state->layouts,
+                                                   true);
 }
 
 static handle make_options(const struct choice *choice, struct failure *why) {
@@ -409,9 +487,9 @@ static bool describe_tensor(struct slot *slot, struct tensor *tensor, struct fai
         const char *dtype;
         size_t bytes;
     } elements[] = {
-        {1, "float32", 4},  {2, "int32", 4},    {3, "uint8", 1},   {4, "int64", 8},   {6, "bool", 1},    {7, "int16", 2},
-        {9, "int8", 1},     {10, "float16", 2}, {11, "float64", 8}, {13, "uint64", 8}, {16, "uint32", 4},
-        {17, "uint16", 2},
+        {1, "float32", 4}, {2, "int32", 4},    {3, "uint8", 1},    {4, "int64", 8},
+        {6, "bool", 1},    {7, "int16", 2},    {9, "int8", 1},     {10, "float16", 2},
+        {11, "float64", 8}, {13, "uint64", 8}, {16, "uint32", 4},  {17, "uint16", 2},
     };
     const char *name = "";
     int type = RANKED_TYPE, quantization_type = 0;
@@ -482,16 +560,12 @@ static bool fix_batch(struct session *session, struct state *state, struct failu
     if (!any) {
         return true;
     }
-    struct layout *layouts = calloc(state->output_count + 1, sizeof *layouts);
-    if (layouts == NULL) {
-        return fail(why, "out_of_memory", "no memory for the outputs' layouts");
+    if (!passed(read_layouts(state), "GetCompiledModelOutputTensorLayouts", "load_failed", why)) {
+        return false;
     }
-    bool are_known = passed(
-        api.GetCompiledModelOutputTensorLayouts(state->compiled, SIGNATURE, state->output_count, layouts, true),
-        "GetCompiledModelOutputTensorLayouts", "load_failed", why);
-    for (size_t index = 0; are_known && index < session->output_count; index++) {
+    for (size_t index = 0; index < session->output_count; index++) {
         struct slot *slot = &state->outputs[index];
-        const struct layout *layout = &layouts[slot->place];
+        const struct layout *layout = &state->layouts[slot->place];
         struct tensor *tensor = &session->outputs[index];
         slot->type.rank_and_flags = layout->rank_and_flags;
         memcpy(slot->type.dimensions, layout->dimensions, sizeof layout->dimensions);
@@ -501,8 +575,7 @@ static bool fix_batch(struct session *session, struct state *state, struct failu
             tensor->shape[axis] = layout->dimensions[axis];
         }
     }
-    free(layouts);
-    return are_known;
+    return true;
 }
 
 static bool make_buffers(struct session *session, struct state *state, struct failure *why) {
@@ -537,40 +610,78 @@ static bool make_buffer(struct state *state, bool is_input, struct slot *slot, s
                   "CreateManagedTensorBufferFromRequirements", "load_failed", why);
 }
 
-/* `cpu` and `xnnpack` are the same configuration, XNNPACK first and built-in kernels for what it leaves; asked for as
- * `xnnpack`, nodes that it leaves count as a fallback. `builtin` is the built-in kernels alone. */
-static bool describe_placement(struct session *session, struct state *state, const struct choice *choice,
-                               struct failure *why) {
-    struct placement *placement = &session->placement;
-    *placement = (struct placement){.nodes_total = -1, .nodes_delegated = -1, .partitions = -1};
-    handle signature = NULL, subgraph = NULL;
-    size_t nodes = 0;
-    bool is_fully = false;
-    if (!passed(api.GetModelSignature(state->model, SIGNATURE, &signature), "GetModelSignature", "load_failed", why) ||
-        !passed(api.GetSignatureSubgraph(signature, &subgraph), "GetSignatureSubgraph", "load_failed", why) ||
-        !passed(api.GetNumSubgraphOps(subgraph, &nodes), "GetNumSubgraphOps", "load_failed", why) ||
-        !passed(api.CompiledModelIsFullyAccelerated(state->compiled, &is_fully), "CompiledModelIsFullyAccelerated",
-                "load_failed", why)) {
-        return false;
+/* How many nodes the built-in kernels compute; -1 where it cannot be found out.
+ *
+ * Only a profile of one inference tells, and a model has to be compiled for it anew. That happens in a child process,
+ * so that neither the memory nor the caches of what will be measured here are touched by it. */
+static int64_t count_left_nodes(const char *model, const struct choice *choice) {
+    int ends[2];
+    if (pipe(ends) != 0) {
+        return -1;
     }
-    placement->nodes_total = (int64_t)nodes;
-    if (strcmp(choice->accelerator, "builtin") == 0) {
-        if (is_fully && nodes > 0) {
-            return fail(why, "no_accelerator", "built-in kernels were asked for, and a delegate took every node");
-        }
-        placement_add(placement, "builtin", (int64_t)nodes);
-        placement->nodes_delegated = (int64_t)nodes;
-        placement->partitions = 0;
-    } else if (is_fully) {
-        placement_add(placement, "xnnpack", (int64_t)nodes);
-        placement_add(placement, "builtin", 0);
-        placement->nodes_delegated = (int64_t)nodes;
-    } else if (strcmp(choice->accelerator, "cpu") == 0) {
-        placement->nodes_delegated = (int64_t)nodes;
-    } else {
-        placement->fallback_reason = strdup("XNNPACK did not take every node; LiteRT does not say how many");
+    pid_t child = fork();
+    if (child == 0) {
+        enum { PATIENCE_S = 60 };
+        (void)alarm(PATIENCE_S);
+        int nowhere = open("/dev/null", O_WRONLY);
+        (void)dup2(nowhere, STDOUT_FILENO);
+        (void)dup2(nowhere, STDERR_FILENO);
+        int64_t left = profile_left_nodes(model, choice);
+        _exit(write(ends[1], &left, sizeof left) == (ssize_t)sizeof left ? 0 : 1);
     }
-    return true;
+    (void)close(ends[1]);
+    int64_t left = -1;
+    if (child < 0 || read(ends[0], &left, sizeof left) != (ssize_t)sizeof left) {
+        left = -1;
+    }
+    (void)close(ends[0]);
+    if (child > 0) {
+        (void)waitpid(child, NULL, 0);
+    }
+    return left;
+}
+
+/* In the child, which ends right afterwards: nothing is freed. */
+static int64_t profile_left_nodes(const char *model, const struct choice *choice) {
+    struct failure why;
+    struct choice alone = *choice;
+    alone.threads = 1;
+    handle options = make_options(&alone, &why), profiling = NULL, profiler = NULL;
+    struct session session = {0};
+    struct state *copy = calloc(1, sizeof *copy);
+    char *text = strdup("enable_profiling = true\n");
+    const char *summary = NULL;
+    if (options == NULL || copy == NULL || text == NULL) {
+        return -1;
+    }
+    session.state = copy;
+    bool is_profiled = api.CreateOpaqueOptions("runtime_options_string", text, free, &profiling) == 0 &&
+                       api.AddOpaqueOptions(options, profiling) == 0 &&
+                       api.CreateModelFromFile(env, model, &copy->model) == 0 &&
+                       api.CreateCompiledModel(env, copy->model, options, &copy->compiled) == 0 &&
+                       read_layouts(copy) == 0 && describe(&session, copy, &why) && fix_batch(&session, copy, &why) &&
+                       make_buffers(&session, copy, &why) &&
+                       api.CompiledModelGetProfiler(copy->compiled, &profiler) == 0 &&
+                       api.StartProfiler(profiler) == 0 && litert_invoke(copy, &why) &&
+                       api.StopProfiler(profiler) == 0 &&
+                       api.GetProfileSummary(profiler, copy->compiled, &summary) == 0 && summary != NULL;
+    return is_profiled ? count_builtin_rows(summary) : -1;
+}
+
+/* The first table of the profile has a row for each node that ran, with `[Builtin]:` and the node's number for those of
+ * the built-in kernels. Text of another form is no count. Source: the summary of ai-edge-litert 2.3.0. */
+static int64_t count_builtin_rows(const char *summary) {
+    const char *table = strstr(summary, "= Run Order =");
+    const char *end = table == NULL ? NULL : strstr(table, "= Top by Computation Time =");
+    if (end == NULL || strstr(table, "[Name]") == NULL) {
+        return -1;
+    }
+    int64_t rows = 0;
+    static const char sign[] = "[Builtin]:";
+    for (const char *row = strstr(table, sign); row != NULL && row < end; row = strstr(row + 1, sign)) {
+        rows++;
+    }
+    return rows > 0 ? rows : -1;
 }
 
 static bool passed(int status, const char *step, const char *kind, struct failure *why) {
@@ -583,6 +694,7 @@ const struct runtime litert_runtime = {
     .load_library = litert_load_library,
     .check_file = litert_check_file,
     .open = litert_open,
+    .read_placement = litert_read_placement,
     .set_input = litert_set_input,
     .invoke = litert_invoke,
     .read_output = litert_read_output,

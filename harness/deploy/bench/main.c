@@ -95,7 +95,8 @@ static bool do_job(struct program *program, const struct job *job, struct failur
     uint64_t began = clock_ns();
     char version[64] = "";
     bool is_done = runtime->load_library(job->library, version, why);
-    if (is_done && job->library_version != NULL && version[0] != '\0' && strcmp(version, job->library_version) != 0) {
+    /* A package may have a version of its own behind the library's: 1.2.3.post1. */
+    if (is_done && job->library_version != NULL && strncmp(version, job->library_version, strlen(version)) != 0) {
         is_done = fail(why, "wrong_version", "%s says that it is version %s, asked for was %s", job->library, version,
                        job->library_version);
     }
@@ -194,6 +195,9 @@ static bool load(struct program *program, const struct job *job, const struct ru
     }
     uint64_t ns = clock_ns() - before;
     int threads_after = thread_count();
+    if (!runtime->read_placement(&program->session, job->model, &job->choice, why)) {
+        return false;
+    }
     bool are_known = threads_before != UNKNOWN && threads_after != UNKNOWN;
     say_loaded(program, ns, are_known ? 1 + threads_after - threads_before : UNKNOWN);
     return true;

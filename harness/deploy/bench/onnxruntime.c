@@ -124,7 +124,6 @@ static bool describe(struct session *session, struct state *state, struct failur
 static bool describe_tensor(struct state *state, bool is_input, size_t index, struct tensor *tensor,
                             struct failure *why);
 static bool bind_tensors(struct session *session, struct state *state, struct failure *why);
-static bool describe_placement(struct session *session, struct state *state, struct failure *why);
 static int element_of(const char *dtype);
 static size_t short_length(const char *provider);
 static bool passed(ort status, const char *kind, struct failure *why);
@@ -185,12 +184,56 @@ static bool onnxruntime_open(struct session *session, const char *model, const s
     api.ReleaseSessionOptions(options);
     bool is_open = passed(status, NULL, why) &&
                    passed(api.GetAllocatorWithDefaultOptions(&state->allocator), "load_failed", why) &&
-                   describe(session, state, why) && bind_tensors(session, state, why) &&
-                   describe_placement(session, state, why);
+                   describe(session, state, why) && bind_tensors(session, state, why);
     if (!is_open) {
         onnxruntime_close(session);
     }
     return is_open;
+}
+
+/* Counts nodes as they were when providers took them, after graph-level optimization. */
+static bool onnxruntime_read_placement(struct session *session, const char *model, const struct choice *choice,
+                                       struct failure *why) {
+    (void)model;
+    (void)choice;
+    struct state *state = session->state;
+    struct placement *placement = &session->placement;
+    *placement = (struct placement){.nodes_total = -1, .nodes_delegated = -1, .partitions = -1};
+    if (!has_placement) {
+        return true;
+    }
+    const ort *groups = NULL;
+    size_t count = 0;
+    if (!passed(api.Session_GetEpGraphAssignmentInfo(state->session, &groups, &count), "load_failed", why)) {
+        return false;
+    }
+    placement->nodes_total = placement->nodes_delegated = 0;
+    int64_t partitions = 0;
+    for (size_t index = 0; index < count; index++) {
+        const char *name = NULL;
+        const ort *nodes = NULL;
+        size_t node_count = 0;
+        if (!passed(api.EpAssignedSubgraph_GetEpName(groups[index], &name), "load_failed", why) ||
+            !passed(api.EpAssignedSubgraph_GetNodes(groups[index], &nodes, &node_count), "load_failed", why)) {
+            return false;
+        }
+        bool is_asked = strcmp(name, state->provider) == 0;
+        placement_add(placement, name, (int64_t)node_count);
+        placement->nodes_total += (int64_t)node_count;
+        placement->nodes_delegated += is_asked ? (int64_t)node_count : 0;
+        partitions += is_asked;
+    }
+    if (strcmp(state->provider, "CPUExecutionProvider") != 0) {
+        placement->partitions = partitions;
+    }
+    int64_t left = placement->nodes_total - placement->nodes_delegated;
+    if (left > 0) {
+        char reason[256];
+        (void)snprintf(reason, sizeof reason, "%s did not take %lld of %lld nodes", state->provider, (long long)left,
+                       (long long)placement->nodes_total);
+        placement->fallback_reason = strdup(reason);
+    }
+    return true;
 }
 
 static bool onnxruntime_set_input(struct session *session, size_t index, const void *bytes, size_t count,
@@ -486,47 +529,6 @@ static bool bind_tensors(struct session *session, struct state *state, struct fa
     return are_bound;
 }
 
-/* Counts nodes as they were when providers took them, after graph-level optimization. */
-static bool describe_placement(struct session *session, struct state *state, struct failure *why) {
-    struct placement *placement = &session->placement;
-    *placement = (struct placement){.nodes_total = -1, .nodes_delegated = -1, .partitions = -1};
-    if (!has_placement) {
-        return true;
-    }
-    const ort *groups = NULL;
-    size_t count = 0;
-    if (!passed(api.Session_GetEpGraphAssignmentInfo(state->session, &groups, &count), "load_failed", why)) {
-        return false;
-    }
-    placement->nodes_total = placement->nodes_delegated = 0;
-    int64_t partitions = 0;
-    for (size_t index = 0; index < count; index++) {
-        const char *name = NULL;
-        const ort *nodes = NULL;
-        size_t node_count = 0;
-        if (!passed(api.EpAssignedSubgraph_GetEpName(groups[index], &name), "load_failed", why) ||
-            !passed(api.EpAssignedSubgraph_GetNodes(groups[index], &nodes, &node_count), "load_failed", why)) {
-            return false;
-        }
-        bool is_asked = strcmp(name, state->provider) == 0;
-        placement_add(placement, name, (int64_t)node_count);
-        placement->nodes_total += (int64_t)node_count;
-        placement->nodes_delegated += is_asked ? (int64_t)node_count : 0;
-        partitions += is_asked;
-    }
-    if (strcmp(state->provider, "CPUExecutionProvider") != 0) {
-        placement->partitions = partitions;
-    }
-    int64_t left = placement->nodes_total - placement->nodes_delegated;
-    if (left > 0) {
-        char reason[256];
-        (void)snprintf(reason, sizeof reason, "%s did not take %lld of %lld nodes", state->provider, (long long)left,
-                       (long long)placement->nodes_total);
-        placement->fallback_reason = strdup(reason);
-    }
-    return true;
-}
-
 static int element_of(const char *dtype) {
     for (size_t index = 0; index < sizeof ELEMENTS / sizeof *ELEMENTS; index++) {
         if (ELEMENTS[index].dtype != NULL && strcmp(ELEMENTS[index].dtype, dtype) == 0) {
@@ -550,7 +552,8 @@ static bool passed(ort status, const char *kind, struct failure *why) {
     const char *text = api.GetErrorMessage(status);
     int code = api.GetErrorCode(status);
     if (kind == NULL) {
-        bool is_unknown_op = code == NOT_IMPLEMENTED || strstr(text, "is not a registered function/op") != NULL;
+        bool is_unknown_op = code == NOT_IMPLEMENTED || strstr(text, "is not a registered function/op") != NULL ||
+                             strstr(text, "No Op registered for") != NULL;
         bool is_unreadable = code == INVALID_PROTOBUF || code == INVALID_GRAPH || code == NO_SUCHFILE ||
                              code == NO_MODEL || strstr(text, "No graph was found in the protobuf") != NULL;
         kind = is_unknown_op ? "unsupported_op" : is_unreadable ? "unreadable_model" : "load_failed";
@@ -565,6 +568,7 @@ const struct runtime onnxruntime_runtime = {
     .api = "OrtSession, C API",
     .load_library = onnxruntime_load_library,
     .open = onnxruntime_open,
+    .read_placement = onnxruntime_read_placement,
     .set_input = onnxruntime_set_input,
     .invoke = onnxruntime_invoke,
     .read_output = onnxruntime_read_output,

@@ -77,6 +77,10 @@ struct runtime {
     /* Loads a model: from the file to a session that can run. On failure nothing stays allocated. */
     bool (*open)(struct session *session, const char *model, const struct choice *choice, struct failure *why);
 
+    /* Fills `session->placement`. Not timed. */
+    bool (*read_placement)(struct session *session, const char *model, const struct choice *choice,
+                           struct failure *why);
+
     /* Puts one sample, batch dimension included, where the runtime reads it. It stays there. */
     bool (*set_input)(struct session *session, size_t index, const void *bytes, size_t count, struct failure *why);
 
