@@ -221,13 +221,12 @@ def _read_note(note: Path) -> RuntimeLibrary:
 
 
 def _installed_version(wheel: WheelLibrary) -> str:
-    # A variant of a package (onnxruntime-gpu...) has the same module under another name.
-    for package in (wheel.package, *metadata.packages_distributions().get(wheel.module, ())):
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+    try:
+        return metadata.version(wheel.package)
+    except metadata.PackageNotFoundError:
+        # A variant of a package (onnxruntime-gpu...) has the same module under another name; finding it takes longer.
+        variants = metadata.packages_distributions().get(wheel.module, ())
+        return metadata.version(variants[0]) if variants else "unknown"
 
 
 def _download(runtime: str, version: str, target: str, into: Path) -> Path:

@@ -3,9 +3,9 @@
     nice -n -5 python -m tests.bench.bench_vs_worker [--output FOLDER]
 
 For each model and runtime: processes in the order bench, worker, worker, bench, many times over. Reported is the median
-over these rounds of the ratio of p50s, with its 95 % interval by order statistics; below 1.00 bench is faster. The ratio
-of the 10th percentiles is beside it: other work on the machine touches it less. Then the cost of the native loop, with a
-runtime that does nothing.
+over these rounds of the ratio of p50s, with its 95 % interval by order statistics; below 1.00 bench is faster. The
+ratio of the 10th percentiles, beside it, is touched less by other work on the machine. The last row is the native
+loop's own cost, with a runtime that does nothing.
 """
 
 from __future__ import annotations
