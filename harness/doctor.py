@@ -85,6 +85,7 @@ PACKAGES = (
         instead="tensorflow" if sys.platform == "linux" else None,
     ),
     Package("pandas", "2.2", ("analysis",), "data frames from stored runs"),
+    Package("ziglang", "0.14", ("bench",), "build the native timed loop for any Linux"),
 )
 """What the extras of pyproject.toml bring, and what for."""
 

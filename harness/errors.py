@@ -20,7 +20,8 @@
     │   ├── AcceleratorRefused            other hardware or fewer threads ran than were asked for
     │   └── NeverSteady                   blocks were disturbed each time they were repeated
     ├── MissingTool                   4
-    │   └── MissingExtra                  an optional dependency, with the pip command that installs it
+    │   ├── MissingExtra                  an optional dependency, with the pip command that installs it
+    │   └── BuildFailed                   a program of ours could not be compiled
     └── BadData                       5
         ├── RuntimeRefused                a runtime will not load or run the file
         ├── UnreadableModel               truncated, foreign, or not what its name says
@@ -332,6 +333,22 @@ class MissingExtra(MissingTool):
         super().__init__(tool, needed_for, f"pip install 'inference-harness[{extra}]'")
         self.args = (tool, needed_for, extra)
         self.extra = extra
+
+
+class BuildFailed(MissingTool):
+    """The compiler is there and did not make the program."""
+
+    kind = "build_failed"
+
+    def __init__(self, program: str, command: tuple[str, ...], stderr: str) -> None:
+        super().__init__(program, "this step", shlex.join(command))
+        self.args = (program, command, stderr)
+        self.program, self.command, self.stderr = program, command, stderr
+        self.hint = f"By hand: {shlex.join(command)}"
+
+    def __str__(self) -> str:
+        last = " | ".join([line.strip() for line in self.stderr.splitlines() if line.strip()][-3:])
+        return f"{self.program} could not be built: {last}"
 
 
 class BadData(HarnessError):

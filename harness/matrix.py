@@ -154,10 +154,13 @@ def _cell(
         threads=threads,
         graph_optimization=runtime.graph_optimization,
         options=runtime.options,
+        driver=runtime.driver,
     )
     parts = [device, model, model_format, precision, runtime.name, runtime.accelerator, f"t{threads}"]
     if runtime.graph_optimization != "all":
         parts.append(runtime.graph_optimization)
+    if runtime.driver != "auto":
+        parts.append(runtime.driver)
     parts += [f"{key}-{value}" for key, value in sorted(runtime.options.items())]
     return Cell(id=_slug(parts), model=model, format=model_format, precision=precision, choice=choice, device_id=device)
 

@@ -25,6 +25,7 @@ from harness.catalog.checkpoint import make_checkpoint, need_framework
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
+from harness.deploy.runner import choose_runner
 from harness.device.profile import find_profile
 from harness.device.registry import find_device
 from harness.errors import (
@@ -347,7 +348,10 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
     def tell(record: ProcessRecord) -> None:
         watch(ProcessEnded(cell, record))
 
-    return _attempt("measure", partial(measure, question, device, plan.measure, watch=tell))
+    runner = _attempt("deploy", partial(choose_runner, device, cell.choice))
+    if isinstance(runner, Failure):
+        return runner
+    return _attempt("measure", partial(measure, question, device, plan.measure, command=runner.command, watch=tell))
 
 
 def _attempt(stage: Stage, step: Callable[[], _Made]) -> _Made | Failure:

@@ -33,6 +33,8 @@ DeviceKind: TypeAlias = Literal["host"]
 DeviceClass: TypeAlias = Literal["phone", "tablet", "board", "host", "emulated"]
 Driver: TypeAlias = Literal["python-worker", "bench", "official-tool"]
 """Which program took the time: our Python worker, our native loop, or a runtime's own benchmark tool."""
+DriverChoice: TypeAlias = Literal["auto", "python-worker", "bench"]
+"""Which program shall take the time: `auto` is the native loop where it can run, else the Python worker."""
 
 Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure"]
 
@@ -390,6 +392,7 @@ class RuntimeChoice(Record, frozen=True, kw_only=True):
     threads: int = 1
     graph_optimization: str = "all"
     options: dict[str, Setting] = {}
+    driver: DriverChoice = "auto"
 
 
 class Cell(Record, frozen=True, kw_only=True):
@@ -578,6 +581,7 @@ class SuiteRuntime(Record, frozen=True, kw_only=True):
     accelerator: str = "cpu"
     graph_optimization: str = "all"
     options: dict[str, Setting] = {}
+    driver: DriverChoice = "auto"
 
 
 class Suite(Record, frozen=True, kw_only=True):

@@ -29,6 +29,16 @@ def cache_dir() -> Path:
     return user_cache_path("inference-harness", appauthor=False)
 
 
+def config_dir() -> Path:
+    """What the user told this program once and for all. `HARNESS_CONFIG` moves it."""
+    chosen = os.environ.get("HARNESS_CONFIG")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_config_path  # noqa: PLC0415  (as above)
+
+    return user_config_path("inference-harness", appauthor=False)
+
+
 def builtin_dir(name: str) -> Path:
     """The folder `models` or `device_profiles` that came with the program: in a checkout, or in an installed wheel."""
     installed = _PACKAGE / "builtin" / name

@@ -30,6 +30,7 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.NeverSteady("host", 3, "steal"),
     errors.MissingTool("adb", "Android", "apt-get install adb"),
     errors.MissingExtra("torch", "built-in networks", "torch"),
+    errors.BuildFailed("bench", ("gcc", "-c", "x.c"), "x.c:1: error"),
     errors.RuntimeRefused("host", "unsupported_op", "no FOO"),
     errors.UnreadableModel("a.onnx", "onnx", "truncated"),
     errors.WrongInput("x", "[1, 3]", "[1, 4]"),

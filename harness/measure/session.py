@@ -68,16 +68,24 @@ def measure(
     device: Device,
     plan: MeasurePlan,
     *,
+    command: Sequence[str] = (),
     watch: Callable[[ProcessRecord], None] = lambda _record: None,
 ) -> Measurement:
     """Measure one cell. Blocks for up to `plan.budget_s` and a little, or longer where the minimum needs it.
+
+    Args:
+        question: What is to be measured.
+        device: Where.
+        plan: How.
+        command: What starts the timing program there, without a job's flags; empty is the device's Python worker.
+        watch: Told of every process.
 
     Raises:
         DeviceError: The program died, hung or printed rubbish; what ran is not what was asked; every attempt was
             disturbed.
         BadData: The outputs are wrong or not finite, or the runtime refuses the model.
     """
-    command = device.worker_command()
+    command = command or device.worker_command()
     state_before = device.state()
     cooling = _Cooling(device, state_before.temperature_celsius)
     processes: list[ProcessRecord] = []

@@ -1,0 +1,175 @@
+#include "system.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "loop.h"
+#include "sha256.h"
+
+#define CANARY_BYTES (1u << 20)
+#define CANARY_REPEATS 4
+
+/* What to do with the numbers of several files. */
+enum gather { SUM, LEAST, MOST };
+
+static double steal_ms(void);
+static int64_t involuntary_switches(void);
+static double gather_numbers(const char *folder, const char *prefix, const char *file, enum gather how);
+static double read_number(const char *path);
+static int64_t read_kilobytes(const char *path, const char *key);
+
+uint64_t canary_ns(void) {
+    static unsigned char work[CANARY_BYTES];
+    memset(work, 0x5a, sizeof work); /* present before the clock starts */
+    char digest[65];
+    uint64_t began = clock_ns();
+    for (int repeat = 0; repeat < CANARY_REPEATS; repeat++) {
+        struct sha256 hash;
+        sha256_begin(&hash);
+        sha256_add(&hash, work, sizeof work);
+        sha256_end(&hash, digest);
+        work[repeat] = (unsigned char)digest[0]; /* each repeat needs the one before: none can be left out */
+    }
+    return clock_ns() - began;
+}
+
+int thread_count(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    if (tasks == NULL) {
+        return UNKNOWN;
+    }
+    int count = 0;
+    for (struct dirent *entry = readdir(tasks); entry != NULL; entry = readdir(tasks)) {
+        count += entry->d_name[0] != '.';
+    }
+    (void)closedir(tasks);
+    return count;
+}
+
+void conditions_begin(struct conditions *conditions) {
+    conditions->throttle_events =
+        (int64_t)gather_numbers("/sys/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
+    conditions->steal_ms = steal_ms();
+    conditions->involuntary_switches = involuntary_switches();
+}
+
+void conditions_end(struct conditions *conditions) {
+    int64_t switches = involuntary_switches();
+    double steal = steal_ms();
+    int64_t throttles =
+        (int64_t)gather_numbers("/sys/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
+    double cap_khz = gather_numbers("/sys/devices/system/cpu/cpufreq", "policy", "scaling_max_freq", LEAST);
+    double heat = gather_numbers("/sys/class/thermal", "thermal_zone", "temp", MOST);
+    bool steal_known = steal >= 0 && conditions->steal_ms >= 0;
+    bool throttles_known = throttles >= 0 && conditions->throttle_events >= 0;
+    conditions->involuntary_switches = switches - conditions->involuntary_switches;
+    conditions->steal_ms = steal_known ? steal - conditions->steal_ms : NAN;
+    conditions->throttle_events = throttles_known ? throttles - conditions->throttle_events : UNKNOWN;
+    conditions->cpu_cap_hz = cap_khz == UNKNOWN ? NAN : cap_khz * 1e3;
+    conditions->temperature_celsius = heat == UNKNOWN ? NAN : heat / 1e3; /* in thousandths of a degree */
+}
+
+bool reset_peak_memory(void) {
+    FILE *file = fopen("/proc/self/clear_refs", "w");
+    if (file == NULL) {
+        return false;
+    }
+    bool written = fputs("5", file) >= 0;
+    return fclose(file) == 0 && written;
+}
+
+struct memory memory_now(bool peak) {
+    const char *rollup = "/proc/self/smaps_rollup"; /* Linux 4.14; not readable in every sandbox */
+    return (struct memory){
+        .resident_bytes = read_kilobytes("/proc/self/status", peak ? "VmHWM:" : "VmRSS:"),
+        .pss_bytes = read_kilobytes(rollup, "Pss:"),
+        .private_dirty_bytes = read_kilobytes(rollup, "Private_Dirty:"),
+    };
+}
+
+/* Time the hypervisor kept from all processors since boot. Source: proc(5), /proc/stat, eighth number of `cpu`. */
+static double steal_ms(void) {
+    FILE *file = fopen("/proc/stat", "r");
+    if (file == NULL) { /* Android keeps it from programs without root */
+        return UNKNOWN;
+    }
+    unsigned long long ticks = 0;
+    int found = fscanf(file, "cpu %*u %*u %*u %*u %*u %*u %*u %llu", &ticks);
+    (void)fclose(file);
+    return found == 1 ? (double)ticks * 1000 / (double)sysconf(_SC_CLK_TCK) : UNKNOWN;
+}
+
+static int64_t involuntary_switches(void) {
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_nivcsw;
+}
+
+/* Reads `folder/PREFIX<digit>.../file` for each such entry; UNKNOWN where none answers. */
+static double gather_numbers(const char *folder, const char *prefix, const char *file, enum gather how) {
+    DIR *entries = opendir(folder);
+    if (entries == NULL) {
+        return UNKNOWN;
+    }
+    double result = UNKNOWN;
+    bool any = false;
+    size_t length = strlen(prefix);
+    for (struct dirent *entry = readdir(entries); entry != NULL; entry = readdir(entries)) {
+        char digit = entry->d_name[0] == '\0' || strncmp(entry->d_name, prefix, length) != 0 ? '\0'
+                                                                                             : entry->d_name[length];
+        if (digit < '0' || digit > '9') {
+            continue;
+        }
+        char path[512];
+        (void)snprintf(path, sizeof path, "%s/%s/%s", folder, entry->d_name, file);
+        double value = read_number(path);
+        if (isnan(value)) { /* a sensor that exists and does not answer */
+            continue;
+        }
+        if (!any) {
+            result = value;
+        } else if (how == SUM) {
+            result += value;
+        } else {
+            result = how == LEAST ? fmin(result, value) : fmax(result, value);
+        }
+        any = true;
+    }
+    (void)closedir(entries);
+    return result;
+}
+
+static double read_number(const char *path) {
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return NAN;
+    }
+    double value = NAN;
+    if (fscanf(file, "%lf", &value) != 1) {
+        value = NAN;
+    }
+    (void)fclose(file);
+    return value;
+}
+
+static int64_t read_kilobytes(const char *path, const char *key) {
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return UNKNOWN;
+    }
+    char text[256];
+    long long kilobytes = UNKNOWN;
+    size_t length = strlen(key);
+    while (fgets(text, sizeof text, file) != NULL) {
+        if (strncmp(text, key, length) == 0 && sscanf(text + length, "%lld", &kilobytes) == 1) {
+            break;
+        }
+    }
+    (void)fclose(file);
+    return kilobytes == UNKNOWN ? UNKNOWN : (int64_t)kilobytes * 1024;
+}

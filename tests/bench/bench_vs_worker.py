@@ -1,0 +1,160 @@
+"""Do the native loop and the Python worker agree, and what does the native loop itself cost?
+
+    nice -n -5 python -m tests.bench.bench_vs_worker [--output FOLDER]
+
+For each model and runtime: processes in the order bench, worker, worker, bench, many times over. Reported is the median
+over these rounds of the ratio of p50s, with its 95 % interval by order statistics; below 1.00 bench is faster. The
+ratio of the 10th percentiles, beside it, is touched less by other work on the machine. The last row is the native
+loop's own cost, with a runtime that does nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness import units
+from harness.deploy.bench_build import build_bench, find_compiler
+from harness.deploy.runner import choose_runner
+from harness.device.host import HostDevice
+from harness.measure.program import run_program
+from harness.pipeline import convert_model
+from harness.protocol import Job, Loaded, TimedBlock, read_message
+from harness.records import Artifact, RuntimeChoice
+from harness.statistics import median_interval, percentile
+from tests.bench.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.records import DriverChoice
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ("mobilenet_v2",)
+FILES = {"onnx/fp32": "onnxruntime", "tflite/fp32": "litert"}
+SMALL = {"tiny.onnx": "onnxruntime", "tiny.tflite": "litert", "tiny_int8.tflite": "litert"}
+ROUNDS = 10
+BLOCK_S = 0.4
+WARMUP_CAP_S = 1.0
+
+
+def main() -> None:
+    """Measure and say."""
+    result = Result.begin(
+        "bench_vs_worker",
+        f"p50 of bench over p50 of the Python worker, one thread; median of {ROUNDS} interleaved rounds of fresh "
+        "processes (bench, worker, worker, bench), with its 95 % interval",
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        for title, path, runtime in _models():
+            inputs = _inputs(path, runtime, Path(scratch))
+            rounds = [_round(path, runtime, inputs, scratch) for _ in range(ROUNDS)]
+            medians = [_ratio(round_, 0.5) for round_ in rounds]
+            interval = median_interval(medians)
+            result.add(
+                model=title,
+                runtime=runtime,
+                p50=units.duration(statistics.median(time for a, _, _, d in rounds for time in (*a, *d))),
+                ratio=f"{statistics.median(medians):.4f}",
+                interval="–" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}",
+                p10_ratio=f"{statistics.median(_ratio(round_, 0.1) for round_ in rounds):.4f}",
+            )
+        inside_ns, between_ns = _overhead(Path(scratch))
+        result.add(
+            model="nothing",
+            runtime="an empty one",
+            p50=f"{inside_ns:.1f} ns an iteration",
+            ratio="",
+            interval="",
+            p10_ratio=f"{between_ns:.0f} ns between two samples",
+        )
+    result.finish()
+
+
+def _models() -> list[tuple[str, str, str]]:
+    found = []
+    for model in MODELS:
+        for name, artifact in convert_model(model, list(FILES)).items():
+            if not isinstance(artifact, Artifact):
+                message = f"{model} {name}: {artifact}"
+                raise TypeError(message)
+            found.append((f"{model} {name}", artifact.path, FILES[name]))
+    return [*found, *[(name, str(ROOT / "data" / name), runtime) for name, runtime in SMALL.items()]]
+
+
+def _inputs(path: str, runtime: str, scratch: Path) -> tuple[str, ...]:
+    job = _job(path, runtime, (), str(scratch))
+    probe = subprocess.run(
+        [*choose_runner(HostDevice(), job.choice).command, *job.argv()], capture_output=True, text=True, check=False
+    )
+    loaded = next(m for m in map(read_message, probe.stdout.splitlines()) if isinstance(m, Loaded))
+    rng, files = np.random.default_rng(0), []
+    for index, tensor in enumerate(loaded.inputs):
+        file = scratch / f"{Path(path).name}-{index}.bin"
+        rng.integers(0, 3, tensor.shape).astype(tensor.dtype).tofile(file)
+        files.append(str(file))
+    return tuple(files)
+
+
+def _round(path: str, runtime: str, inputs: Sequence[str], scratch: str) -> tuple[list[float], ...]:
+    """The times of bench, worker, worker, bench."""
+    device = HostDevice()
+    found = []
+    drivers: tuple[DriverChoice, ...] = ("bench", "python-worker", "python-worker", "bench")
+    for driver in drivers:
+        job = _job(path, runtime, inputs, scratch, driver)
+        (block,) = run_program(device, job, choose_runner(device, job.choice).command, timeout_s=120).all(TimedBlock)
+        found.append([ns / block.iterations_per_sample for ns in block.ns])
+    return tuple(found)
+
+
+def _ratio(times: Sequence[list[float]], share: float) -> float:
+    bench, worker, worker_again, bench_again = (percentile(each, share) for each in times)
+    return math.sqrt(bench * bench_again / (worker * worker_again))
+
+
+def _job(
+    path: str,
+    runtime: str,
+    inputs: Sequence[str],
+    scratch: str,
+    driver: DriverChoice = "bench",
+    block_s: float = BLOCK_S,
+) -> Job:
+    choice = RuntimeChoice(runtime=runtime, driver=driver)
+    return Job(
+        choice=choice,
+        model=path,
+        inputs=tuple(inputs),
+        samples=1,
+        output_folder=scratch,
+        blocks=1,
+        block_s=block_s,
+        warmup_cap_s=WARMUP_CAP_S,
+    )
+
+
+def _overhead(scratch: Path) -> tuple[float, float]:
+    """Nanoseconds an iteration inside a sample, and between the end of one sample and the start of the next."""
+    library = scratch / "empty.so"
+    compiler = find_compiler(platform.machine()).command
+    source = str(ROOT / "deploy" / "fake_litert.c")
+    subprocess.run([*compiler, "-shared", "-fPIC", "-O2", "-w", "-DEMPTY", source, "-o", str(library)], check=True)
+    x = scratch / "four.bin"
+    np.zeros(4, dtype=np.float32).tofile(x)
+    job = _job(str(ROOT / "data" / "tiny.tflite"), "litert", (str(x),), str(scratch), block_s=1.0)
+    command = (str(build_bench()), "--library", str(library))
+    (block,) = run_program(HostDevice(), job, command, timeout_s=60).all(TimedBlock)
+    between = (1e9 - sum(block.ns)) / len(block.ns)
+    return statistics.median(block.ns) / block.iterations_per_sample, between
+
+
+if __name__ == "__main__":
+    main()

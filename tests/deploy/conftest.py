@@ -1,0 +1,53 @@
+"""What the tests of the native loop share: the program itself, and runtimes that misbehave."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deploy.bench_build import build_bench, find_compiler
+from harness.errors import MissingTool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAULTS = (
+    *("nothing", "crash in load", "refuse in load", "crash in run", "hang in run", "exit in run", "error in run"),
+    *("drift", "print", "nan"),
+)
+"""In the order of the numbers in fake_litert.c."""
+
+
+@pytest.fixture(scope="session")
+def bench() -> Path:
+    """The program as users get it. Kept in the cache, by the content of its sources."""
+    if sys.platform != "linux":
+        pytest.skip("bench runs on Linux")
+    try:
+        return build_bench()
+    except MissingTool as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def fake_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A shared library that is a LiteRT with one fault, from a run on."""
+    folder = tmp_path_factory.mktemp("fakes")
+    source = Path(__file__).parent / "fake_litert.c"
+
+    def make(fault: str = "nothing", *, runs_before: int = 20, empty: bool = False) -> Path:
+        library = folder / f"lib-{fault.replace(' ', '-')}-{runs_before}{'-empty' * empty}.so"
+        if not library.is_file():
+            command = find_compiler(platform.machine()).command
+            settings = [f"-DFAULT={FAULTS.index(fault)}", f"-DRUNS_BEFORE={runs_before}", *["-DEMPTY"] * empty]
+            subprocess.run(
+                [*command, "-shared", "-fPIC", "-O2", "-w", *settings, str(source), "-o", str(library)], check=True
+            )
+        return library
+
+    return make

@@ -1,0 +1,591 @@
+"""The native loop as a real process: the Python worker's words, its answers, and an end for every fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from harness.deploy.bench_build import SOURCES
+from harness.deploy.runtimes import installed_library
+from harness.device.host import HostDevice
+from harness.errors import ParityFailed, RunnerDied, RunnerHung, RuntimeRefused, UnreadableModel
+from harness.measure.program import run_program
+from harness.protocol import (
+    Canary,
+    End,
+    First,
+    Job,
+    Loaded,
+    Memory,
+    Message,
+    Meta,
+    Outputs,
+    ProgramError,
+    TimedBlock,
+    Warmup,
+    read_message,
+)
+from harness.records import RuntimeChoice, Setting
+from tests.fakes.models import save_dense_onnx
+from tests.fakes.tflite import save_cast, save_custom, save_sub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+DATA = Path(__file__).parents[1] / "data"
+SAMPLES = 3
+LIBRARIES = {name: library for name in ("onnxruntime", "litert") if (library := installed_library(name))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    save_dense_onnx(folder / "dense.onnx")
+    save_dense_onnx(folder / "nan.onnx", np.full((8, 4), np.nan, dtype=np.float32))
+    save_dense_onnx(folder / "unknown.onnx", op="NoSuchOp")
+    save_casts(folder / "casts.onnx")
+    save_shapeless(folder / "shapeless.onnx")
+    save_sub(folder / "sub.tflite")
+    save_sub(folder / "free.tflite", free_batch=True)
+    save_custom(folder / "custom.tflite", "NoSuchOp")
+    for dtype in ("int64", "float16", "uint8", "bool"):
+        save_cast(folder / f"{dtype}.tflite", dtype, "float32")
+        save_cast(folder / f"to_{dtype}.tflite", "float32", dtype)
+    for name in ("tiny.onnx", "tiny.tflite", "tiny_int8.tflite", "many_outputs.tflite", "partial.tflite"):
+        (folder / name).write_bytes((DATA / name).read_bytes())
+    for name in ("dense.onnx", "tiny.tflite"):
+        whole, suffix = (folder / name).read_bytes(), Path(name).suffix
+        (folder / f"cut{suffix}").write_bytes(whole[: len(whole) * 2 // 3])
+        (folder / f"foreign{suffix}").write_bytes(np.random.default_rng(1).bytes(5000))
+        (folder / f"empty{suffix}").write_bytes(b"")
+    np.zeros((SAMPLES, 4), dtype=np.float32).tofile(folder / "four.bin")
+    return folder
+
+
+def save_casts(path: Path) -> None:
+    """Four inputs of four dtypes, each cast, and one of them twice."""
+    kinds = {"f16": TensorProto.FLOAT16, "i64": TensorProto.INT64, "u8": TensorProto.UINT8, "b": TensorProto.BOOL}
+    nodes = [helper.make_node("Cast", [name], [f"{name}_out"], to=TensorProto.DOUBLE) for name in kinds]
+    nodes.append(helper.make_node("Cast", ["i64"], ["i8_out"], to=TensorProto.INT8))
+    outputs = {f"{name}_out": TensorProto.DOUBLE for name in kinds} | {"i8_out": TensorProto.INT8}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, kind, ["n", 5]) for name, kind in kinds.items()],
+        [helper.make_tensor_value_info(name, kind, ["n", 5]) for name, kind in outputs.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def save_shapeless(path: Path) -> None:
+    """How many elements are not zero is known only after a run."""
+    graph = helper.make_graph(
+        [helper.make_node("NonZero", ["x"], ["where"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])],
+        [helper.make_tensor_value_info("where", TensorProto.INT64, [2, "count"])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def job_for(folder: Path, model: str, **changes: object) -> Job:
+    runtime = "onnxruntime" if model.endswith(".onnx") else "litert"
+    settings: dict[str, object] = {
+        "choice": RuntimeChoice(runtime=runtime),
+        "model": str(folder / model),
+        "inputs": (),
+        "samples": SAMPLES,
+        "output_folder": str(folder / "out"),
+        "blocks": 2,
+        "block_s": 0.01,
+        "warmup_s": 0.01,
+        "warmup_cap_s": 0.5,
+    }
+    return Job(**(settings | changes))  # type: ignore[arg-type]
+
+
+def say(command: Sequence[str], job: Job, stdin: str = "") -> tuple[list[Message], int, str]:
+    done = subprocess.run([*command, *job.argv()], capture_output=True, check=False, timeout=120, input=stdin.encode())
+    lines = done.stdout.decode().splitlines()  # strictly UTF-8, whatever a runtime said
+    return [read_message(line) for line in lines], done.returncode, done.stderr.decode(errors="replace")
+
+
+def with_library(bench: Path, runtime: str) -> list[str]:
+    library = LIBRARIES[runtime]
+    return [str(bench), "--library", library.path, "--library-version", library.version]
+
+
+def only(messages: Sequence[Message], kind: type[Loaded]) -> Loaded:
+    (found,) = [message for message in messages if isinstance(message, kind)]
+    return found
+
+
+def with_inputs(bench: Path, job: Job, folder: Path) -> Job:
+    """The job with an input file for each input that the model says it has."""
+    probe, _, said = say(with_library(bench, job.choice.runtime), job)
+    assert any(isinstance(message, Loaded) for message in probe), said
+    rng, paths = np.random.default_rng(0), []
+    for index, tensor in enumerate(only(probe, Loaded).inputs):
+        shape, dtype = (SAMPLES, *tensor.shape[1:]), np.dtype(tensor.dtype)
+        drawn = (
+            rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2 if dtype.kind == "b" else 99, shape)
+        )
+        path = folder / f"{Path(job.model).name}-{index}.bin"
+        drawn.astype(dtype).tofile(path)
+        paths.append(str(path))
+    return msgspec.structs.replace(job, inputs=tuple(paths))
+
+
+def answers(messages: Sequence[Message]) -> list[NDArray[np.generic]]:
+    (said,) = [message for message in messages if isinstance(message, Outputs)]
+    found = only(messages, Loaded).outputs
+    return [np.fromfile(path, tensor.dtype) for path, tensor in zip(said.files, found, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("dense.onnx", "tiny.onnx", "casts.onnx", "shapeless.onnx"),
+        *("tiny.tflite", "tiny_int8.tflite", "many_outputs.tflite", "partial.tflite", "sub.tflite"),
+        *("int64.tflite", "float16.tflite", "uint8.tflite", "bool.tflite", "to_int64.tflite", "to_float16.tflite"),
+    ],
+)
+def test_bench_says_what_the_python_worker_says_and_computes_the_same(bench: Path, folder: Path, model: str) -> None:
+    job = with_inputs(bench, job_for(folder, model), folder)
+    native, native_code, native_log = say(with_library(bench, job.choice.runtime), job)
+    native_answers = answers(native)
+    worker, worker_code, worker_log = say([sys.executable, "-m", "harness.deploy.worker"], job)
+
+    assert (native_code, worker_code) == (0, 0), native_log + worker_log
+    assert [type(message) for message in native] == [type(message) for message in worker]
+    assert [type(message) for message in native] == [
+        Meta, Canary, Loaded, First, Outputs, Warmup, TimedBlock, TimedBlock, Canary, End,
+    ]  # fmt: skip
+    ours, theirs = only(native, Loaded), only(worker, Loaded)
+    assert (ours.inputs, ours.outputs) == (theirs.inputs, theirs.outputs)
+    assert (ours.threads, ours.graph_optimization) == (theirs.threads, theirs.graph_optimization)
+    assert (ours.nodes_total, ours.nodes_delegated) == (theirs.nodes_total, theirs.nodes_delegated)
+    for found, expected in zip(native_answers, answers(worker), strict=True):
+        if found.dtype.kind == "f":
+            np.testing.assert_allclose(found.astype(np.float64), expected.astype(np.float64), rtol=1e-6, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_every_line_has_exactly_the_fields_of_the_python_workers(bench: Path, folder: Path) -> None:
+    job = with_inputs(bench, job_for(folder, "dense.onnx"), folder)
+
+    def fields(command: list[str]) -> list[tuple[str, list[str]]]:
+        done = subprocess.run([*command, *job.argv()], capture_output=True, text=True, check=True, timeout=60)
+        return [(line["type"], list(line)) for line in map(json.loads, done.stdout.splitlines())]
+
+    native = fields(with_library(bench, "onnxruntime"))
+    assert native == fields([sys.executable, "-m", "harness.deploy.worker"])
+
+
+@pytest.mark.parametrize("model", ["tiny.onnx", "tiny.tflite"])
+def test_a_memory_job_says_baseline_loaded_and_peak_in_rising_order(bench: Path, folder: Path, model: str) -> None:
+    job = with_inputs(bench, job_for(folder, model, mode="memory"), folder)
+    messages, returncode, _ = say(with_library(bench, job.choice.runtime), job)
+
+    memory = [message for message in messages if isinstance(message, Memory)]
+    assert returncode == 0
+    assert [message.at for message in memory] == ["baseline", "loaded", "peak"]
+    assert 0 < memory[0].resident_bytes <= memory[1].resident_bytes <= memory[2].resident_bytes
+    assert {message.source for message in memory} == {"VmHWM (reset before loading)"}
+    assert all(message.pss_bytes and message.private_dirty_bytes for message in memory)
+
+
+@pytest.mark.parametrize("model", ["tiny.onnx", "tiny.tflite"])
+def test_memory_does_not_grow_with_the_number_of_inferences(bench: Path, folder: Path, model: str) -> None:
+    def peak(iterations: int) -> int:
+        job = job_for(folder, model, mode="memory", memory_iterations=iterations)
+        messages, _, _ = say(with_library(bench, job.choice.runtime), with_inputs(bench, job, folder))
+        return next(
+            message.resident_bytes for message in messages if isinstance(message, Memory) and message.at == "peak"
+        )
+
+    assert peak(5000) - peak(50) < 2**20
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("model", ["tiny.onnx", "tiny.tflite"])
+def test_the_threads_that_run_are_counted_in_the_process(bench: Path, folder: Path, model: str, threads: int) -> None:
+    job = job_for(folder, model)
+    choice = msgspec.structs.replace(job.choice, threads=threads)
+    messages, _, _ = say(with_library(bench, choice.runtime), msgspec.structs.replace(job, choice=choice))
+
+    assert only(messages, Loaded).threads == threads
+
+
+def test_inputs_are_in_the_files_order_also_where_the_signature_has_another(bench: Path, folder: Path) -> None:
+    a = np.arange(SAMPLES * 4, dtype=np.float32).reshape(SAMPLES, 4)
+    a.tofile(folder / "a.bin")
+    inputs = (str(folder / "a.bin"), str(folder / "four.bin"))
+    messages, _, log = say(with_library(bench, "litert"), job_for(folder, "sub.tflite", inputs=inputs))
+
+    assert [tensor.name for tensor in only(messages, Loaded).inputs] == ["a", "b"], log
+    np.testing.assert_array_equal(answers(messages)[0], a.ravel())
+
+
+def test_a_free_batch_dimension_becomes_one(bench: Path, folder: Path) -> None:
+    inputs = (str(folder / "four.bin"), str(folder / "four.bin"))
+    messages, returncode, log = say(with_library(bench, "litert"), job_for(folder, "free.tflite", inputs=inputs))
+
+    assert returncode == 0, log
+    loaded = only(messages, Loaded)
+    assert [tensor.shape for tensor in (*loaded.inputs, *loaded.outputs)] == [(1, 4)] * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "accelerator"), [("partial.tflite", "xnnpack"), ("partial.tflite", "cpu"), ("partial.tflite", "builtin")]
+)
+def test_nodes_that_xnnpack_left_are_counted_as_the_python_worker_counts_them(
+    bench: Path, folder: Path, model: str, accelerator: str
+) -> None:
+    job = with_inputs(bench, job_for(folder, model), folder)
+    job = msgspec.structs.replace(job, choice=RuntimeChoice(runtime="litert", accelerator=accelerator))
+    ours = only(say(with_library(bench, "litert"), job)[0], Loaded)
+    theirs = only(say([sys.executable, "-m", "harness.deploy.worker"], job)[0], Loaded)
+
+    assert ours.nodes_by_accelerator == theirs.nodes_by_accelerator
+    assert (ours.nodes_total, ours.nodes_delegated) == (theirs.nodes_total, theirs.nodes_delegated)
+    # The worker goes on to name them.
+    assert str(theirs.fallback_reason).startswith(str(ours.fallback_reason))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "kind", "says"),
+    [
+        ("cut.onnx", {}, "unreadable_model", "Protobuf parsing failed"),
+        ("foreign.onnx", {}, "unreadable_model", "Protobuf parsing failed"),
+        ("empty.onnx", {}, "unreadable_model", "No graph"),
+        ("none.onnx", {}, "unreadable_model", "doesn't exist"),
+        ("cut.tflite", {}, "unreadable_model", "not a valid TFLite flatbuffer"),
+        ("foreign.tflite", {}, "unreadable_model", "not a valid TFLite flatbuffer"),
+        ("empty.tflite", {}, "unreadable_model", "empty"),
+        ("none.tflite", {}, "unreadable_model", "No such file"),
+        ("unknown.onnx", {}, "unsupported_op", "NoSuchOp"),
+        ("custom.tflite", {}, "unsupported_op", "NoSuchOp"),
+        ("dense.onnx", {}, "wrong_input", "1 inputs, the data are 0 files"),
+        ("dense.onnx", {"inputs": ("four.bin",)}, "wrong_input", "96 bytes for 3 samples, the data are 48"),
+        ("dense.onnx", {"inputs": ("none.bin",)}, "wrong_input", "No such file"),
+        ("tiny.tflite", {"inputs": ("four.bin",)}, "wrong_input", "for 3 samples, the data are 48"),
+        ("dense.onnx", {"choice": RuntimeChoice(runtime="onnxruntime", accelerator="qnn")}, "no_accelerator", "CPU"),
+        ("tiny.tflite", {"choice": RuntimeChoice(runtime="litert", accelerator="gpu")}, "no_accelerator", "xnnpack"),
+        ("dense.onnx", {"choice": RuntimeChoice(runtime="onnxruntime", options={"a": 1})}, "bad_setting", "options"),
+        ("tiny.tflite", {"choice": RuntimeChoice(runtime="litert", options={"a": 1})}, "bad_setting", "options"),
+        (
+            "dense.onnx",
+            {"choice": RuntimeChoice(runtime="onnxruntime", graph_optimization="most")},
+            "bad_setting",
+            "not 'most'",
+        ),
+    ],
+)
+def test_a_refusal_has_the_workers_kind_and_says_why(
+    bench: Path, folder: Path, model: str, changes: dict[str, object], kind: str, says: str
+) -> None:
+    if isinstance(inputs := changes.get("inputs"), tuple):
+        changes = changes | {"inputs": tuple(str(folder / name) for name in inputs)}
+    job = job_for(folder, model, **changes)
+    messages, returncode, log = say(with_library(bench, job.choice.runtime), job)
+
+    assert returncode == 1, log
+    assert isinstance(messages[-1], ProgramError)
+    assert messages[-1].kind == kind, messages[-1]
+    assert says in messages[-1].message
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "says"),
+    [
+        ([], "missing_tool", "--library FILE"),
+        (["--library", "/no/such/library.so"], "missing_tool", "/no/such/library.so"),
+        (["--library", LIBRARIES["litert"].path], "missing_tool", "OrtGetApiBase"),
+        (
+            ["--library", LIBRARIES["onnxruntime"].path, "--library-version", "0.1"],
+            "wrong_version",
+            "asked for was 0.1",
+        ),
+    ],
+)
+def test_a_library_that_is_not_there_or_another_one_is_said(
+    bench: Path, folder: Path, flags: list[str], kind: str, says: str
+) -> None:
+    messages, returncode, _ = say([str(bench), *flags], job_for(folder, "dense.onnx"))
+
+    (error,) = messages
+    assert returncode == 1
+    assert isinstance(error, ProgramError)
+    assert (error.kind, says in error.message) == (kind, True), error
+
+
+def test_a_runtime_that_it_does_not_know_is_refused_by_name(bench: Path, folder: Path) -> None:
+    messages, _, _ = say([str(bench)], job_for(folder, "dense.onnx", choice=RuntimeChoice(runtime="tvm")))
+
+    assert messages == [
+        ProgramError(kind="unknown_name", message="this program knows the runtimes onnxruntime, litert, not 'tvm'")
+    ]
+
+
+@pytest.mark.parametrize("flags", [["--no-such-flag", "1"], ["--threads", "two"], ["--mode", "speed"], ["--blocks"]])
+def test_flags_that_make_no_sense_end_with_code_two_and_a_usage(bench: Path, folder: Path, flags: list[str]) -> None:
+    argv = [str(bench), *job_for(folder, "dense.onnx").argv(), *flags]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: bench" in done.stderr
+
+
+def test_option_values_arrive_as_the_runtime_takes_them(bench: Path, folder: Path) -> None:
+    options: dict[str, Setting] = {
+        "session.intra_op.allow_spinning": False,
+        "session.text": 'quo"te \\ é 😀 \x01',
+        "session.number": 1.5,
+    }
+    choice = RuntimeChoice(runtime="onnxruntime", options=options)
+    job = with_inputs(bench, job_for(folder, "dense.onnx", choice=choice), folder)
+
+    _, returncode, log = say(with_library(bench, "onnxruntime"), job)
+    assert returncode == 0, log
+
+
+def test_answers_that_are_not_numbers_are_the_same_answers(bench: Path, folder: Path) -> None:
+    job = with_inputs(bench, job_for(folder, "nan.onnx"), folder)
+    messages, returncode, _ = say(with_library(bench, "onnxruntime"), job)
+
+    assert returncode == 0
+    assert np.isnan(answers(messages)[0].astype(np.float64)).all()
+
+
+# --- a runtime that misbehaves --------------------------------------------------------------------------------------
+
+
+def fake_job(folder: Path, **changes: object) -> Job:
+    x = np.arange(SAMPLES * 4, dtype=np.float32)
+    x.tofile(folder / "fake.bin")
+    settings: dict[str, object] = {"inputs": (str(folder / "fake.bin"),), "block_iterations": 30}
+    return job_for(folder, "tiny.tflite", **(settings | changes))
+
+
+def run_fake(bench: Path, library: Path, job: Job, *, timeout_s: float = 60) -> None:
+    run_program(HostDevice(), job, [str(bench), "--library", str(library)], timeout_s=timeout_s)
+
+
+def test_a_crash_while_loading_is_an_ending_by_signal_with_the_runtimes_last_words(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    with pytest.raises(RunnerDied) as caught:
+        run_fake(bench, fake_litert("crash in load"), fake_job(folder))
+
+    assert caught.value.returncode == -signal.SIGABRT
+    assert "the last words of a fake runtime" in caught.value.last_words
+
+
+def test_a_crash_in_a_block_is_an_ending_by_signal(bench: Path, folder: Path, fake_litert: Callable[..., Path]) -> None:
+    with pytest.raises(RunnerDied) as caught:
+        run_fake(bench, fake_litert("crash in run", runs_before=40), fake_job(folder))
+
+    assert caught.value.signal_name == "SIGABRT"
+
+
+def test_a_runtime_that_hangs_is_ended_and_the_last_message_named(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(RunnerHung) as caught:
+        run_fake(bench, fake_litert("hang in run", runs_before=0), fake_job(folder), timeout_s=2)
+
+    assert caught.value.last_message == "loaded"
+    assert time.monotonic() - began < 10
+
+
+def test_a_stream_that_stops_in_the_middle_is_no_result_although_the_exit_code_is_zero(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    with pytest.raises(RunnerDied) as caught:
+        run_fake(bench, fake_litert("exit in run"), fake_job(folder))
+
+    assert caught.value.returncode == 0
+
+
+def test_a_stream_that_is_cut_by_a_kill_is_no_result(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    job = fake_job(folder, block_s=30.0)
+    program = HostDevice().start([str(bench), "--library", str(fake_litert()), *job.argv()], environment={})
+    lines = program.lines(timeout_s=30)
+    for line in lines:
+        message = read_message(line)
+        if isinstance(message, Warmup):
+            break
+        if isinstance(message, Meta):
+            pid = message.pid
+    os.kill(pid, signal.SIGKILL)
+
+    assert list(lines) == []
+    assert program.wait(timeout_s=10) == -signal.SIGKILL
+
+
+def test_a_failing_inference_is_a_refusal_with_the_status(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    with pytest.raises(RuntimeRefused, match="RunCompiledModel returned status 3") as caught:
+        run_fake(bench, fake_litert("error in run"), fake_job(folder))
+
+    assert caught.value.reason == "run_failed"
+
+
+@pytest.mark.parametrize(("fault", "says"), [("drift", "changed by 0.0599"), ("nan", "changed by")])
+def test_answers_that_change_while_timing_are_wrong_numbers(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path], fault: str, says: str
+) -> None:
+    with pytest.raises((RuntimeRefused, ParityFailed), match=says) as caught:
+        run_fake(bench, fake_litert(fault), fake_job(folder))
+
+    assert getattr(caught.value, "reason", "wrong_numbers") == "wrong_numbers"
+
+
+def test_what_a_runtime_prints_does_not_get_among_the_messages(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    messages, returncode, log = say([str(bench), "--library", str(fake_litert("print"))], fake_job(folder))
+
+    assert returncode == 0
+    assert sum(isinstance(message, End) for message in messages) == 1
+    assert "other garbage" in log
+
+
+def test_a_refusal_is_valid_json_whatever_bytes_the_runtime_said(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    messages, _, _ = say([str(bench), "--library", str(fake_litert("refuse in load"))], fake_job(folder))
+
+    assert isinstance(messages[-1], ProgramError)
+    assert messages[-1].kind == "unsupported_op"
+    assert 'custom op: "Fl�\x01"ex\\ Node 3' in messages[-1].message
+
+
+def test_a_damaged_model_is_unreadable_to_the_caller(bench: Path, folder: Path) -> None:
+    with pytest.raises(UnreadableModel):
+        run_program(HostDevice(), job_for(folder, "cut.tflite"), with_library(bench, "litert"), timeout_s=30)
+
+
+def test_the_loop_itself_takes_less_than_a_microsecond_an_iteration(
+    bench: Path, folder: Path, fake_litert: Callable[..., Path]
+) -> None:
+    job = fake_job(folder, block_s=0.2, blocks=5)
+    messages, _, _ = say([str(bench), "--library", str(fake_litert(empty=True))], job)
+
+    blocks = [message for message in messages if isinstance(message, TimedBlock)]
+    # The block lasts as long as asked; what is not in a sample is the loop's, and a sample of nothing is its, too.
+    each = min(0.2e9 / (len(block.ns) * block.iterations_per_sample) for block in blocks)
+    assert each < 1000
+
+
+# --- the server -----------------------------------------------------------------------------------------------------
+
+
+def test_a_server_runs_a_block_for_each_line_and_ends_when_told(bench: Path, folder: Path) -> None:
+    job = with_inputs(bench, job_for(folder, "dense.onnx"), folder)
+    command = [*with_library(bench, "onnxruntime"), "--serve", *job.argv()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        begun = [read_message(process.stdout.readline()) for _ in range(6)]
+        assert [type(message) for message in begun] == [Meta, Canary, Loaded, First, Outputs, Warmup]
+        for index in range(3):
+            process.stdin.write(b"block\n")
+            process.stdin.flush()
+            block = read_message(process.stdout.readline())
+            assert isinstance(block, TimedBlock)
+            assert block.index == index
+            assert sum(block.ns) >= 0.005e9
+        process.stdin.write(b"end\n")
+        process.stdin.close()
+        assert [type(read_message(line)) for line in process.stdout] == [Canary, End]
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("said", "problem"), [("block\n", "closed before"), ("bluck\n", "not `bluck`")])
+def test_a_server_that_is_left_or_misunderstood_does_not_end_well(
+    bench: Path, folder: Path, said: str, problem: str
+) -> None:
+    job = with_inputs(bench, job_for(folder, "dense.onnx"), folder)
+    messages, returncode, _ = say([*with_library(bench, "onnxruntime"), "--serve"], job, stdin=said)
+
+    assert returncode == 1
+    assert isinstance(messages[-1], ProgramError)
+    assert problem in messages[-1].message
+
+
+# --- the sources ----------------------------------------------------------------------------------------------------
+
+
+def test_each_function_of_onnx_runtime_is_at_the_place_that_its_header_gives_it() -> None:
+    lines = (DATA / "onnxruntime_api_order.txt").read_text(encoding="utf-8").splitlines()
+    order = [line for line in lines if not line.startswith("#")]
+    source = (SOURCES / "onnxruntime.c").read_text(encoding="utf-8")
+    used = [use.partition(")")[0].split(",") for use in source.split("USE(")[1:]]
+    places = {parts[2].strip(): int(parts[0]) for parts in used if parts[0].strip().isdigit()}
+
+    assert len(places) == source.count("    USE(")
+    assert {name: order.index(name) for name in places} == places
+
+
+def test_the_sources_compile_without_a_warning(tmp_path: Path) -> None:
+    compiler = _own_compiler()
+    strict = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+    _compile(compiler, ["-O2", *strict], tmp_path / "bench")
+
+
+def test_sanitizers_find_nothing(folder: Path, tmp_path: Path, fake_litert: Callable[..., Path]) -> None:
+    program = tmp_path / "bench"
+    sanitizers = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    try:
+        _compile(_own_compiler(), sanitizers, program)
+    except subprocess.CalledProcessError:
+        pytest.skip("this compiler has no sanitizers")
+    whole = ["dense.onnx", "casts.onnx", "shapeless.onnx", "many_outputs.tflite", "tiny_int8.tflite", "free.tflite"]
+    refused = ["cut.onnx", "unknown.onnx", "cut.tflite", "custom.tflite", "foreign.tflite", "none.onnx"]
+    jobs = [with_inputs(program, job_for(folder, model), folder) for model in whole]
+    jobs += [msgspec.structs.replace(job, mode="memory") for job in jobs]
+    jobs += [job_for(folder, model) for model in refused]
+    runs = [(with_library(program, job.choice.runtime), job) for job in jobs]
+    runs += [([str(program), "--library", str(fake_litert(fault))], fake_job(folder)) for fault in ("drift", "print")]
+
+    for command, job in runs:
+        _, returncode, log = say(command, job)
+        assert returncode in {0, 1}, log
+        assert "Sanitizer" not in log, log
+        assert "runtime error" not in log, log
+
+
+def _own_compiler() -> str:
+    import shutil
+
+    found = shutil.which("gcc") or shutil.which("clang")
+    if found is None:
+        pytest.skip("needs gcc or clang")
+    return found
+
+
+def _compile(compiler: str, flags: Sequence[str], program: Path) -> None:
+    sources = sorted(path.name for path in SOURCES.glob("*.c"))
+    command = [compiler, "-std=c11", "-D_GNU_SOURCE", *flags, *sources, "-ldl", "-lm", "-o", str(program)]
+    subprocess.run(command, cwd=SOURCES, check=True, capture_output=True, timeout=120)
