@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+import msgspec
 import numpy as np
 
 import harness
@@ -351,7 +352,12 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
     runner = _attempt("deploy", partial(choose_runner, device, cell.choice))
     if isinstance(runner, Failure):
         return runner
-    return _attempt("measure", partial(measure, question, device, plan.measure, command=runner.command, watch=tell))
+    measured = _attempt("measure", partial(measure, question, device, plan.measure, command=runner.command, watch=tell))
+    if runner.why_not_bench is None or isinstance(measured, Failure):
+        return measured
+    # Which program took the times is in the record; that it was the second choice, and why, belongs beside it.
+    settings = {**measured.ran.settings, "not_bench": runner.why_not_bench}
+    return msgspec.structs.replace(measured, ran=msgspec.structs.replace(measured.ran, settings=settings))
 
 
 def _attempt(stage: Stage, step: Callable[[], _Made]) -> _Made | Failure:
