@@ -6,6 +6,7 @@ error. Everything heavy is imported inside the command that needs it: `harness -
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.errors import CellsFailed, HarnessError, UnknownName
+from harness.errors import CellsFailed, HarnessError, NothingMeasured, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,11 @@ def main() -> NoReturn:
         if error.hint:
             _note(f"       {error.hint}")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _note(f"error: {error.strerror or error}: the output could not be written")
+        sys.exit(3)
     sys.exit(0)
 
 
@@ -340,7 +346,7 @@ def _watched(plan: Plan, folder: Path, work: Callable[[Callable[[Event], None]],
 
 def _finish(stored: StoredRun, output_format: Output) -> None:
     """Write the reports, print the result, and leave with the right code."""
-    from harness.records import Failure  # noqa: PLC0415
+    from harness.records import Failure, Measurement  # noqa: PLC0415
     from harness.report import FORMATS, render, write_report  # noqa: PLC0415
 
     for kind, made in FORMATS.items():
@@ -353,6 +359,8 @@ def _finish(stored: StoredRun, output_format: Output) -> None:
     failed = sum(isinstance(result.outcome, Failure) for result in stored.results)
     if failed:
         raise CellsFailed(failed, len(stored.plan.cells))
+    if not any(isinstance(result.outcome, Measurement) for result in stored.results):
+        raise NothingMeasured(len(stored.plan.cells))
 
 
 def _print_table(stored: StoredRun) -> None:
@@ -389,7 +397,7 @@ def _latest_run() -> Path:
 
     found = latest_run(REPORTS)
     if found is None:
-        raise UnknownName("run", str(REPORTS), ())
+        raise UsageError(f"there is no run under {REPORTS}/ here; `harness run` makes one")
     return found
 
 

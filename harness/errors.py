@@ -2,6 +2,7 @@
 
     HarnessError                      exit code
     ├── CellsFailed                   1   the run ended, some of its cells did not
+    ├── NothingMeasured               1   the run ended, and none of its cells can run here
     ├── UsageError                    2   what was asked cannot be done as asked
     │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
     │   ├── UnknownName                   no such model, runtime, device, artifact or run
@@ -72,6 +73,21 @@ class CellsFailed(HarnessError):
 
     def __str__(self) -> str:
         return f"{self.failed} of {self.total} cells failed"
+
+
+class NothingMeasured(HarnessError):
+    """The run is complete and stored, and has no figure."""
+
+    exit_code = 1
+    kind = "nothing_measured"
+    hint = "The table says why for each cell."
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.total = total
+
+    def __str__(self) -> str:
+        return f"none of the {self.total} cells can run here"
 
 
 class UsageError(HarnessError):

@@ -187,7 +187,8 @@ def _read_reply(path: Path) -> _Reply | None:
 
 
 def _log_file(what: str) -> Path:
-    name = re.sub(r"[^\w.-]+", "-", what).strip("-")
+    # File systems take 255 bytes; a model may be called after a file with all of them.
+    name = re.sub(r"[^\w.-]+", "-", what, flags=re.ASCII).strip("-")[:100]
     return (
         _made(cache_dir() / "logs")
         / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.monotonic_ns() % 10**9:09d}-{name}.log"

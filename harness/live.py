@@ -106,7 +106,7 @@ def line_for(event: Event) -> str | None:
             return f"[{number}/{total}] converting {model} {artifact} ..."
         case ConversionEnded(model, artifact, Failure() as failure, _):
             return f"        {model} {artifact} failed: {failure.message}"
-        case ConversionEnded(model, artifact, Artifact() as made, seconds):
+        case ConversionEnded(model, artifact, Artifact() as made, seconds, is_cached=False):
             size = units.mebibytes(made.size_bytes)
             return f"        {model} {artifact}: {size} MiB, {units.elapsed(seconds)}"
         case CellStarted(cell, number, total, left):

@@ -10,15 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from harness.errors import MissingExtra, UnknownName
+from harness.errors import BadSetting, MissingExtra, UnknownName
 from harness.records import Cell, ModelFormat, Precision, RuntimeChoice, Suite, SuiteRuntime
-from harness.settings import read_settings
+from harness.settings import line_of, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 BUILTIN_SUITES = Path(__file__).resolve().parent / "suites"
 DEFAULT_SUITE = "quick"
+SUITE_SCHEMA = 1
 READY_FORMATS: dict[str, ModelFormat] = {".onnx": "onnx", ".tflite": "tflite"}
 """Suffix of a file that needs no conversion -> its format."""
 
@@ -56,7 +57,35 @@ def find_suite(reference: str) -> Suite:
         if not path.is_file():
             known = tuple(sorted(file.stem for file in BUILTIN_SUITES.glob("*.toml")))
             raise UnknownName("built-in suite", reference, known)
-    return read_settings(path, Suite)
+    suite = read_settings(path, Suite)
+    for location, problem, allowed in _problems(suite):
+        line = line_of(path.read_text(encoding="utf-8"), location)
+        key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).lstrip(".")
+        raise BadSetting(str(path), line, key, problem, allowed)
+    return suite
+
+
+def _problems(suite: Suite) -> Iterator[tuple[tuple[str | int, ...], str, tuple[str, ...]]]:
+    """Where a suite is wrong in a way that types do not show, what is wrong, and what would be right."""
+    if suite.schema != SUITE_SCHEMA:
+        yield ("schema",), f"this program reads version {SUITE_SCHEMA}, not {suite.schema}", (str(SUITE_SCHEMA),)
+    for index, text in enumerate(suite.artifacts):
+        try:
+            if text != "source":
+                parse_artifact(text)
+        except UnknownName as error:
+            yield ("artifacts", index), str(error), error.known
+    for index, runtime in enumerate(suite.runtimes):
+        if runtime.name not in RUNTIMES:
+            yield ("runtimes", index, "name"), f"there is no runtime called {runtime.name!r}", tuple(RUNTIMES)
+    plan = suite.measure
+    if plan.processes_max < plan.processes_min:
+        problem = f"is {plan.processes_max}, less than processes_min, which is {plan.processes_min}"
+        yield ("measure", "processes_max"), problem, ()
+    for name in plan.__struct_fields__:
+        # nan passes every comparison's opposite, and TOML can write it.
+        if getattr(plan, name) != getattr(plan, name):
+            yield ("measure", name), "is not a number", ()
 
 
 def suite_of(targets: Sequence[str]) -> Suite:
@@ -69,9 +98,10 @@ def suite_of(targets: Sequence[str]) -> Suite:
         return find_suite(DEFAULT_SUITE)
     if len(targets) == 1 and _is_suite(targets[0]):
         return find_suite(targets[0])
-    ready = [reference for reference in targets if Path(reference).suffix in READY_FORMATS]
+    ready = [reference for reference in targets if Path(reference).suffix.lower() in READY_FORMATS]
     artifacts = ("onnx/fp32", "tflite/fp32") if len(ready) < len(targets) else ()
-    name = Path(targets[0]).stem.partition(":")[0] if len(targets) == 1 else "models"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(targets[0]).stem.partition(":")[0]).strip("-.")[:60]
+    name = (stem if len(targets) == 1 else "") or "models"
     # A ready file is measured as it is; anything else has to be converted first.
     return Suite(schema=1, name=name, models=tuple(targets), artifacts=artifacts + (("source",) if ready else ()))
 
@@ -85,7 +115,7 @@ def parse_artifact(text: str) -> tuple[ModelFormat, Precision]:
     model_format, _, precision = text.partition("/")
     formats, precisions = get_args(ModelFormat), get_args(Precision)
     if model_format not in formats or precision not in precisions:
-        known = tuple(f"{one}/{other}" for one in formats for other in precisions)
+        known = ("source", *(f"{one}/{other}" for one in formats for other in precisions if other != "source"))
         raise UnknownName("artifact", text, known)
     return cast("ModelFormat", model_format), cast("Precision", precision)
 

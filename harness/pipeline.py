@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,7 @@ import msgspec
 import numpy as np
 
 import harness
-from harness.catalog.checkpoint import make_checkpoint, need_framework
+from harness.catalog.checkpoint import find_checkpoint, make_checkpoint, need_framework
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
@@ -63,6 +64,7 @@ from harness.records import (
     TfliteSource,
 )
 from harness.store import StoredRun, write_run
+from harness.workspace import cache_dir, require_writable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,6 +111,7 @@ class ConversionEnded:
     artifact: str
     made: Artifact | Failure
     seconds: float
+    is_cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def plan_run(
         BadSetting: A model.toml is wrong, or two models have one name.
         MissingExtra: A runtime or a converter that the run needs is not installed.
     """
+    require_writable(cache_dir())
     found = [find_model(reference) for reference in suite.models]
     _require_distinct(found, suite)
     devices = [find_device(device_id) for device_id in suite.devices]
@@ -309,17 +313,19 @@ def _prepare(
             continue
         began = time.monotonic()
         if model not in checkpoints:
-            watch(ConversionStarted(model, "checkpoint", number, len(wanted), is_cached=False))
+            known = _attempt("catalog", partial(find_checkpoint, spec))
+            stored = isinstance(known, Checkpoint)
+            watch(ConversionStarted(model, "checkpoint", number, len(wanted), is_cached=stored))
             checkpoints[model] = _attempt("catalog", partial(make_checkpoint, spec))
         checkpoint = checkpoints[model]
         if isinstance(checkpoint, Failure):
             prepared[model, model_format, precision] = _Prepared(None, checkpoint)
             continue
-        cached = is_converted(spec, model_format, precision)
-        watch(ConversionStarted(model, artifact, number, len(wanted), is_cached=cached))
+        cached = _attempt("convert", partial(is_converted, spec, model_format, precision))
+        watch(ConversionStarted(model, artifact, number, len(wanted), is_cached=cached is True))
         made = _attempt("convert", partial(make_artifact, spec, checkpoint, model_format, precision))
         prepared[model, model_format, precision] = _Prepared(checkpoint, made)
-        watch(ConversionEnded(model, artifact, made, time.monotonic() - began))
+        watch(ConversionEnded(model, artifact, made, time.monotonic() - began, is_cached=cached is True))
     return prepared
 
 
@@ -371,6 +377,8 @@ def _attempt(stage: Stage, step: Callable[[], _Made]) -> _Made | Failure:
         raise
     except HarnessError as error:
         return failure(stage, error)
+    except Exception as error:  # noqa: BLE001  (a defect of ours, or of the system, in one cell must not end the others)
+        return _unforeseen(stage, error)
 
 
 def failure(stage: Stage, error: HarnessError) -> Failure:
@@ -383,6 +391,24 @@ def failure(stage: Stage, error: HarnessError) -> Failure:
         hint=error.hint,
         facts=facts,
         log=getattr(error, "log", None) or None,
+    )
+
+
+def _unforeseen(stage: Stage, error: Exception) -> Failure:
+    """An exception nobody expected, as a record; the traceback is kept for whoever mends it."""
+    log = cache_dir() / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{stage}-unforeseen.log"
+    try:
+        write_atomically(log, traceback.format_exc().encode())
+    except (OSError, HarnessError):  # it may be the very thing that went wrong
+        kept = None
+    else:
+        kept = str(log)
+    return Failure(
+        stage=stage,
+        kind="internal",
+        message=f"{type(error).__name__}: {error}",
+        hint="This was not foreseen: please report it with the log." if kept else "This was not foreseen.",
+        log=kept,
     )
 
 

@@ -14,7 +14,7 @@ Stored files carry `schema`. What changed in which version is said here, and `st
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -359,27 +359,34 @@ class Deployment(Record, frozen=True, kw_only=True):
 # --- measure -------------------------------------------------------------------------------------------------------
 
 
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+CountOrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1000)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+SecondsOrNone: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+Threads: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=999)]
+
+
 class MeasurePlan(Record, frozen=True, kw_only=True):
     """The protocol for one cell, fixed before its first sample."""
 
-    processes_min: int = 5
-    processes_max: int = 10
+    processes_min: Count = 5
+    processes_max: Count = 10
     """Fresh processes. More than the minimum only until `target_half_width_pct` is reached or `budget_s` is spent."""
-    target_half_width_pct: float = 1.0
+    target_half_width_pct: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.0
     """Of the 95 % interval of p50 over processes."""
-    budget_s: float = 30.0
+    budget_s: SecondsOrNone = 30.0
     """For the timed processes of one cell. The minimum number of processes is never cut."""
-    blocks: int = 4
-    block_s: float = 0.25
-    block_iterations: int = 5
+    blocks: Count = 4
+    block_s: Seconds = 0.25
+    block_iterations: Count = 5
     """A block lasts until both are met."""
-    warmup_iterations: int = 10
-    warmup_s: float = 0.25
-    warmup_cap_s: float = 8.0
-    memory_processes: int = 1
-    memory_iterations: int = 20
-    disturbed_retries: int = 2
-    timeout_s: float = 300.0
+    warmup_iterations: Count = 10
+    warmup_s: SecondsOrNone = 0.25
+    warmup_cap_s: Seconds = 8.0
+    memory_processes: CountOrNone = 1
+    memory_iterations: Count = 20
+    disturbed_retries: CountOrNone = 2
+    timeout_s: Seconds = 300.0
     """For one process."""
 
 
@@ -588,13 +595,14 @@ class Suite(Record, frozen=True, kw_only=True):
     """A suite TOML: the matrix in a few lines."""
 
     schema: int
-    name: str
-    models: tuple[str, ...]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    """Becomes part of a folder's name."""
+    models: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """Names from the catalog, paths of model.toml / .onnx / .tflite / .pt2 / .keras files, or `module:factory`."""
-    artifacts: tuple[str, ...] = ("onnx/fp32", "tflite/fp32")
-    """`format/precision`."""
+    artifacts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("onnx/fp32", "tflite/fp32", "source")
+    """`format/precision`; `source` is a ready file as it is, and nothing for other models."""
     runtimes: tuple[SuiteRuntime, ...] = ()
     """Empty: the usual runtime of each format."""
-    threads: tuple[int, ...] = (1,)
-    devices: tuple[str, ...] = ("host",)
+    threads: Annotated[tuple[Threads, ...], msgspec.Meta(min_length=1)] = (1,)
+    devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("host",)
     measure: MeasurePlan = MeasurePlan()

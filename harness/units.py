@@ -19,13 +19,17 @@ def duration(ns: float | None) -> str:
 
 
 def milliseconds(ns: float | None) -> str:
-    """Milliseconds without the unit, for a column that has it in its head."""
-    return _UNKNOWN if ns is None else three_digits(ns / 1e6)
+    """Milliseconds without the unit, for a column that has it in its head; below a microsecond with one of its own."""
+    if ns is None:
+        return _UNKNOWN
+    return f"{ns:.0f} ns" if 0 < abs(ns) < 1e3 else _narrow(ns / 1e6)
 
 
 def mebibytes(size_bytes: float | None) -> str:
-    """MiB (1,048,576 bytes) without the unit, for a column that has it in its head."""
-    return _UNKNOWN if size_bytes is None else three_digits(size_bytes / 2**20)
+    """MiB (1,048,576 bytes) without the unit, for a column that has it in its head; below a KiB with one of its own."""
+    if size_bytes is None:
+        return _UNKNOWN
+    return f"{size_bytes:.0f} B" if 0 < abs(size_bytes) < 2**10 else _narrow(size_bytes / 2**20)
 
 
 def percent(fraction_pct: float | None, *, digits: int = 1) -> str:
@@ -51,6 +55,11 @@ def elapsed(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _narrow(value: float) -> str:
+    """Three digits, or two where three would be wider than a column: 0.0068 and not 0.00682."""
+    return f"{value:.4f}" if 0 < abs(value) < 0.00995 else three_digits(value)
 
 
 def three_digits(value: float) -> str:

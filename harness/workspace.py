@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import DeviceFull
+from harness.errors import DeviceFull, UnwritableFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,20 @@ def data_dirs(name: str) -> tuple[Path, ...]:
     """The user's own folder of this name first, where there is one, then the built-in one."""
     own, builtin = Path.cwd() / name, builtin_dir(name)
     return (own, builtin) if own.is_dir() and own.resolve() != builtin.resolve() else (builtin,)
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder and a file in it, to know before anything slow that it can be done.
+
+    Raises:
+        UnwritableFolder: It cannot.
+        DeviceFull: There is no space.
+    """
+    try:
+        write_atomically(folder / ".writable", b"")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
 
 
 def sha256_file(path: Path) -> str:

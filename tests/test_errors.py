@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 
 EXAMPLES: tuple[HarnessError, ...] = (
     errors.CellsFailed(2, 12),
+    errors.NothingMeasured(12),
     errors.BadSetting("suite.toml", 3, "devices[0]", "unknown key", ("host",)),
     errors.UnknownName("device", "pixel", ("host",)),
     errors.RunLocked("reports/x"),

@@ -143,3 +143,34 @@ def test_a_suite_that_does_not_exist_is_refused_with_those_that_do() -> None:
         find_suite("slow")
 
     assert caught.value.known == ("quick",)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("schema = 2", r"line 1: schema: this program reads version 1, not 2"),
+        ('name = "../../evil"', r"line 2: name: "),
+        ("models = []", r"line 3: models: "),
+        ("threads = []", r"line 4: threads: "),
+        ("threads = [0]", r"line 4: threads\[0\]: "),
+        ("threads = [100000]", r"line 4: threads\[0\]: "),
+        ('artifacts = ["onnx/fp32", "onnx/int4"]', r"line 4: artifacts\[1\]: there is no artifact called 'onnx/int4'"),
+        ('runtimes = [{ name = "tvm" }]', r"line 4: runtimes\[0\].name: there is no runtime called 'tvm'"),
+        ("measure.blocks = 0", r"line 4: measure.blocks: "),
+        ("measure.block_s = -1.0", r"line 4: measure.block_s: "),
+        ("measure.block_s = nan", r"line 4: measure.block_s: "),
+        ("measure.block_s = inf", r"line 4: measure.block_s: "),
+        ("measure.processes_min = 11", r"measure.processes_max: is 10, less than processes_min, which is 11"),
+        ("measure.timeout_s = 0", r"line 4: measure.timeout_s: "),
+    ],
+)
+def test_a_wrong_value_in_a_suite_names_file_line_and_key(tmp_path: Path, line: str, said: str) -> None:
+    lines = ["schema = 1", 'name = "own"', 'models = ["m"]']
+    key = line.split(" ", maxsplit=1)[0]
+    place = next((number for number, other in enumerate(lines) if other.split(" ")[0] == key), len(lines))
+    lines[place : place + 1] = [line]
+    path = tmp_path / "own.toml"
+    path.write_text("\n".join(lines) + "\n")
+
+    with pytest.raises(BadSetting, match=rf"own\.toml.*{said}"):
+        find_suite(str(path))

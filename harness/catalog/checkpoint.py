@@ -55,8 +55,8 @@ def make_checkpoint(spec: ModelSpec, *, timeout_s: float = 900.0) -> Checkpoint:
     """Load a model in a process of its own and store it with its inputs, calibration data and reference outputs.
 
     A model that was stored before is not loaded again. What makes it another one: any key of its model.toml that
-    decides numbers, the bytes of any file it names, the code of a built-in network or of the file a factory is in, the
-    version of the framework. Files that a factory reads by itself are not seen.
+    decides numbers, the bytes of any file it names, the code of a built-in network or of the package a factory is in,
+    the version of the framework. Files that a factory reads by itself are not seen: name them as `weights`.
 
     Args:
         spec: The model, with absolute paths as `find_model` returns it.
@@ -217,9 +217,29 @@ def _code(spec: ModelSpec) -> Iterator[Path]:
     if isinstance(spec.source, BuiltinSource):
         yield from sorted((_HERE / "networks").glob("*.py"))
     elif isinstance(spec.source, PythonSource):
-        own = python_file(spec.source.factory)
-        if own is not None:
-            yield own
+        yield from _code_beside(spec.source.factory)
+
+
+def _code_beside(factory: str) -> Iterator[Path]:
+    """The user's source files that a factory may use: all of its package, or all beside a module that has none.
+
+    Too many rather than too few: a change that did not matter costs one conversion, one that was missed would be
+    measured under the old weights.
+    """
+    own = python_file(factory)
+    if own is None:
+        return
+    top = own
+    for _ in factory.partition(":")[0].split(".")[1:]:
+        top = top.parent
+    if own.name == "__init__.py":
+        top = top.parent
+    if "site-packages" in own.parts:
+        yield own  # an installed package changes with its version, which the environment's owner decides
+    elif top == own:
+        yield from sorted(own.parent.glob("*.py"))
+    else:
+        yield from sorted(top.rglob("*.py"))
 
 
 def _sha256(path: Path) -> str:

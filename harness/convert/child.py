@@ -87,7 +87,7 @@ def _to_onnx(request: ConvertRequest) -> None:
             path,
             opset=int(request.settings["opset"]),
         )
-    elif request.precision == "fp32":
+    elif request.precision in {"fp32", "source"}:
         to_onnx.fix_shapes(Path(request.source), checkpoint.inputs, path)
     elif request.precision == "fp16":
         to_onnx.to_fp16(Path(request.source), path, keep_io_types=bool(request.settings["keep_io_types"]))
@@ -118,6 +118,8 @@ def _require_precision(request: ConvertRequest) -> None:
     Raises:
         ConversionFailed: The file stores its weights otherwise than the precision says.
     """
+    if request.precision == "source":
+        return
     wanted = {"fp32": "float32", "fp16": "float16"}.get(request.precision, "integer")
     found = read_signature(Path(request.path), request.format).storage
     if found != wanted:

@@ -192,7 +192,8 @@ def _convert(
     settings = _settings(spec, model_format, precision)
     packages = _packages(spec, model_format, precision)
     source = _ready_file(checkpoint, model_format) if base is None else Path(base.path)
-    if source is not None and (precision == "source" or (model_format == "tflite" and precision == "fp32")):
+    as_it_is = precision == "source" and not settings
+    if source is not None and (as_it_is or (model_format == "tflite" and precision in {"fp32", "source"})):
         shutil.copyfile(source, path)
         return Conversion(converters={}, settings=settings, seconds=0.0, peak_rss_bytes=None)
     request = ConvertRequest(
@@ -302,19 +303,27 @@ def _settings(spec: ModelSpec, model_format: ModelFormat, precision: Precision) 
     settings = dict(SETTINGS.get((model_format, precision), {}))
     if "calibration" in settings:
         settings["calibration_samples"] = spec.calibration.samples
+    if isinstance(spec.source, OnnxSource) and precision == "source" and _has_open_dimensions(spec.source):
+        # A runtime takes any size there, a timing program has to know one.
+        return {"open_dimensions": "as the model.toml declares them"}
     if isinstance(spec.source, OnnxSource | TfliteSource) and precision == "fp32":
         return {}
     return settings
 
 
+def _has_open_dimensions(source: OnnxSource) -> bool:
+    """Whether an input is open beyond its batch."""
+    return any(-1 in tensor.shape[1:] for tensor in read_signature(Path(source.path), "onnx").inputs)
+
+
 def _packages(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> dict[str, str]:
-    if precision == "source":
+    if precision == "source" and not _settings(spec, model_format, precision):
         return {}
     if isinstance(spec.source, KerasSource) and precision == "fp32":
         return versions(("tensorflow",))
     if isinstance(spec.source, TfliteSource) and precision == "fp32":
         return {}
-    if isinstance(spec.source, OnnxSource) and precision == "fp32":
+    if isinstance(spec.source, OnnxSource) and precision in {"fp32", "source"}:
         return versions(("onnx", "onnxruntime"))
     return versions(CONVERTERS[model_format, precision])
 
@@ -355,6 +364,8 @@ def need_converters(spec: ModelSpec, model_format: ModelFormat, precision: Preci
     packages = () if precision in {"source", "fp32"} and _is_ready(spec) else CONVERTERS[model_format, precision]
     if isinstance(spec.source, KerasSource) and precision == "fp32":
         packages = ()
+    if isinstance(spec.source, OnnxSource) and _settings(spec, model_format, precision).get("open_dimensions"):
+        packages = ("onnx",)
     runtime = RUNTIMES[model_format]
     missing = {
         _EXTRAS.get(package, model_format): package

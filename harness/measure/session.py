@@ -7,7 +7,9 @@ bounded number of times, and kept in the record either way.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import secrets
 import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from harness import parity, statistics
 from harness.device.outputs import pull_outputs
-from harness.errors import AcceleratorRefused, NeverSteady
+from harness.errors import AcceleratorRefused, DeviceError, NeverSteady
 from harness.measure.program import Transcript, run_program
 from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, TimedBlock, Warmup
 from harness.records import (
@@ -85,46 +87,23 @@ def measure(
             disturbed.
         BadData: The outputs are wrong or not finite, or the runtime refuses the model.
     """
-    command = command or device.worker_command()
+    # A folder of its own: another run on this device must not overwrite what is about to be compared.
+    outputs = device.work_folder / "outputs" / secrets.token_hex(8)
+    session = _Session(question, device, plan, command or device.worker_command(), outputs)
     state_before = device.state()
-    cooling = _Cooling(device, state_before.temperature_celsius)
-    processes: list[ProcessRecord] = []
-    checks: dict[str, Parity] = {}
-    ran: RuntimeRan | None = None
-    stopped_by: Literal["precision", "budget", "processes"] = "processes"
-    began = time.monotonic()
-    for index in range(plan.processes_max):
-        for attempt in range(plan.disturbed_retries + 1):
-            cooling.wait()
-            transcript = run_program(device, _job(question, device, plan, "latency"), command, timeout_s=plan.timeout_s)
-            ran = _what_ran(question, device, transcript)
-            _check_outputs(question, device, transcript, checks)
-            record = _process_record(transcript, index, attempt, first_cap_hz=_first_cap_hz(processes))
-            processes.append(record)
-            watch(record)
-            if record.discarded is None:
-                break
-        else:
-            raise NeverSteady(device.id, plan.disturbed_retries + 1, str(processes[-1].discarded))
-        counted = [process for process in processes if process.discarded is None]
-        if len(counted) < plan.processes_min:
-            continue
-        if _half_width_pct(counted) <= plan.target_half_width_pct:
-            stopped_by = "precision"
-            break
-        if time.monotonic() - began >= plan.budget_s:
-            stopped_by = "budget"
-            break
-    memory = [_memory_record(question, device, plan, command) for _ in range(plan.memory_processes)]
-    if ran is None:
-        message = "a plan without processes measures nothing"
-        raise ValueError(message)
+    try:
+        processes, stopped_by = _timed_processes(session, _Cooling(device, state_before.temperature_celsius), watch)
+        memory = tuple(session.memory() for _ in range(plan.memory_processes))
+    finally:
+        with contextlib.suppress(DeviceError):  # what went wrong before is what is told
+            device.remove(outputs, timeout_s=60)
+    ran, checked = session.found()
     return Measurement(
         ran=ran,
         deployment=question.deployment,
-        processes=tuple(processes),
-        memory=tuple(memory),
-        parity=next(iter(checks.values())),
+        processes=processes,
+        memory=memory,
+        parity=checked,
         # The push has just read or hashed the whole file on the device.
         page_cache="warm",
         state_before=state_before,
@@ -134,13 +113,72 @@ def measure(
     )
 
 
-def _job(question: Question, device: Device, plan: MeasurePlan, mode: Literal["latency", "memory"]) -> Job:
+def _timed_processes(
+    session: _Session, cooling: _Cooling, watch: Callable[[ProcessRecord], None]
+) -> tuple[tuple[ProcessRecord, ...], Literal["precision", "budget", "processes"]]:
+    """Fresh processes until p50 is known well enough, the budget is spent, or there are as many as may be."""
+    plan = session.plan
+    processes: list[ProcessRecord] = []
+    began = time.monotonic()
+    for index in range(plan.processes_max):
+        for attempt in range(plan.disturbed_retries + 1):
+            cooling.wait()
+            record = session.timed(index, attempt, first_cap_hz=_first_cap_hz(processes))
+            processes.append(record)
+            watch(record)
+            if record.discarded is None:
+                break
+        else:
+            raise NeverSteady(session.device.id, plan.disturbed_retries + 1, str(processes[-1].discarded))
+        counted = [process for process in processes if process.discarded is None]
+        if len(counted) < plan.processes_min:
+            continue
+        if _half_width_pct(counted) <= plan.target_half_width_pct:
+            return tuple(processes), "precision"
+        if time.monotonic() - began >= plan.budget_s:
+            return tuple(processes), "budget"
+    return tuple(processes), "processes"
+
+
+class _Session:
+    """The processes of one cell, and what they have in common."""
+
+    def __init__(
+        self, question: Question, device: Device, plan: MeasurePlan, command: Sequence[str], outputs: PurePosixPath
+    ) -> None:
+        self.question, self.device, self.plan = question, device, plan
+        self._command, self._outputs = command, outputs
+        self._ran: RuntimeRan | None = None
+        self._checks: dict[str, Parity] = {}
+
+    def timed(self, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
+        """One process, its set-up and its answers checked."""
+        transcript = self._run("latency")
+        self._ran = _what_ran(self.question, self.device, transcript)
+        _check_outputs(self.question, self.device, transcript, self._checks)
+        return _process_record(transcript, index, attempt, first_cap_hz=first_cap_hz)
+
+    def memory(self) -> MemoryRecord:
+        """Memory of one process that is not timed."""
+        return _memory_record(self._run("memory"), self.plan)
+
+    def found(self) -> tuple[RuntimeRan, Parity]:
+        """What ran, and the first comparison of its answers. There was at least one timed process."""
+        assert self._ran is not None
+        return self._ran, next(iter(self._checks.values()))
+
+    def _run(self, mode: Literal["latency", "memory"]) -> Transcript:
+        job = _job(self.question, self._outputs, self.plan, mode)
+        return run_program(self.device, job, self._command, timeout_s=self.plan.timeout_s)
+
+
+def _job(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode: Literal["latency", "memory"]) -> Job:
     return Job(
         choice=question.choice,
         model=question.deployment.remote_path,
         inputs=question.deployment.remote_inputs,
         samples=question.deployment.samples,
-        output_folder=str(device.work_folder / "outputs"),
+        output_folder=str(outputs),
         mode=mode,
         blocks=plan.blocks,
         block_s=plan.block_s,
@@ -201,7 +239,7 @@ def _check_outputs(question: Question, device: Device, transcript: Transcript, c
     if said.sha256 in checks:
         return
     tensors = question.artifact.outputs
-    arrays = pull_outputs(said.files, tensors, device, samples=question.deployment.samples)
+    arrays = pull_outputs(said.files, tensors, device, samples=question.deployment.samples, sha256=said.sha256)
     found = {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}
     meta = transcript.one(Meta)
     executed_by = f"{meta.runtime} {meta.runtime_version} on {device.id}, in the timed process"
@@ -273,8 +311,7 @@ def _half_width_pct(counted: Sequence[ProcessRecord]) -> float:
     return math.inf if width is None else width
 
 
-def _memory_record(question: Question, device: Device, plan: MeasurePlan, command: Sequence[str]) -> MemoryRecord:
-    transcript = run_program(device, _job(question, device, plan, "memory"), command, timeout_s=plan.timeout_s)
+def _memory_record(transcript: Transcript, plan: MeasurePlan) -> MemoryRecord:
     at = {message.at: message for message in transcript.all(Memory)}
     peak = at["peak"]
     return MemoryRecord(

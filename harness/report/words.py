@@ -378,9 +378,13 @@ def _fastest_of(model: ModelRows) -> str:
         return ""
     usable.sort(key=lambda pair: pair[0].p50_ns)
     best, row = usable[0]
-    limit = best.p50_high_ns or best.p50_ns
-    ties = sum((other.p50_low_ns or other.p50_ns) <= limit for other, _ in usable[1:])
-    tied = f", {count(ties, 'other', 'others')} within the intervals" if ties else ""
+    limit = best.p50_high_ns
+    if limit is None:
+        # Without an interval nobody knows which of two near figures is the faster one.
+        tied = ", without an interval: not certain"
+    else:
+        ties = sum(other.p50_low_ns is None or other.p50_low_ns <= limit for other, _ in usable[1:])
+        tied = f", {count(ties, 'other', 'others')} within the intervals" if ties else ""
     which = f"{clean(model.name)} as {row.file} with {threads(row.cell.choice.threads)}"
     return f"{which} ({units.duration(best.p50_ns)}{tied})"
 

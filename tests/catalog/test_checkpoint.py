@@ -406,3 +406,35 @@ def test_a_moved_cache_is_still_a_cache(tmp_path: Path, monkeypatch: pytest.Monk
     moved = make_checkpoint(spec)
     assert Path(moved.folder).parent.parent == tmp_path
     assert msgspec.structs.replace(moved, folder=checkpoint.folder) == checkpoint
+
+
+def test_a_change_in_any_file_of_the_factorys_package_makes_another_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "their_package" / "inner"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
+    (package / "networks.py").write_text("def make(): ...\n")
+    (package.parent / "blocks.py").write_text("SCALE = 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = ModelSpec(schema=1, name="theirs", source=PythonSource(factory="their_package.inner.networks:make"))
+    before = checkpoint_key(spec)
+
+    (package.parent / "blocks.py").write_text("SCALE = 2.0\n")
+
+    assert checkpoint_key(spec) != before
+
+
+def test_a_change_beside_a_lonely_module_makes_another_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_networks.py").write_text("def make(): ...\n")
+    (tmp_path / "their_blocks.py").write_text("SCALE = 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = ModelSpec(schema=1, name="theirs", source=PythonSource(factory="their_networks:make"))
+    before = checkpoint_key(spec)
+
+    (tmp_path / "their_blocks.py").write_text("SCALE = 2.0\n")
+
+    assert checkpoint_key(spec) != before

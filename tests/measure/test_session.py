@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -48,7 +50,7 @@ from tests.fakes import records
 from tests.fakes.device import FakeDevice, FakeProgram, state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 OUTPUT = TensorSpec(name="y", shape=(1, 3), dtype="float32")
 EXPECTED = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=np.float32)
@@ -127,6 +129,21 @@ def latency(lines: list[Message] | None = None, *, outputs: np.ndarray = EXPECTE
 MEMORY = FakeProgram(lines=memory_lines())
 
 
+def playing(programs: Sequence[FakeProgram], **settings: object) -> FakeDevice:
+    """A device that runs these programs in order; each says truly what it wrote, and where."""
+    waiting = list(programs)
+
+    def script(argv: tuple[str, ...]) -> FakeProgram:
+        program = waiting.pop(0)
+        path = f"{argv[argv.index('--output-folder') + 1]}/output-0.bin"
+        digest = hashlib.sha256(program.files.get("output-0.bin", b"")).hexdigest()
+        said = Outputs(files=(path,), sha256=digest)
+        lines = [said if isinstance(line, Outputs) else line for line in program.lines]
+        return dataclasses.replace(program, lines=lines)
+
+    return FakeDevice(programs=script, **settings)  # type: ignore[arg-type]
+
+
 def question(**changes: object) -> Question:
     artifact = msgspec.structs.replace(records.artifact(), outputs=(OUTPUT,))
     settings: dict[str, object] = {
@@ -148,7 +165,7 @@ def question(**changes: object) -> Question:
 
 
 def test_the_order_is_timed_processes_then_memory_and_the_state_is_read_before_and_after() -> None:
-    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY])
+    device = playing([*[latency() for _ in range(5)], MEMORY])
 
     measured = measure(question(), device, PLAN)
 
@@ -165,7 +182,7 @@ def test_the_order_is_timed_processes_then_memory_and_the_state_is_read_before_a
 
 
 def test_every_raw_time_is_kept_in_run_order_with_the_warm_up_and_the_cold_start() -> None:
-    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY])
+    device = playing([*[latency() for _ in range(5)], MEMORY])
 
     process = measure(question(), device, PLAN).processes[0]
 
@@ -177,7 +194,7 @@ def test_every_raw_time_is_kept_in_run_order_with_the_warm_up_and_the_cold_start
 
 def test_an_imprecise_figure_gets_more_processes_up_to_the_most_and_stops_there() -> None:
     spread = [latency(latency_lines(p50_ms=value)) for value in (4.0, 5.0, 6.0, 7.0, 8.0, 9.0)]
-    device = FakeDevice(programs=[*spread, MEMORY])
+    device = playing([*spread, MEMORY])
 
     measured = measure(question(), device, PLAN)
 
@@ -187,7 +204,7 @@ def test_an_imprecise_figure_gets_more_processes_up_to_the_most_and_stops_there(
 
 def test_the_budget_ends_an_imprecise_cell_but_never_before_the_least_number_of_processes() -> None:
     spread = [latency(latency_lines(p50_ms=value)) for value in (4.0, 5.0, 6.0, 7.0, 8.0, 9.0)]
-    device = FakeDevice(programs=[*spread[:5], MEMORY])
+    device = playing([*spread[:5], MEMORY])
 
     measured = measure(question(), device, msgspec.structs.replace(PLAN, budget_s=0.0))
 
@@ -197,7 +214,7 @@ def test_the_budget_ends_an_imprecise_cell_but_never_before_the_least_number_of_
 
 def test_a_disturbed_process_is_kept_and_repeated_and_does_not_count() -> None:
     stolen = latency_lines(conditions=BlockConditions(steal_ms=5.0))
-    device = FakeDevice(programs=[latency(stolen), *[latency() for _ in range(5)], MEMORY])
+    device = playing([latency(stolen), *[latency() for _ in range(5)], MEMORY])
 
     measured = measure(question(), device, PLAN)
 
@@ -208,7 +225,7 @@ def test_a_disturbed_process_is_kept_and_repeated_and_does_not_count() -> None:
 
 def test_a_device_that_disturbs_every_attempt_gives_no_figure() -> None:
     stolen = latency_lines(conditions=BlockConditions(steal_ms=5.0))
-    device = FakeDevice(programs=[latency(stolen) for _ in range(3)])
+    device = playing([latency(stolen) for _ in range(3)])
 
     with pytest.raises(NeverSteady, match=r"3 attempts.*hypervisor took"):
         measure(question(), device, PLAN)
@@ -223,7 +240,7 @@ def test_a_device_that_disturbs_every_attempt_gives_no_figure() -> None:
 )
 def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditions, reason: str) -> None:
     first = latency(latency_lines(conditions=BlockConditions(cpu_cap_hz=2.0e9)))
-    device = FakeDevice(programs=[first, latency(latency_lines(conditions=conditions)), *[first] * 4, MEMORY])
+    device = playing([first, latency(latency_lines(conditions=conditions)), *[first] * 4, MEMORY])
 
     measured = measure(question(), device, PLAN)
 
@@ -234,7 +251,7 @@ def test_a_process_waits_until_the_device_is_as_cool_as_when_the_cell_began(monk
     waits: list[float] = []
     monkeypatch.setattr("harness.measure.session.time.sleep", waits.append)
     hot_then_cool = [state(temperature_celsius=value) for value in (40.0, 50.0, 45.0, 42.9)]
-    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY], states=hot_then_cool)
+    device = playing([*[latency() for _ in range(5)], MEMORY], states=hot_then_cool)
 
     measure(question(), device, PLAN)
 
@@ -242,7 +259,7 @@ def test_a_process_waits_until_the_device_is_as_cool_as_when_the_cell_began(monk
 
 
 def test_a_device_without_a_thermometer_is_not_waited_for() -> None:
-    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY], states=[state(temperature_celsius=None)])
+    device = playing([*[latency() for _ in range(5)], MEMORY], states=[state(temperature_celsius=None)])
 
     measure(question(), device, PLAN)
 
@@ -250,7 +267,7 @@ def test_a_device_without_a_thermometer_is_not_waited_for() -> None:
 
 
 def test_wrong_numbers_end_the_cell_after_its_first_process() -> None:
-    device = FakeDevice(programs=[latency(outputs=EXPECTED + 0.5)])
+    device = playing([latency(outputs=EXPECTED + 0.5)])
 
     with pytest.raises(ParityFailed, match="'y'"):
         measure(question(), device, PLAN)
@@ -259,25 +276,33 @@ def test_wrong_numbers_end_the_cell_after_its_first_process() -> None:
 
 
 def test_a_later_process_that_answers_otherwise_is_compared_as_well() -> None:
-    other = latency_lines()
-    other[4] = Outputs(files=("/fake/outputs/output-0.bin",), sha256="1" * 64)
-    device = FakeDevice(programs=[latency(), latency(other, outputs=EXPECTED * -1)])
+    device = playing([latency(), latency(outputs=EXPECTED * -1)])
 
     with pytest.raises(ParityFailed):
+        measure(question(), device, PLAN)
+
+
+def test_outputs_that_the_program_did_not_write_are_never_compared() -> None:
+    lines = latency_lines()
+    lines[4] = Outputs(files=("/fake/outputs/output-0.bin",), sha256="0" * 64)
+    device = FakeDevice(programs=[FakeProgram(lines=lines)])
+    device.files[PurePosixPath("/fake/outputs/output-0.bin")] = EXPECTED.tobytes()
+
+    with pytest.raises(RunnerUnreadable, match="not those that the timing program wrote"):
         measure(question(), device, PLAN)
 
 
 def test_nan_is_not_a_number_to_report() -> None:
     broken = EXPECTED.copy()
     broken[1, 2] = np.nan
-    device = FakeDevice(programs=[latency(outputs=broken)])
+    device = playing([latency(outputs=broken)])
 
     with pytest.raises(NonFiniteOutput, match="'y' has 1 NaN"):
         measure(question(), device, PLAN)
 
 
 def test_other_threads_than_asked_for_are_an_error_and_not_a_figure() -> None:
-    device = FakeDevice(programs=[latency(latency_lines(set_up=loaded(threads=4)))])
+    device = playing([latency(latency_lines(set_up=loaded(threads=4)))])
 
     with pytest.raises(AcceleratorRefused, match="asked for 1 threads, got 4"):
         measure(question(), device, PLAN)
@@ -288,7 +313,7 @@ def fell_back() -> Loaded:
 
 
 def test_a_fallback_is_recorded() -> None:
-    device = FakeDevice(programs=[*[latency(latency_lines(set_up=fell_back())) for _ in range(5)], MEMORY])
+    device = playing([*[latency(latency_lines(set_up=fell_back())) for _ in range(5)], MEMORY])
 
     ran = measure(question(), device, PLAN).ran
 
@@ -297,14 +322,14 @@ def test_a_fallback_is_recorded() -> None:
 
 
 def test_a_fallback_is_an_error_where_the_accelerator_is_required() -> None:
-    device = FakeDevice(programs=[latency(latency_lines(set_up=fell_back()))])
+    device = playing([latency(latency_lines(set_up=fell_back()))])
 
     with pytest.raises(AcceleratorRefused, match=r"7 of 10 nodes.*SOFTMAX"):
         measure(question(require_accelerator=True), device, PLAN)
 
 
 def test_a_program_that_segfaults_is_named_with_its_signal() -> None:
-    device = FakeDevice(programs=[FakeProgram(lines=latency_lines()[:3], returncode=-11, stderr="Segmentation fault")])
+    device = playing([FakeProgram(lines=latency_lines()[:3], returncode=-11, stderr="Segmentation fault")])
 
     with pytest.raises(RunnerDied, match=r"ended by SIGSEGV.*Segmentation fault") as caught:
         measure(question(), device, PLAN)
@@ -314,23 +339,23 @@ def test_a_program_that_segfaults_is_named_with_its_signal() -> None:
 
 def test_a_program_that_stops_in_mid_line_is_a_failure_and_never_a_short_result() -> None:
     lines: list[str | Message] = [*latency_lines()[:7], '{"type":"block","index":1,"start_ns":1000000000,"ns":[40']
-    device = FakeDevice(programs=[FakeProgram(lines=lines, returncode=0)])
+    device = playing([FakeProgram(lines=lines, returncode=0)])
 
     with pytest.raises(RunnerDied, match="exited with code 0 before it was done"):
         measure(question(), device, PLAN)
 
 
 def test_a_program_that_hangs_is_ended_and_its_last_message_told() -> None:
-    device = FakeDevice(programs=[FakeProgram(lines=latency_lines()[:4], hangs=True)])
+    device = playing([FakeProgram(lines=latency_lines()[:4], hangs=True)])
 
     with pytest.raises(RunnerHung, match="last message was `first`"):
         measure(question(), device, PLAN)
 
-    assert device.log[-1].startswith("end ")
+    assert any(entry.startswith("end ") for entry in device.log)
 
 
 def test_rubbish_on_its_output_is_shown() -> None:
-    device = FakeDevice(programs=[FakeProgram(lines=["{warning: not JSON}"])])
+    device = playing([FakeProgram(lines=["{warning: not JSON}"])])
 
     with pytest.raises(RunnerUnreadable, match="not JSON"):
         measure(question(), device, PLAN)
@@ -339,7 +364,7 @@ def test_rubbish_on_its_output_is_shown() -> None:
 def test_a_missing_block_is_a_failure() -> None:
     lines = latency_lines()
     del lines[6]
-    device = FakeDevice(programs=[FakeProgram(lines=lines)])
+    device = playing([FakeProgram(lines=lines)])
 
     with pytest.raises(RunnerUnreadable, match="2 timedblock messages were expected, 1 came"):
         measure(question(), device, PLAN)
@@ -356,7 +381,7 @@ def test_a_missing_block_is_a_failure() -> None:
 )
 def test_what_the_program_refuses_becomes_the_error_of_that_kind(kind: str, error: type[Exception]) -> None:
     said = ProgramError(kind=kind, message="op FOO is unknown")
-    device = FakeDevice(programs=[FakeProgram(lines=[said], returncode=1)])
+    device = playing([FakeProgram(lines=[said], returncode=1)])
 
     with pytest.raises(error, match="FOO"):
         measure(question(), device, PLAN)
@@ -366,7 +391,7 @@ def test_an_interruption_leaves_no_program_behind() -> None:
     def interrupt(_record: ProcessRecord) -> None:
         raise KeyboardInterrupt
 
-    device = FakeDevice(programs=[latency(), FakeProgram(lines=latency_lines()[:2], hangs=True)])
+    device = playing([latency(), FakeProgram(lines=latency_lines()[:2], hangs=True)])
     stop_now: Callable[[ProcessRecord], None] = interrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -375,9 +400,11 @@ def test_an_interruption_leaves_no_program_behind() -> None:
     assert all(program.ended or program.wait(timeout_s=0) == 0 for program in device.started)
 
 
-def test_the_output_folder_is_on_the_device() -> None:
-    device = FakeDevice(programs=[*[latency() for _ in range(5)], MEMORY])
+def test_each_cell_has_an_output_folder_of_its_own_on_the_device_and_leaves_none_behind() -> None:
+    devices = [playing([*[latency() for _ in range(5)], MEMORY]) for _ in range(2)]
+    for device in devices:
+        measure(question(), device, PLAN)
 
-    measure(question(), device, PLAN)
-
-    assert PurePosixPath("/fake/outputs/output-0.bin") in device.files
+    removed = [entry for device in devices for entry in device.log if entry.startswith("remove /fake/outputs/")]
+    assert len(set(removed)) == 2
+    assert not any(path.is_relative_to("/fake/outputs") for device in devices for path in device.files)

@@ -53,6 +53,9 @@ def open_session(model: str, choice: RuntimeChoice) -> LiteRtSession:
     if choice.accelerator not in _ACCELERATORS:
         problem = f"LiteRT's interpreter has {', '.join(_ACCELERATORS)} here, not {choice.accelerator!r}"
         raise JobRefused("no_accelerator", problem)
+    if choice.graph_optimization != "all":
+        problem = f"LiteRT has no levels of graph optimization; {choice.graph_optimization!r} cannot be had"
+        raise JobRefused("bad_setting", problem)
     if choice.options:
         problem = f"LiteRT's interpreter takes no options, {', '.join(choice.options)} came"
         raise JobRefused("bad_setting", problem)
