@@ -152,6 +152,7 @@ def run(
             accept=accept or (),
             require_accelerator=require_accelerator,
             name=output.name if output else None,
+            file=Path(targets[0]) if targets and not device and Path(targets[0]).suffix == ".toml" else None,
         )
         folder = output or REPORTS / plan.run
 

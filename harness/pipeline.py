@@ -37,6 +37,7 @@ from harness.errors import (
     HarnessError,
     MissingExtra,
     MissingTool,
+    UnknownName,
     UnreadableModel,
     UnwritableFolder,
 )
@@ -63,6 +64,7 @@ from harness.records import (
     Suite,
     TfliteSource,
 )
+from harness.settings import line_of
 from harness.store import StoredRun, write_run
 from harness.workspace import cache_dir, require_writable, write_atomically
 
@@ -152,6 +154,7 @@ def plan_run(
     accept: Sequence[str] = (),
     require_accelerator: bool = False,
     name: str | None = None,
+    file: Path | None = None,
 ) -> Plan:
     """Turn a suite into a plan: every name looked up, everything cheap checked, nothing slow begun.
 
@@ -161,6 +164,7 @@ def plan_run(
         accept: Obstacles that do not keep a device from being used, by name.
         require_accelerator: Whether a node that runs elsewhere than asked makes its cell a failure.
         name: Of the run; None for the time and the suite's name.
+        file: The suite's TOML, where it has one: mistakes are said with their line.
 
     Raises:
         DeviceNotFit: A device is in a state that forbids a measurement, and `accept` does not name it.
@@ -169,9 +173,14 @@ def plan_run(
         MissingExtra: A runtime or a converter that the run needs is not installed.
     """
     require_writable(cache_dir())
-    found = [find_model(reference) for reference in suite.models]
+    found = [
+        _placed(partial(find_model, reference), file, ("models", index)) for index, reference in enumerate(suite.models)
+    ]
     _require_distinct(found, suite)
-    devices = [find_device(device_id) for device_id in suite.devices]
+    devices = [
+        _placed(partial(find_device, device_id), file, ("devices", index))
+        for index, device_id in enumerate(suite.devices)
+    ]
     cells = expand(suite, {model.spec.name: READY_SOURCES.get(type(model.spec.source)) for model in found})
     _require_tools(cells, {model.spec.name: model.spec for model in found})
     now = datetime.now(UTC)
@@ -424,6 +433,17 @@ def _seconds_left(
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _placed(look_up: Callable[[], _Made], file: Path | None, location: tuple[str, int]) -> _Made:
+    """Look up a name; one that is not known is told with its place in the suite's file."""
+    try:
+        return look_up()
+    except UnknownName as error:
+        if file is None:
+            raise
+        line = line_of(file.read_text(encoding="utf-8"), location)
+        raise BadSetting(str(file), line, f"{location[0]}[{location[1]}]", str(error), error.known) from error
 
 
 def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import harness
+from harness.parity import TOLERANCES
 from harness.report import render
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """The README with every block made again."""
-    for name, make in {"quick": _quick, "bench": _bench}.items():
+    for name, make in {"quick": _quick, "bench": _bench, "tolerances": _tolerances}.items():
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         text = re.sub(pattern, lambda match: f"{match[1]}{make()}{match[2]}", text, flags=re.DOTALL)  # noqa: B023
     return text
@@ -43,6 +44,13 @@ def _quick() -> str:
         return ""
     document = render(harness.load(folder), "md").split("\n", 2)[2].replace("\n## ", "\n#### ")
     return f"{document}\nFrom the stored run in `reports/baselines/quick`.\n"
+
+
+def _tolerances() -> str:
+    """How far each precision may be from its checkpoint."""
+    lines = ["| precision | relative L2 at most | cosine at least |", "|---|---|---|"]
+    lines += [f"| {name} | {limit.relative_l2:g} | {limit.cosine:g} |" for name, limit in TOLERANCES.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _bench() -> str:

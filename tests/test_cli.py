@@ -50,6 +50,7 @@ def here(tmp_path: Path) -> Path:
     save_dense_onnx(tmp_path / "nan.onnx", np.full((8, 4), np.nan, dtype=np.float32))
     (tmp_path / "cut.onnx").write_bytes((tmp_path / "good.onnx").read_bytes()[:60])
     (tmp_path / "picture.tflite").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)
+    (tmp_path / "typo.toml").write_text('schema = 1\nname = "typo"\nmodels = ["good.onnx", "goood"]\n')
     suite(tmp_path)
     return tmp_path
 
@@ -341,6 +342,7 @@ def test_a_dry_run_says_what_would_be_measured_and_writes_nothing(here: Path, ca
         (["run", "nowhere.onnx"], 2, "nowhere.onnx"),
         (["run", "nowhere.toml"], 2, "cannot be read"),
         (["run", "--nonsense"], 2, "No such option"),
+        (["run", "typo.toml"], 2, "typo.toml, line 3: models[1]: there is no model called 'goood'"),
         (["report", "nowhere"], 5, "there is no run here"),
         (["report"], 2, "reports"),
         (["devices", "show", "pixel"], 2, "Known: host"),

@@ -93,6 +93,41 @@ def test_a_cell_that_cannot_exist_is_recorded_with_its_reason_and_not_tried(mode
     assert ".onnx" in result.outcome.reason
 
 
+def test_a_ready_file_with_open_dimensions_is_measured_with_those_its_model_toml_declares(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    save_dense_onnx(folder / "open.onnx", features="n")
+    (folder / "model.toml").write_text(
+        'schema = 1\nname = "open"\nsource = { kind = "onnx", path = "open.onnx" }\n'
+        '[[inputs]]\nname = "x"\nshape = [1, 8]\n'
+    )
+
+    (result,) = run(plan_run(suite(folder / "model.toml")), tmp_path / "out").results
+
+    assert isinstance(result.outcome, Measurement)
+    assert result.artifact is not None
+    assert result.artifact.conversion.settings == {"open_dimensions": "as the model.toml declares them"}
+
+
+def test_what_nobody_foresaw_in_one_cell_is_a_failure_of_that_cell_with_its_traceback(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object, **_settings: object) -> Measurement:
+        raise RuntimeError("can't start new thread")
+
+    plan = plan_run(suite(model, threads=(1, 2)))
+    monkeypatch.setattr(pipeline, "measure", broken)
+
+    first, second = run(plan, tmp_path / "out").results
+
+    assert isinstance(first.outcome, Failure)
+    assert isinstance(second.outcome, Failure)
+    assert first.outcome.kind == "internal"
+    assert first.outcome.message == "RuntimeError: can't start new thread"
+    assert first.outcome.log is not None
+    assert "in broken" in Path(first.outcome.log).read_text()
+
+
 def test_resuming_a_complete_run_does_nothing(model: Path, tmp_path: Path) -> None:
     first = run(plan_run(suite(model)), tmp_path / "out")
     events: list[Event] = []
