@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.records import DeviceFacts, MeasurePlan, Plan, ProcessRecord, RuntimeChoice, RuntimeRan
 
 DISTURBED_CANARY_RATIO: Final = 1.10
-"""A process is disturbed if the fixed piece of work beside it took longer than this times the run's shortest.
+"""A process is disturbed if the fixed piece of work beside it took longer than this times an undisturbed one.
 
 Source: androidx.benchmark, ThrottleDetector.
 """
@@ -105,7 +105,7 @@ class Summary(Record, frozen=True, kw_only=True):
     not_steady_processes: int
     """Whose warm-up ended before the times settled."""
     disturbed_processes: int
-    """Where the fixed piece of work before or after was slower than 1.10 x the shortest of the run."""
+    """Where the fixed piece of work before or after was slower than 1.10 x an undisturbed one of the run."""
     drift_pct_per_min: float | None
     """Theil-Sen slope of the process medians; None with fewer than 5 processes."""
     drift_low_pct_per_min: float | None
@@ -116,13 +116,13 @@ class Summary(Record, frozen=True, kw_only=True):
     """Beyond 3."""
 
 
-def summarise(result: CellResult, *, canary_baseline_ns: int | None = None) -> Summary | None:
+def summarise(result: CellResult, *, canary_baseline_ns: float | None = None) -> Summary | None:
     """Compute the figures of one cell from its raw samples.
 
     Args:
         result: The stored cell.
-        canary_baseline_ns: The shortest canary of the run on this device, from `canary_baselines`; None takes the
-            shortest of this cell.
+        canary_baseline_ns: What an undisturbed canary takes in this run, from `canary_baselines`; None goes by this
+            cell's own canaries.
 
     Returns:
         None where nothing was measured: a failure, a cell that cannot run, or one of which every block was discarded.
@@ -145,7 +145,7 @@ def summarise(result: CellResult, *, canary_baseline_ns: int | None = None) -> S
     first = statistics.median([process.first_inference_ns for process in counted])
     outside = [statistics.outliers(samples) for samples in by_process]
     drift = statistics.theil_sen([_middle_min(process) for process in counted], medians)
-    baseline = canary_baseline_ns or canary_baselines([result]).get(result.cell.device_id)
+    baseline = canary_baseline_ns or canary_baselines([result]).get(_canary_of(result))
     peak, model, source = _memory(outcome)
     return Summary(
         p50_ns=p50,
@@ -190,10 +190,10 @@ def summarise(result: CellResult, *, canary_baseline_ns: int | None = None) -> S
 
 
 def summarise_all(results: Sequence[CellResult]) -> dict[str, Summary | None]:
-    """The figures of every cell of a run by cell id, each judged by the whole run's shortest canaries."""
+    """The figures of every cell of a run by cell id, each judged by the whole run's canaries."""
     baselines = canary_baselines(results)
     return {
-        result.cell.id: summarise(result, canary_baseline_ns=baselines.get(result.cell.device_id)) for result in results
+        result.cell.id: summarise(result, canary_baseline_ns=baselines.get(_canary_of(result))) for result in results
     }
 
 
@@ -224,16 +224,24 @@ def warnings(summary: Summary | None, result: CellResult, plan: Plan) -> tuple[C
     return tuple(sorted(found, key=lambda warning: order.index(warning.kind)))
 
 
-def canary_baselines(results: Iterable[CellResult]) -> dict[str, int]:
-    """The shortest time of the fixed piece of work, by device id."""
-    shortest: dict[str, int] = {}
+def canary_baselines(results: Iterable[CellResult]) -> dict[tuple[str, str], float]:
+    """What the fixed piece of work takes where nothing disturbs it, by device and timing program.
+
+    Each timing program has its own piece of work. The time that one in ten does not exceed is taken, and not the very
+    shortest: of 240 on a quiet virtual machine one was 10 % faster than all others, and would have called them slow.
+    """
+    times: dict[tuple[str, str], list[float]] = {}
     for result in results:
         if isinstance(result.outcome, Measurement):
             for process in result.outcome.processes:
-                for ns in (process.canary_before_ns, process.canary_after_ns):
-                    if ns is not None:
-                        shortest[result.cell.device_id] = min(ns, shortest.get(result.cell.device_id, ns))
-    return shortest
+                found = (process.canary_before_ns, process.canary_after_ns)
+                times.setdefault(_canary_of(result), []).extend(ns for ns in found if ns is not None)
+    return {key: statistics.percentile(values, 0.1) for key, values in times.items() if values}
+
+
+def _canary_of(result: CellResult) -> tuple[str, str]:
+    driver = result.outcome.ran.driver if isinstance(result.outcome, Measurement) else ""
+    return result.cell.device_id, driver
 
 
 def _counts(process: ProcessRecord) -> bool:

@@ -155,7 +155,7 @@ def test_drift_is_a_percentage_of_p50_a_minute() -> None:
     assert summary.drift_pct_per_min == pytest.approx(100 * 6 / 10.2)
 
 
-def test_the_shortest_canary_of_the_run_judges_all_its_cells() -> None:
+def test_an_undisturbed_canary_of_the_run_judges_all_its_cells() -> None:
     slow_all_along = [
         msgspec.structs.replace(process, canary_before_ns=30 * MS, canary_after_ns=30 * MS) for process in steady()
     ]
@@ -164,8 +164,16 @@ def test_the_shortest_canary_of_the_run_judges_all_its_cells() -> None:
 
     by_cell = summarise_all([first, second])
 
-    assert canary_baselines([first, second]) == {"host": 20 * MS}
+    assert canary_baselines([first, second]) == {("host", "python-worker"): 20 * MS}
     assert [summary.disturbed_processes for summary in by_cell.values() if summary] == [0, 5]
+
+
+def test_one_canary_faster_than_all_others_does_not_call_them_slow() -> None:
+    lucky = [msgspec.structs.replace(p, canary_before_ns=20 * MS, canary_after_ns=20 * MS) for p in steady()]
+    lucky[0] = msgspec.structs.replace(lucky[0], canary_before_ns=10 * MS)
+    cells = [records.result(processes=lucky), records.result(processes=lucky[1:], threads=2)]
+
+    assert [summary.disturbed_processes for summary in summarise_all(cells).values() if summary] == [0, 0]
 
 
 def test_a_canary_of_another_device_judges_nothing_here() -> None:

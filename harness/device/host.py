@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from harness.records import Obstacle
 
 HOST_ID = "host"
-LOOK_S = 0.2
-"""How long `state` looks at the processors: 20 clock ticks each."""
+LOOK_S = 0.1
+"""How long `state` looks at the processors: ten clock ticks each, which a cell pays twice."""
 _PIECE_BYTES = 4 * 2**20
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 

@@ -302,7 +302,7 @@ def _drift(facts: Sequence[Facts]) -> tuple[str, str]:
 
 def _disturbed(facts: Sequence[Facts]) -> tuple[str, str]:
     return (
-        f"Beside {_share(facts)} processes a fixed piece of work ran more than 10 % slower than at its best.",
+        f"Beside {_share(facts)} processes a fixed piece of work ran more than 10 % slower than it does undisturbed.",
         "Something else used the processor, or its clock was lower; close other programs and repeat.",
     )
 
