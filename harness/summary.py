@@ -253,7 +253,7 @@ def _middle_min(process: ProcessRecord) -> float:
     return statistics.median([block.start_ns for block in process.blocks if block.discarded is None]) / 60e9
 
 
-def _is_disturbed(process: ProcessRecord, baseline_ns: int | None) -> bool:
+def _is_disturbed(process: ProcessRecord, baseline_ns: float | None) -> bool:
     canaries = [ns for ns in (process.canary_before_ns, process.canary_after_ns) if ns is not None]
     return baseline_ns is not None and any(ns > DISTURBED_CANARY_RATIO * baseline_ns for ns in canaries)
 
