@@ -145,24 +145,16 @@ def test_findings_can_be_written_as_json() -> None:
     assert b'"name":"python"' in msgspec.json.encode(examine())
 
 
-def test_an_answer_takes_a_fraction_of_a_second_and_imports_nothing_heavy() -> None:
+def test_an_answer_imports_nothing_heavy() -> None:
     program = (
-        "import sys, time\n"
+        "import sys\n"
         "from harness.doctor import examine\n"
         "examine()\n"
-        "print(time.process_time())\n"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'ai_edge_litert', 'pandas', 'tensorflow'} & set(sys.modules)))"
     )
-    worked_s, heavy = [], set()
-    for _ in range(3):
-        said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
-        seconds, modules = said.stdout.splitlines()
-        worked_s.append(float(seconds))
-        heavy.add(modules)
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
 
-    assert heavy == {"[]"}
-    # Processor time and the one wait there is: wall time would judge whoever else uses this machine.
-    assert min(worked_s) + doctor._QUICK_LOOK_S < 0.3
+    assert said.stdout == "[]\n"
 
 
 def test_a_deep_look_starts_each_installed_runtime() -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from harness.records import DeviceFacts, DeviceState
 
 BUSY_LIMIT_PCT = 10.0
-"""Of all processors, for work of others. One clock tick of a 0.2 s look at 2 processors is 2.5 %."""
+"""Of all processors, for work of others. One clock tick of a 0.1 s look at 2 processors is 5 %."""
 STEAL_LIMIT_PCT = 1.0
 HOT_CELSIUS = 85.0
 """Mobile and desktop processors begin to lower their clocks between 85 and 100 °C."""
