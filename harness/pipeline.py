@@ -25,7 +25,7 @@ from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.convert import is_converted, make_artifact, why_not
 from harness.deploy.push import push
-from harness.device.profile import find_profile
+from harness.device.profile import accepted_obstacles
 from harness.device.registry import find_device
 from harness.errors import BadSetting, DeviceFull, DeviceNotFit, HarnessError, MissingTool, UnwritableFolder
 from harness.matrix import expand, require_installed
@@ -383,7 +383,7 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 
 def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
     """What stands in the way now. What forbids a measurement ends the run here, unless the user accepted it."""
-    accepted = {*accept, *find_profile(device.id).accepts}
+    accepted = {*accept, *accepted_obstacles(device.facts())}
     found = device.obstacles()
     for obstacle in found:
         if obstacle.severity == "refusal" and obstacle.name not in accepted:

@@ -149,7 +149,7 @@ def test_a_device_in_no_fit_state_is_refused_by_name_and_accepted_by_name(
 ) -> None:
     low = Obstacle(name="low-battery", severity="refusal", found="the battery is at 9 %", advice="Charge it.")
     monkeypatch.setattr(pipeline, "find_device", lambda _id: FakeDevice(obstacles=[low]))
-    monkeypatch.setattr(pipeline, "find_profile", lambda _id: msgspec.defstruct("P", ["accepts"])(accepts=()))
+    monkeypatch.setattr(pipeline, "accepted_obstacles", lambda _facts: ())
 
     with pytest.raises(DeviceNotFit, match="the battery is at 9 %") as caught:
         plan_run(suite(model))

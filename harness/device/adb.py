@@ -44,18 +44,19 @@ STATE_S = 60.0
 _TIDY_S = 10.0
 
 
-def link_to(device_id: str) -> AdbLink:
+def link_to(address: str, device_id: str | None = None) -> AdbLink:
     """The way to a device: `adb://HOST:PORT` directly, `SERIAL` by the adb server here, `SERIAL@HOST:PORT` by another.
 
     Raises:
         BadSetting: The address is none.
     """
-    if device_id.startswith(PREFIX):
-        return DirectLink(device_id, *read_address(device_id))
-    serial, _, where = device_id.rpartition("@")
+    device_id = device_id or address
+    if address.startswith(PREFIX):
+        return DirectLink(device_id, *read_address(address))
+    serial, _, where = address.rpartition("@")
     remote = re.fullmatch(r"([^:]+)(?::(\d+))?", where) if serial else None
     if remote is None:
-        return ServerLink(device_id, device_id)
+        return ServerLink(device_id, address)
     return ServerLink(device_id, serial, AdbServer(host=remote[1], port=int(remote[2] or DEFAULT_PORT)))
 
 

@@ -16,7 +16,6 @@ Source: protocol.txt of AOSP's packages/modules/adb 34.0.5.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +71,6 @@ class Transport(TcpTransport):  # type: ignore[misc]  # adb-shell has no types
         connection.sendall(data)
         return len(data)
 
-    def interrupt(self) -> None:
-        """End the connection from another thread; whoever waits in it gets an error at once."""
-        connection = self._connection
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
     def _connected(self) -> socket.socket:
         if self._connection is None:
             problem = "the connection is closed"
@@ -133,8 +125,8 @@ class Connection(AdbDevice):  # type: ignore[misc]
         return int(self._maxdata)
 
     def interrupt(self) -> None:
-        """End it, from any thread."""
-        self._wire.interrupt()
+        """End it, from any thread. Not `close`, which waits for whoever is reading."""
+        self._wire.close()
 
     def packet(self, deadline: Deadline) -> tuple[bytes, int, bytes]:
         """The next packet: its command, the device's number of the stream, its data."""

@@ -249,9 +249,9 @@ def _processes(name: str) -> Iterator[psutil.Process]:
     wanted = str(_pidfile(name))
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
+            # A zombie has no command line.
             if process.name().startswith("qemu-system") and wanted in process.cmdline():
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    yield process
+                yield process
 
 
 def _pidfile(name: str) -> Path:

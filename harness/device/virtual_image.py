@@ -288,7 +288,7 @@ def _unpacked(root: Path, known: set[str]) -> Iterator[Entry]:
             continue
         status = path.lstat()
         if path.is_symlink():
-            yield Entry(name=name, mode=stat.S_IFLNK | 0o777, content=os.readlink(path).encode())
+            yield Entry(name=name, mode=stat.S_IFLNK | 0o777, content=str(path.readlink()).encode())
         elif path.is_dir():
             yield _folder(name)
         else:
