@@ -16,6 +16,7 @@ Source: protocol.txt of AOSP's packages/modules/adb 34.0.5.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,14 @@ class Transport(TcpTransport):  # type: ignore[misc]  # adb-shell has no types
         connection.settimeout(transport_timeout_s)
         connection.sendall(data)
         return len(data)
+
+    def close(self) -> None:
+        """End the connection, also from another thread; whoever waits in it gets an error at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def _connected(self) -> socket.socket:
         if self._connection is None:

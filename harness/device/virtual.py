@@ -178,7 +178,6 @@ def _arguments(name: str, port: int, memory_mib: int, disk_mib: int, cores: int)
 
 
 def _boot(device: VirtualDevice, command: tuple[str, ...], folder: Path, timeout_s: float) -> VirtualDevice:
-    deadline = time.monotonic() + timeout_s
     log = folder / "console.log"
     with log.open("wb") as console:
         process = subprocess.Popen(
@@ -189,8 +188,21 @@ def _boot(device: VirtualDevice, command: tuple[str, ...], folder: Path, timeout
             cwd=folder,
             start_new_session=True,
         )
-    device = msgspec.structs.replace(device, pid=process.pid)
-    write_atomically(folder / "device.json", msgspec.json.encode(device))
+    try:
+        device = msgspec.structs.replace(device, pid=process.pid)
+        write_atomically(folder / "device.json", msgspec.json.encode(device))
+        _await_adbd(device, process, log, timeout_s)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    # It outlives this program, on purpose; Python would warn about a child that nobody waited for.
+    process.returncode = 0
+    return device
+
+
+def _await_adbd(device: VirtualDevice, process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     while not _answers(device.port, timeout_s=2):
         if process.poll() is not None:
             said = log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
@@ -198,11 +210,8 @@ def _boot(device: VirtualDevice, command: tuple[str, ...], folder: Path, timeout
                 raise _PortTaken
             raise DeviceNotFound(device.name, f"{QEMU} exited with code {process.returncode}: {said}")
         if time.monotonic() > deadline:
-            raise DeviceTimedOut(device.name, f"its start ({log} is its console)", timeout_s)
+            raise DeviceTimedOut(device.name, "its start", timeout_s)
         time.sleep(0.1)
-    # It outlives this program, on purpose; Python would warn about a child that nobody waited for.
-    process.returncode = 0
-    return device
 
 
 def _answers(port: int, *, timeout_s: float) -> bool:

@@ -22,7 +22,7 @@ from harness.device.virtual import VirtualDevice, start_virtual, stop_virtual
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DISK_MIB = 96
+DISK_MIB = 48
 """Of the virtual device, so that it can be filled."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -265,15 +264,15 @@ def test_adbd_killed_in_mid_push_is_a_failure_and_the_device_is_clean_when_it_is
     phone: AndroidDevice, tmp_path: Path
 ) -> None:
     large = tmp_path / "large"
-    large.write_bytes(os.urandom(64 * MIB))
-    on(phone, f"mkdir -p {WORK_FOLDER}")
-    killer = threading.Thread(target=_kill_adbd_when_a_push_runs, args=(phone,))
-    killer.start()
+    large.write_bytes(os.urandom(24 * MIB))
+    wait = f"set -- {WORK_FOLDER}/.*.part; while [ ! -e $1 ]; do set -- {WORK_FOLDER}/.*.part; done"
+    killer = phone.start(["sh", "-c", f"p=$(pidof adbd); echo ready; {wait}; kill -9 $p"], environment={})
+    assert next(killer.lines(timeout_s=30)) == "ready"
 
     began = time.monotonic()
     with pytest.raises(DeviceError) as caught:
         phone.push(large, WORK_FOLDER / "large", timeout_s=60)
-    killer.join()
+    killer.end()
 
     assert not isinstance(caught.value, DeviceTimedOut | DeviceFull), caught.value
     assert time.monotonic() - began < 40
@@ -281,14 +280,6 @@ def test_adbd_killed_in_mid_push_is_a_failure_and_the_device_is_clean_when_it_is
     small.write_bytes(b"small")
     until(lambda: _pushes(phone, small))
     assert left_there(phone) == [str(WORK_FOLDER / "small")]
-
-
-def _kill_adbd_when_a_push_runs(device: AndroidDevice) -> None:
-    wait = f"while ! ls {WORK_FOLDER}/.*.part >/dev/null 2>&1; do sleep 0.05; done; kill -9 $(pidof adbd)"
-    try:
-        on(device, wait)
-    except DeviceError:
-        return  # its connection goes the same way
 
 
 def _pushes(device: AndroidDevice, local: Path) -> bool:
