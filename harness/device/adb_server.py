@@ -1,8 +1,8 @@
 """Devices through an adb server: whatever it has found on USB, in the network and as emulators.
 
 The protocol to the server is spoken here and not through adbutils, which starts a server of its own whenever it is
-refused, ignores partial sends, drops the device's words when a push fails, and needs 23 ms a command. Its wheel is where a
-current `adb` comes from when one has to be started.
+refused, ignores partial sends, drops the device's words when a push fails, and needs 23 ms a command. Its wheel is
+where a current `adb` comes from when one has to be started.
 
 Source: SERVICES.TXT and OVERVIEW.TXT of AOSP's packages/modules/adb, 36.0.0.
 """

@@ -56,11 +56,13 @@ _MODULES = (
 )
 """In the order of loading; those that a kernel has built in are not there as files."""
 _ANDROID_TOOLS = (
-    "basename cat chmod cp cut date dd df dirname du echo env expr false file find free grep head id kill killall ln ls "
-    "md5sum mkdir mount mv nice nohup nproc od pgrep pidof pkill printenv ps pwd readlink realpath renice rm rmdir sed "
-    "seq setsid sha1sum sha256sum sleep sort stat sync tail taskset tee time timeout top touch tr true truncate umount "
-    "uname uniq uptime wc which xargs"
-).split()
+    *("basename", "cat", "chmod", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo", "env", "expr", "false"),
+    *("file", "find", "free", "grep", "head", "id", "kill", "killall", "ln", "ls", "md5sum", "mkdir", "mount", "mv"),
+    *("nice", "nohup", "nproc", "od", "pgrep", "pidof", "pkill", "printenv", "ps", "pwd", "readlink", "realpath"),
+    *("renice", "rm", "rmdir", "sed", "seq", "setsid", "sha1sum", "sha256sum", "sleep", "sort", "stat", "sync", "tail"),
+    *("taskset", "tee", "time", "timeout", "top", "touch", "tr", "true", "truncate", "umount", "uname", "uniq"),
+    *("uptime", "wc", "which", "xargs", "yes"),
+)
 """Those of /system/bin that toybox provides on a phone, as far as Debian's toybox has them."""
 
 # What `getprop` answers. A phone's emulator says ro.kernel.qemu=1, which is how every tool knows one.

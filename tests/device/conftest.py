@@ -5,7 +5,6 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,7 +19,8 @@ from harness.device.host import HostDevice
 from harness.device.virtual import VirtualDevice, start_virtual, stop_virtual
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 DISK_MIB = 48
 """Of the virtual device, so that it can be filled."""
@@ -91,9 +91,8 @@ def on(device: AndroidDevice, command: str, timeout_s: float = 30) -> str:
     return run(device._link, command, Deadline("phone", command, timeout_s)).stdout
 
 
-def until(found: object, timeout_s: float = 20.0) -> None:
+def until(found: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait until a function returns something true."""
-    assert callable(found)
     deadline = time.monotonic() + timeout_s
     while not found():
         assert time.monotonic() < deadline, "it did not come about in time"

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from harness.device.virtual import VirtualDevice
 
 MIB = 2**20
+BROKEN_LINE = """\
+Filesystem     1K-blocks  Used Available Use% Mounted on
+/dev/block/bootdevice/by-name/userdata
+                  112222   100    112122   1% /data
+"""
 
 
 @pytest.fixture
@@ -93,11 +98,7 @@ def test_a_remote_server_is_read_from_the_id() -> None:
             "Filesystem 1024-blocks Used Available Capacity Mounted on\ntmpfs 262144 144 262000 1% /data\n",
             262000 * 1024,
         ),
-        (
-            "Filesystem     1K-blocks  Used Available Use% Mounted on\n/dev/block/bootdevice/by-name/userdata\n"
-            "  112222 100 112122 1% /data\n",
-            112122 * 1024,
-        ),
+        (BROKEN_LINE, 112122 * 1024),
         ("Filesystem 1024-blocks Used Available Capacity Mounted on\n", None),
         ("df: /x: No such file or directory\n", None),
         ("", None),
@@ -223,7 +224,7 @@ def test_waiting_for_a_program_that_runs_on_times_out(phone: AndroidDevice) -> N
 
 @pytest.mark.virtual
 def test_a_missing_file_is_named(phone: AndroidDevice, tmp_path: Path) -> None:
-    with pytest.raises(DeviceFileFailed, match="cannot pull .*/none: .*[Nn]o such file"):
+    with pytest.raises(DeviceFileFailed, match=r"cannot pull .*/none: .*[Nn]o such file"):
         phone.pull(WORK_FOLDER / "none", tmp_path / "back", timeout_s=30)
 
     assert list(tmp_path.glob("*back*")) == []

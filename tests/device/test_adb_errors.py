@@ -25,10 +25,10 @@ from harness.errors import (
     SeveralDevices,
 )
 
-FOREIGN = {
+FOREIGN: dict[str, type[Exception]] = {
     name: kind
     for name, kind in inspect.getmembers(adb_shell.exceptions, inspect.isclass)
-    if kind.__module__ == "adb_shell.exceptions"
+    if issubclass(kind, Exception) and kind.__module__ == "adb_shell.exceptions"
 }
 
 
@@ -86,7 +86,7 @@ def test_an_error_of_nobody_we_know_stays_what_it_is() -> None:
         ("device still connecting", DeviceOffline),
         ("device still authorizing", DeviceOffline),
         (
-            "device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\nTry 'adb kill-server' if that seems wrong.",
+            "device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\nTry 'adb kill-server'",
             DeviceUnauthorized,
         ),
         ("insufficient permissions for device: user in plugdev group; are your udev rules wrong?", DeviceUnauthorized),

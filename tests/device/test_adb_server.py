@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from harness.device import adb_server
 from harness.device.adb import AndroidDevice
 from harness.device.adb_link import Deadline
 from harness.device.adb_server import (
     AdbServer,
     ServerDevice,
     ServerLink,
+    adb_program,
     connect,
     default_server,
     disconnect,
@@ -129,17 +129,16 @@ def test_a_device_is_reached_and_its_shell_answers() -> None:
     ],
 )
 def test_what_a_server_says_about_a_device_is_told(answer: bytes, kind: type[Exception], attempts: int) -> None:
-    with FakeAdbServer({"host:transport:ABC": answer}) as server:
-        with pytest.raises(kind, match="phone"):
-            run(ServerLink("phone", "ABC", AdbServer(port=server.port)), "work", soon())
+    with FakeAdbServer({"host:transport:ABC": answer}) as server, pytest.raises(kind, match="phone"):
+        run(ServerLink("phone", "ABC", AdbServer(port=server.port)), "work", soon())
 
     assert len(server.asked) == attempts
 
 
 def test_without_a_serial_the_only_device_is_taken() -> None:
-    with FakeAdbServer({"host:transport-any": failed("more than one device/emulator")}) as server:
-        with pytest.raises(SeveralDevices, match="more than one"):
-            run(ServerLink("any", "", AdbServer(port=server.port)), "work", soon())
+    answers = {"host:transport-any": failed("more than one device/emulator")}
+    with FakeAdbServer(answers) as server, pytest.raises(SeveralDevices, match="more than one"):
+        run(ServerLink("any", "", AdbServer(port=server.port)), "work", soon())
 
 
 def test_without_a_server_the_command_that_starts_one_is_named() -> None:
@@ -163,13 +162,13 @@ def test_a_connection_is_only_one_if_the_server_says_so() -> None:
 
 
 def test_adb_comes_from_the_path_or_from_adbutils(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adb_server.shutil, "which", lambda _name: None)
-    said = subprocess.run((adb_server.adb_program(), "version"), check=True, capture_output=True, text=True, timeout=30)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    said = subprocess.run((adb_program(), "version"), check=True, capture_output=True, text=True, timeout=30)
     assert "Android Debug Bridge" in said.stdout
 
     monkeypatch.setitem(sys.modules, "adbutils", None)
     with pytest.raises(MissingExtra, match="adb"):
-        adb_server.adb_program()
+        adb_program()
 
 
 def test_a_real_server_starts_once_and_knows_no_device(adb_server: AdbServer) -> None:

@@ -166,9 +166,12 @@ def test_what_a_device_says_while_it_is_written_to_is_heard(tmp_path: Path) -> N
     local.write_bytes(b"x" * 100_000)
     said = b"No space left on device"
     failure = b"FAIL" + struct.pack("<I", len(said)) + said
-    with FakeAdbd(services={"sync:": []}, version=0x01000000, early=failure) as adbd:
-        with stock(adbd) as device, pytest.raises((AdbTimeoutError, TcpTimeoutException)):
-            device.push(str(local), "/there", transport_timeout_s=0.5, read_timeout_s=0.5)
+    with (
+        FakeAdbd(services={"sync:": []}, version=0x01000000, early=failure) as adbd,
+        stock(adbd) as device,
+        pytest.raises((AdbTimeoutError, TcpTimeoutException)),
+    ):
+        device.push(str(local), "/there", transport_timeout_s=0.5, read_timeout_s=0.5)
     with FakeAdbd(services={"sync:": []}, early=failure) as adbd, local.open("rb", buffering=0) as file:
         stream = link(adbd, tmp_path).open("sync:", soon())
         with contextlib.closing(stream), pytest.raises(AdbFailed, match="No space left"):

@@ -33,7 +33,7 @@ def test_the_host_comes_with_a_profile() -> None:
 def test_every_built_in_profile_can_be_read() -> None:
     paths = sorted(builtin_dir("device_profiles").glob("*.toml"))
 
-    assert [path.stem for path in paths] == ["host"]
+    assert [path.stem for path in paths] == ["host", "virtual"]
     for path in paths:
         read_settings(path, DeviceProfile)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
 HEADER = struct.Struct("<6I")
 
@@ -75,7 +76,7 @@ class FakeAdbd:
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> FakeAdbd:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 
@@ -171,7 +172,7 @@ class FakeAdbServer:
         self.asked: list[str] = []
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> FakeAdbServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
