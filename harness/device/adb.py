@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -42,6 +43,33 @@ SPARE_BYTES = 16 * 2**20
 STATE_S = 60.0
 """For everything that is asked about a device's state; `dumpsys` may wait for a busy system."""
 _TIDY_S = 10.0
+
+
+_NO_SUCH_FILE = 44
+"""Nobody else's exit code: the words for a missing file differ from device to device."""
+_STAMP = "stat -c '%i %s %y %z'"
+"""Number, size, and the times of the last change of content and of anything, to the nanosecond."""
+_DIGEST = f"""\
+[ -e {{file}} ] || exit {_NO_SUCH_FILE}
+now=$({_STAMP} {{file}})
+if [ -r {{digest}} ]; then
+  {{{{ read -r sum; read -r then; }}}} <{{digest}}
+  if [ "$then" = "$now" ]; then echo "$sum"; exit 0; fi
+fi
+sum=$(sha256sum {{file}}) || exit 1
+echo "$sum"
+{{{{ mkdir -p {{folder}} && {{{{ echo "$sum"; echo "$now"; }}}} >{{digest}}; }}}} 2>/dev/null
+exit 0
+"""
+_MOVE = f"""\
+now=$({_STAMP} {{source}} 2>/dev/null)
+mv -f {{source}} {{target}} || exit 1
+[ -r {{digest}} ] || exit 0
+{{{{ read -r sum; read -r then; }}}} <{{digest}}
+rm -f {{digest}}
+if [ "$then" = "$now" ]; then {{{{ echo "$sum"; {_STAMP} {{target}}; }}}} >{{target_digest}}; fi
+exit 0
+"""
 
 
 def link_to(address: str, device_id: str | None = None) -> AdbLink:
@@ -136,22 +164,30 @@ class AndroidDevice:
             temporary.unlink(missing_ok=True)
 
     def sha256(self, remote: PurePosixPath, *, timeout_s: float) -> str | None:
-        """SHA-256 of a file, None where there is none."""
+        """SHA-256 of a file, None where there is none.
+
+        It is kept on the device with the file's number, size and times, and computed again when any of those differs:
+        200 MiB take a phone a second, for every cell of every run.
+        """
         deadline = Deadline(self._id, f"sha256 {remote}", timeout_s)
-        path = _quoted(remote)
-        # Asked first, because the words for a missing file differ; 44 is nobody's exit code.
-        result = run(self._link, f"[ -e {path} ] || exit 44; sha256sum {path}", deadline)
+        result = run(self._link, _DIGEST.format(file=_quoted(remote), **_digest_names(remote)), deadline)
         digest = re.match(r"\\?([0-9a-f]{64})\b", result.stdout)
         if result.returncode == 0 and digest:
             return digest[1]
-        if result.returncode == 44:
+        if result.returncode == _NO_SUCH_FILE:
             return None
         raise file_error(self._id, "read", str(remote), result.stderr or result.stdout)
 
     def rename(self, source: PurePosixPath, target: PurePosixPath, *, timeout_s: float) -> None:
-        """Give a file another name in one step."""
+        """Give a file another name in one step. What is known of its digest goes with it."""
         deadline = Deadline(self._id, f"rename {source}", timeout_s)
-        self._file_command("rename", source, f"mv -f {_quoted(source)} {_quoted(target)}", deadline)
+        command = _MOVE.format(
+            source=_quoted(source),
+            target=_quoted(target),
+            digest=_digest_names(source)["digest"],
+            **{f"target_{name}": path for name, path in _digest_names(target).items()},
+        )
+        self._file_command("rename", source, command, deadline)
 
     def make_folder(self, remote: PurePosixPath, *, timeout_s: float) -> None:
         """Make a folder with its parents."""
@@ -307,6 +343,13 @@ def free_bytes(text: str) -> int | None:
     fields = " ".join(lines[1:]).split() if len(lines) > 1 else []
     at = next((index for index, field in enumerate(fields) if re.fullmatch(r"\d+%", field)), 0)
     return int(fields[at - 1]) * 1024 if at and fields[at - 1].isdecimal() else None
+
+
+def _digest_names(path: PurePosixPath) -> dict[str, str]:
+    """Where the digest of a file is kept, for a shell."""
+    folder = WORK_FOLDER / ".digests"
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:32]
+    return {"digest": _quoted(folder / name), "folder": _quoted(folder)}
 
 
 def _quoted(path: PurePosixPath) -> str:

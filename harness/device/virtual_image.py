@@ -58,7 +58,21 @@ _MODULES = (
 _ANDROID_TOOLS = (
     *("basename", "cat", "chmod", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo", "env", "expr", "false"),
     *("file", "find", "free", "grep", "head", "id", "kill", "killall", "ln", "ls", "md5sum", "mkdir", "mount", "mv"),
-    *("nice", "nohup", "nproc", "od", "pgrep", "pidof", "pkill", "printenv", "ps", "pwd", "readlink", "realpath"),
+    *(
+        "nice",
+        "nohup",
+        "nproc",
+        "od",
+        "pgrep",
+        "pidof",
+        "pkill",
+        "printenv",
+        "printf",
+        "ps",
+        "pwd",
+        "readlink",
+        "realpath",
+    ),
     *("renice", "rm", "rmdir", "sed", "seq", "setsid", "sha1sum", "sha256sum", "sleep", "sort", "stat", "sync", "tail"),
     *("taskset", "tee", "time", "timeout", "top", "touch", "tr", "true", "truncate", "umount", "uname", "uniq"),
     *("uptime", "wc", "which", "xargs", "yes"),
@@ -152,11 +166,10 @@ def key() -> str:
 
 
 def _make(folder: Path) -> None:
-    uri = debian_mirror()
-    apt, dpkg = _tool("apt-get", "apt"), _tool("dpkg-deb", "dpkg")
+    dpkg = _tool("dpkg-deb", "dpkg")
     with folder_in_the_making(folder) as making:
         work = making / "work"
-        packages = _download(apt, uri, work)
+        packages = download(PACKAGES, work)
         for package in packages:
             _run((dpkg, "--extract", str(package), str(work / "root")), timeout_s=120)
         shutil.copyfile(next((work / "root" / "boot").glob("vmlinuz-*")), making / "kernel")
@@ -200,7 +213,14 @@ def mirror_in(sources: str) -> str | None:
     return None
 
 
-def _download(apt: str, uri: str, work: Path) -> list[Path]:
+def download(packages: tuple[str, ...], work: Path, *, architecture: str = "arm64") -> list[Path]:
+    """Fetch packages with all that they need to run, by apt with lists of its own in `work`.
+
+    Raises:
+        MissingTool: There is no apt here, or no Debian mirror among its sources.
+        DeviceCommandFailed: A package cannot be fetched.
+    """
+    uri, apt = debian_mirror(), _tool("apt-get", "apt")
     for name in ("lists/partial", "cache/archives/partial", "sources", "packages", "root"):
         (work / name).mkdir(parents=True)
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -209,8 +229,8 @@ def _download(apt: str, uri: str, work: Path) -> list[Path]:
         f"Types: deb\nURIs: {uri}\nSuites: {SUITE}\nComponents: main\n{signed}", encoding="utf-8"
     )
     settings = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures": "arm64",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "APT::Sandbox::User": "root",
         "Dir::Cache": work / "cache",
         "Dir::Etc::sourcelist": "/dev/null",
@@ -220,7 +240,7 @@ def _download(apt: str, uri: str, work: Path) -> list[Path]:
     }
     command = (apt, "-qq", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}")))
     _run((*command, "update"), timeout_s=300)
-    plan = _run((*command, "install", "--no-install-recommends", "--simulate", *PACKAGES), timeout_s=60)
+    plan = _run((*command, "install", "--no-install-recommends", "--simulate", *packages), timeout_s=60)
     names = [name for name in re.findall(r"^Inst (\S+)", plan, re.MULTILINE) if _NEEDED.fullmatch(name)]
     _run((*command, "download", *(name.partition(":")[0] for name in names)), timeout_s=600, folder=work / "packages")
     return sorted((work / "packages").glob("*.deb"))

@@ -53,7 +53,8 @@ def digest(path: Path) -> str:
 
 def left_there(device: AndroidDevice) -> list[str]:
     """Every file below the work folder."""
-    return on(device, f"find {WORK_FOLDER} -type f 2>/dev/null").split()
+    found = on(device, f"find {WORK_FOLDER} -type f 2>/dev/null").split()
+    return [path for path in found if "/.digests/" not in path]
 
 
 def running_there(device: AndroidDevice, what: str) -> str:
@@ -125,6 +126,23 @@ def test_a_pushed_megabyte_is_the_same_there_and_back_and_under_its_new_name(
     assert digest(tmp_path / "back") == digest(local)
     assert phone.sha256(first, timeout_s=30) is None
     assert left_there(phone) == [str(second)]
+
+
+@pytest.mark.virtual
+def test_a_digest_is_computed_once_and_again_when_the_file_has_changed(phone: AndroidDevice, local: Path) -> None:
+    first, second = WORK_FOLDER / "first", WORK_FOLDER / "second"
+    phone.push(local, first, timeout_s=60)
+    phone.sha256(first, timeout_s=30)
+    phone.rename(first, second, timeout_s=30)
+    kept = on(phone, f"head -n 1 {WORK_FOLDER}/.digests/*").split()[0]
+    assert kept == digest(local)
+
+    # What is kept is believed, so a wrong one shows that nothing was computed.
+    on(phone, f"for f in {WORK_FOLDER}/.digests/*; do sed -i 's/{kept}/{'0' * 64}/' $f; done")
+    assert phone.sha256(second, timeout_s=30) == "0" * 64
+    on(phone, f"echo X >>{second}")
+
+    assert phone.sha256(second, timeout_s=30) == hashlib.sha256(local.read_bytes() + b"X\n").hexdigest()
 
 
 @pytest.mark.virtual
