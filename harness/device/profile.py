@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,24 @@ def accepted_obstacles(device: DeviceFacts) -> tuple[str, ...]:
     """
     profile = profile_of(device.id) or profile_of(device.kind)
     return profile.accepts if profile else ()
+
+
+def profile_text(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
+    """A profile for a device that is connected, as a file to keep and to edit."""
+    text = json.dumps  # its strings are TOML's
+    name = facts.name if facts.os is None else f"{facts.name}, {facts.os}"
+    return "\n".join(
+        [
+            f"# {' '.join(name.split())}",
+            f"schema = {PROFILE_SCHEMA}",
+            f"kind = {text(facts.kind)}",
+            f"device_class = {text(facts.device_class)}",
+            f"reached_by = {text(facts.id)}",
+            f"title = {text(facts.name, ensure_ascii=False)}",
+            f"accepts = [{', '.join(text(accepted) for accepted in accepts)}]",
+            "",
+        ]
+    )
 
 
 def find_profile(device_id: str) -> DeviceProfile:

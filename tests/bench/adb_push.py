@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def measure(result: Result, folder: Path) -> None:
         "adb push": lambda to: adb(serial, "push", str(local), str(to)),
         "adbutils": lambda to: adbutils_push(serial, local, to),
         "adb-shell": lambda to: adb_shell_push(local, to),
-        **{name: lambda to, of=device: push(of, local, to) for name, device in devices.items()},
+        **{name: partial(push, device, local) for name, device in devices.items()},
     }
     times: dict[str, list[float]] = {name: [] for name in pushes}
     for _ in range(ROUNDS):

@@ -46,7 +46,7 @@ def soon() -> Deadline:
 )
 def test_packets_are_the_same_however_they_are_cut(packets: list[tuple[int, bytes]], cuts: list[int]) -> None:
     data = b"".join(shell_packet(kind, payload) for kind, payload in packets)
-    reader, found = ShellPackets(), []
+    reader, found = ShellPackets(), list[tuple[int, bytes]]()
     for cut in [*cuts, len(data)]:
         found += reader.feed(data[:cut])
         data = data[cut:]
@@ -79,7 +79,7 @@ def test_what_the_device_says_about_a_push_is_kept(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x")
     stream = PlayedStream(b"FAIL" + struct.pack("<I", 4), b"no", b"pe")
 
-    with (tmp_path / "f").open("rb", buffering=0) as file, pytest.raises(AdbFailed, match="^nope$"):
+    with (tmp_path / "f").open("rb", buffering=0) as file, pytest.raises(AdbFailed, match=r"^nope$"):
         send_file(stream, file, "/there", 0o100644, soon())
 
 

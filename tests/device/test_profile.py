@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from harness.device.obstacles import OBSTACLE_NAMES
-from harness.device.profile import DeviceProfile, accepted_obstacles, find_profile, profile_of
+from harness.device.profile import DeviceProfile, accepted_obstacles, find_profile, profile_of, profile_text
 from harness.device.registry import find_device, list_devices
 from harness.errors import BadSetting, DeviceUnauthorized, UnknownName
 from harness.settings import read_settings
@@ -142,6 +142,22 @@ def test_a_phone_that_does_not_let_us_in_is_found_but_not_listed(monkeypatch: py
         assert "ABC" not in [device.id for device in list_devices()]
         with pytest.raises(DeviceUnauthorized):
             find_device("ABC").facts()
+
+
+def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> None:
+    phone = facts(
+        id="adb://10.0.0.7:5555", kind="android", device_class="phone", name='the "red" Pixel ü', os="Android 14"
+    )
+    (own_folder / "red.toml").write_text(profile_text(phone, ("on-battery",)), encoding="utf-8")
+
+    assert find_profile("red") == DeviceProfile(
+        schema=1,
+        kind="android",
+        device_class="phone",
+        reached_by="adb://10.0.0.7:5555",
+        title='the "red" Pixel ü',
+        accepts=("on-battery",),
+    )
 
 
 def facts(**changes: object) -> DeviceFacts:
