@@ -42,7 +42,7 @@ SPARE_BYTES = 16 * 2**20
 """Left free on the device: one whose storage is full to the last byte misbehaves in many ways."""
 STATE_S = 60.0
 """For everything that is asked about a device's state; `dumpsys` may wait for a busy system."""
-_TIDY_S = 10.0
+_TIDY_S = 5.0
 
 
 _NO_SUCH_FILE = 44

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from harness.device.adb_link import Deadline
 from harness.device.adb_server import AdbServer, ServerLink, adb_program, connect, server_devices
 from harness.device.adb_services import run
 from harness.device.host import HostDevice
-from harness.device.virtual import VirtualDevice, start_virtual, stop_virtual
+from harness.device.virtual import VirtualDevice, list_virtual, start_virtual, stop_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +37,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
 @pytest.fixture(scope="session")
 def virtual() -> Iterator[VirtualDevice]:
     """A real adbd on an emulated arm64 machine. Without qemu this fails: see scripts/install-test-tools."""
+    for left in list_virtual():  # of a session that was killed
+        if re.fullmatch(r"test-(b-)?\d+", left.name) and not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+            stop_virtual(left.name)
     name = f"test-{os.getpid()}"
     try:
         yield start_virtual(name, memory_mib=768, disk_mib=DISK_MIB)

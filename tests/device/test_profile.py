@@ -145,9 +145,7 @@ def test_a_phone_that_does_not_let_us_in_is_found_but_not_listed(monkeypatch: py
 
 
 def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> None:
-    phone = facts(
-        id="adb://10.0.0.7:5555", kind="android", device_class="phone", name='the "red" Pixel ü', os="Android 14"
-    )
+    phone = facts(id="adb://10.0.0.7:5555", kind="android", device_class="phone", name='the "red" Pixel ü')
     (own_folder / "red.toml").write_text(profile_text(phone, ("on-battery",)), encoding="utf-8")
 
     assert find_profile("red") == DeviceProfile(
