@@ -95,6 +95,7 @@ def test_a_missing_qemu_is_named_with_the_command_that_installs_it(
 def test_a_missing_apt_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HARNESS_DEBIAN_MIRROR", "http://mine.example/debian")
+    (tmp_path / "dpkg-deb").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(MissingTool, match="apt-get"):
