@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.deploy.clean import clean
 from harness.device.adb import WORK_FOLDER, AndroidDevice, free_bytes, link_to
 from harness.device.adb_direct import DirectLink
 from harness.device.adb_server import ServerLink
@@ -238,6 +239,16 @@ def test_waiting_for_a_program_that_runs_on_times_out(phone: AndroidDevice) -> N
     program.end()
 
     assert running_there(phone, "sleep 4714") == ""
+
+
+@pytest.mark.virtual
+def test_what_runs_left_is_removed_by_age(phone: AndroidDevice, local: Path) -> None:
+    for name in ("old", "new"):
+        phone.push(local, WORK_FOLDER / "models" / name, timeout_s=60)
+    on(phone, f"touch -d '2020-01-01 00:00:00' {WORK_FOLDER}/models/old")
+
+    assert clean(phone, older_than_days=30) == (WORK_FOLDER / "models" / "old",)
+    assert left_there(phone) == [str(WORK_FOLDER / "models" / "new")]
 
 
 @pytest.mark.virtual

@@ -94,4 +94,4 @@ def test_the_worst_come_first() -> None:
 
     severities = [obstacle.severity for obstacle in find_obstacles(conditions(**everything))]
 
-    assert severities == ["refusal"] * 2 + ["warning"] * 8 + ["note"] * 2
+    assert severities == ["refusal"] * 4 + ["warning"] * 8 + ["note"] * 2
