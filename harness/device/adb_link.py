@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness.device.adb")
 
-OPEN_ATTEMPTS = 3
-"""To reach a device that was there a moment ago: its adbd may be starting, a cable may have moved."""
 _PAUSES_S = (0.2, 1.0)
+OPEN_ATTEMPTS = len(_PAUSES_S) + 1
+"""To reach a device that was there a moment ago: its adbd may be starting, a cable may have moved."""
 
 _Result = TypeVar("_Result")
 

@@ -118,10 +118,6 @@ class RemoteProgram:
         text = bytes(self._stderr).decode(errors="replace")
         return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-_LAST_LINES:])
 
-    def output(self) -> str:
-        """The end of its standard error as it is."""
-        return bytes(self._stderr).decode(errors="replace")
-
     def end(self) -> None:
         """End it and everything it started, and see that it is gone."""
         self._drop_lines()

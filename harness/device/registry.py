@@ -105,7 +105,7 @@ def _open_android(device_id: str, profile: DeviceProfile | None) -> Device:
 def _connected_virtual() -> tuple[str, ...]:
     from harness.device.virtual import list_virtual  # noqa: PLC0415
 
-    return tuple(f"{VIRTUAL_PREFIX}{device.name}" for device in list_virtual())
+    return tuple(device.id for device in list_virtual())
 
 
 def _open_virtual(device_id: str, profile: DeviceProfile | None) -> Device:

@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from harness.device.virtual_image import image
 from harness.errors import BadSetting, DeviceNotFound, DeviceTimedOut, MissingTool
+from harness.records import Record
 from harness.workspace import cache_dir, write_atomically
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _PORT_ATTEMPTS = 5
 
 
-class VirtualDevice(msgspec.Struct, frozen=True, kw_only=True):
+class VirtualDevice(Record, frozen=True, kw_only=True):
     """A virtual device that runs."""
 
     name: str
@@ -51,6 +52,11 @@ class VirtualDevice(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     image: str
     """SHA-256 of the recipe of what it booted."""
+
+    @property
+    def id(self) -> str:
+        """By which `find_device` finds it."""
+        return f"virtual:{self.name}"
 
     @property
     def address(self) -> str:

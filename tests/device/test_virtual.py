@@ -131,7 +131,7 @@ def test_it_listens_on_this_machine_only(virtual: VirtualDevice) -> None:
 
 @pytest.mark.virtual
 def test_devices_are_found_by_id_and_listed(virtual: VirtualDevice) -> None:
-    device = find_device(f"virtual:{virtual.name}")
+    device = find_device(virtual.id)
 
     facts = device.facts()
     assert (facts.id, facts.kind, facts.device_class) == (f"virtual:{virtual.name}", "virtual", "emulated")
