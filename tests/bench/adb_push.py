@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, serving(Path(os.environ[INSIDE]), Path(folder)):
         measure(result, Path(folder))
     if not was_there:
-        shutil.rmtree(WORK_FOLDER, ignore_errors=True)  # digests; this machine was the device
+        shutil.rmtree(WORK_FOLDER, ignore_errors=True)  # digests: this machine was the device
     result.finish()
 
 
