@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Environment: TypeAlias = MutableMapping[str, Argument]
 
 _FORMAT = "an ML Program"
+_OPEN = -1
+"""Stands in a `TensorSpec` for a size that the file leaves open."""
 _NUMPY_NAMES = {"fp16": "float16", "fp32": "float32"}
 _BLOCK_OPS = {"cond": 2, "while_loop": 2}
 _COMPRESSED = {
@@ -109,7 +111,7 @@ class Program:
 
     Attributes:
         inputs: With the shapes that the model description gives; a flexible program takes others too.
-        outputs: In the order of the model description.
+        outputs: In the order of the model description; a size that depends on the inputs is -1.
         function: The name of the function that runs.
     """
 
@@ -153,10 +155,7 @@ class Program:
             raise UnreadableModel(str(path), _FORMAT, f"function {name!r} has no block for its opset {body.opset!r}")
         description = next((d for d in spec.description.functions if d.name == name), spec.description)
         block = _block(body.block_specializations[body.opset], inputs=body.inputs)
-        try:
-            types = {declared.name: tensor_type(declared.type) for declared in _all_declared(block)}
-        except UnknownType:
-            types = {}  # `problems` names the operation
+        types = {declared.name: declared.type for declared in _all_declared(block)}
         return cls(
             block,
             WeightFiles(weights_folder(path)),
@@ -482,15 +481,18 @@ def _all_declared(block: Block) -> Iterator[Declared]:
         yield from operation.outputs
 
 
-def _tensor_spec(feature: Any, types: Mapping[str, TensorType], role: str) -> TensorSpec:  # noqa: ANN401
+def _tensor_spec(feature: Any, types: Mapping[str, Any], role: str) -> TensorSpec:  # noqa: ANN401
     """What the model description says about an input or output, with the program's own type where that is known."""
     if feature.type.WhichOneof("Type") != "multiArrayType":
         which = feature.type.WhichOneof("Type")
         raise Unsupported("program", feature.name, role, f"a feature of type {which}, not a multi-array")
-    declared = types.get(feature.name)
-    if declared is None:
-        raise Unsupported("program", feature.name, role, "a feature whose type in the program is not known")
-    described = tuple(int(size) for size in feature.type.multiArrayType.shape)
-    shape = tuple(size if size is not None else described[i] for i, size in enumerate(declared.shape))
+    if feature.name not in types:
+        raise Unsupported("program", feature.name, role, "a feature that nothing in the program computes")
+    try:
+        declared = tensor_type(types[feature.name])
+    except UnknownType as unknown:
+        raise Unsupported("program", feature.name, role, str(unknown)) from None
+    described = (*feature.type.multiArrayType.shape, *[_OPEN] * len(declared.shape))
+    shape = tuple(int(described[i]) if size is None else size for i, size in enumerate(declared.shape))
     dtype = declared.dtype
     return TensorSpec(name=feature.name, shape=shape, dtype=_NUMPY_NAMES.get(dtype.name, dtype.name))
