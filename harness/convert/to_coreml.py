@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
     _Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -162,8 +163,8 @@ def palettize(source: Path, path: Path, *, bits: int) -> Storage:
 def store_sparse(source: Path, path: Path) -> Storage:
     """Store weights that have zeros as a bit mask and the values that are left. No weight changes.
 
-    Pruning itself is done in torch: coremltools' magnitude pruning takes a percentile in fp16, which overflows in large
-    tensors with numpy 2, and then prunes next to nothing without a word.
+    Pruning itself is done in torch: coremltools' magnitude pruning takes a percentile in fp16, which with numpy 2.0 to
+    2.3 is NaN for more than 65,504 elements, and then prunes nothing without a word.
 
     Args:
         source: An `.mlpackage` with plain weights, some of them zero.
@@ -224,20 +225,33 @@ def _export(
         front_end: FrontEnd = "torch.export"
         added = 0
         try:
-            program = torch.export.export(module, samples).run_decompositions({})
-            added = _spell_strides_out(program)
-            model = ct.convert(program, **options)
-        except Exception as error:
+            program, added = _exported(module, samples)
+            model = _converted(ct, program, options)
+        except ConversionFailed:
             if not allow_trace:
-                raise _explained(error) from error
+                raise
             front_end = "torch.jit.trace"
-            try:
-                model = ct.convert(torch.jit.trace(module, samples), **options)  # type: ignore[no-untyped-call]
-            except Exception as second:
-                raise _explained(second) from second
+            model = _converted(ct, torch.jit.trace(module, samples), options)  # type: ignore[no-untyped-call]
         model.save(str(path))
     version = _require_signature(path, list(inputs), list(outputs))
     return Exported(front_end=front_end, specification_version=version, pool_strides_added=added)
+
+
+def _exported(module: nn.Module, samples: tuple[Tensor, ...]) -> tuple[Any, int]:
+    import torch  # noqa: PLC0415
+
+    try:
+        program = torch.export.export(module, samples).run_decompositions({})
+    except Exception as error:  # torch.export documents none, and lets the module's own through
+        raise _explained("torch.export", error) from error
+    return program, _spell_strides_out(program)
+
+
+def _converted(ct: Any, program: Any, options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    try:
+        return ct.convert(program, **options)
+    except Exception as error:  # coremltools raises whatever its passes do
+        raise _explained("coremltools", error) from error
 
 
 def _spell_strides_out(program: Any) -> int:  # noqa: ANN401
@@ -257,8 +271,8 @@ def _compress(ct: Any, function: str, config: Any, source: Path, path: Path) -> 
         compress = getattr(ct.optimize.coreml, function)
         try:
             compressed = compress(model, ct.optimize.coreml.OptimizationConfig(global_config=config))
-        except Exception as error:
-            raise _explained(error) from error
+        except Exception as error:  # as above
+            raise _explained("coremltools", error) from error
         compressed.save(str(path))
 
 
@@ -308,15 +322,14 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _explained(error: Exception) -> ConversionFailed:
+def _explained(tool: str, error: Exception) -> ConversionFailed:
     """What coremltools or torch meant.
 
-    Source: the messages of coremltools 9.0, converters/mil/frontend/torch/ops.py.
+    Source: coremltools 9.0, converters/mil/frontend/torch/ops.py, `convert_single_node`, for both front ends.
     """
     text = str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = lines[0] if lines else "no reason given"
-    for line in lines:
-        if "for the following ops" in line or "convert function for op" in line or "not implemented" in line:
-            return ConversionFailed("", "unsupported_op", f"Core ML: {line}", "")
-    return ConversionFailed("", "failed", f"coremltools: {type(error).__name__}: {said}", "")
+    operator = re.search(r"Unsupported fx node (\S+),|convert function for op '([^']+)' not implemented", text)
+    if operator:
+        return ConversionFailed("", "unsupported_op", f"Core ML has no operator for {operator[1] or operator[2]}", "")
+    said = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+    return ConversionFailed("", "failed", f"{tool}: {type(error).__name__}: {said}", "")
