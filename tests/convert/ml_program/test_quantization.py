@@ -7,7 +7,7 @@ import pytest
 
 from tests.convert.ml_program.building import agree, mb, run_one, types
 
-X = np.linspace(-40, 40, 96, dtype=np.float32).reshape(2, 4, 12)
+X = np.linspace(-80, 80, 96, dtype=np.float32).reshape(2, 4, 12)
 SCALES = np.array([0.25, 0.5, 1.0, 2.0], np.float32)
 
 
