@@ -11,6 +11,10 @@
     │   ├── DeviceCommandFailed           a command on the device exited non-zero
     │   ├── DeviceFileFailed              a file there cannot be read, written or moved
     │   ├── DeviceTimedOut                no answer in time
+    │   ├── DeviceOffline                 unplugged, switched off, or gone in the middle
+    │   ├── DeviceUnauthorized            it does not trust this computer
+    │   ├── DeviceLocked                  it has to be unlocked first
+    │   ├── AppMissing                    the runner app is not installed there
     │   ├── DeviceFull                    no space left (on a device, or here)
     │   ├── PushCorrupted                 other bytes arrived than were sent
     │   ├── RunnerDied                    the timing program ended by a signal or an exit code
@@ -183,6 +187,64 @@ class DeviceTimedOut(DeviceError):
 
     def __str__(self) -> str:
         return f"{self.device}: {self.what} took longer than {self.timeout_s:g} s"
+
+
+class DeviceOffline(DeviceError):
+    """The device is not connected, or its connection ended in the middle."""
+
+    kind = "offline"
+    transient = True
+    hint = "Plug it in; `harness devices` lists what answers."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} is not connected: {self.problem}"
+
+
+class DeviceUnauthorized(DeviceError):
+    """The device does not let this computer in."""
+
+    kind = "unauthorized"
+    hint = "Unlock it, and accept this computer in the dialog it shows."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} does not trust this computer: {self.problem}"
+
+
+class DeviceLocked(DeviceError):
+    """The device is locked with a passcode, and refuses to work until somebody unlocks it."""
+
+    kind = "locked"
+    transient = True
+    hint = "Unlock it, and set its automatic lock to Never while it is measured."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} is locked: {self.problem}"
+
+
+class AppMissing(DeviceError):
+    """The app that runs jobs is not installed on the device."""
+
+    kind = "app_missing"
+    hint = "harness/deploy/ios/README.md says how to build, sign and install it."
+
+    def __init__(self, device: str, app: str) -> None:
+        super().__init__(device, app)
+        self.device, self.app = device, app
+
+    def __str__(self) -> str:
+        return f"{self.device}: the app {self.app} is not installed"
 
 
 class DeviceFull(DeviceError):

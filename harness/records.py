@@ -29,10 +29,10 @@ Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int8_dynamic", "source"]
 are quantized while running; `source` is a ready file, exactly as it was given."""
 
 Task: TypeAlias = Literal["classification", "embedding", "detection", "other"]
-DeviceKind: TypeAlias = Literal["host"]
+DeviceKind: TypeAlias = Literal["host", "ios"]
 DeviceClass: TypeAlias = Literal["phone", "tablet", "board", "host", "emulated"]
-Driver: TypeAlias = Literal["python-worker", "bench", "official-tool"]
-"""Which program took the time: our Python worker, our native loop, or a runtime's own benchmark tool."""
+Driver: TypeAlias = Literal["python-worker", "bench", "ios-runner", "official-tool"]
+"""Which program took the time: our Python worker, our native loop, our app on an iPhone, or a runtime's own tool."""
 
 Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure"]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.device.host import HOST_ID, HostDevice
-from harness.device.profile import DeviceProfile, find_profile
+from harness.device.ios import connected as ios
+from harness.device.profile import find_profile
 from harness.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 class _Kind:
     connected: Callable[[], tuple[str, ...]]
     """The ids of those that answer now."""
-    open: Callable[[str, DeviceProfile], Device]
+    open: Callable[[str], Device]
 
 
 _KINDS: dict[DeviceKind, _Kind] = {
-    "host": _Kind(connected=lambda: (HOST_ID,), open=lambda _, profile: HostDevice(profile)),
+    "host": _Kind(connected=lambda: (HOST_ID,), open=lambda device_id: HostDevice(find_profile(device_id))),
+    "ios": _Kind(connected=ios.connected_ids, open=ios.open_device),
 }
 
 
@@ -39,7 +41,7 @@ def find_device(device_id: str) -> Device:
     for kind in _KINDS.values():
         connected = kind.connected()
         if device_id in connected:
-            return kind.open(device_id, find_profile(device_id))
+            return kind.open(device_id)
         known += connected
     raise UnknownName("device", device_id, tuple(known))
 
@@ -50,4 +52,4 @@ def list_devices() -> tuple[Device, ...]:
     Raises:
         BadSetting: A profile is wrong.
     """
-    return tuple(kind.open(found, find_profile(found)) for kind in _KINDS.values() for found in kind.connected())
+    return tuple(kind.open(found) for kind in _KINDS.values() for found in kind.connected())
