@@ -222,7 +222,6 @@ class DeviceLocked(DeviceError):
     """The device is locked with a passcode, and refuses to work until somebody unlocks it."""
 
     kind = "locked"
-    transient = True
     hint = "Unlock it, and set its automatic lock to Never while it is measured."
 
     def __init__(self, device: str, problem: str) -> None:

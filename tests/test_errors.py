@@ -18,6 +18,10 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.DeviceCommandFailed("host", ("cat", "/no such"), 1, "cat: /no such: No such file\n"),
     errors.DeviceFileFailed("host", "push", "/there", "Permission denied"),
     errors.DeviceTimedOut("host", "push /there", 2.5),
+    errors.DeviceOffline("iphone", "the connection ended"),
+    errors.DeviceUnauthorized("iphone", "it is not paired"),
+    errors.DeviceLocked("iphone", "unlock it"),
+    errors.AppMissing("iphone", "org.example.app"),
     errors.DeviceFull("host", "/there", 1234567),
     errors.DeviceFull("host", "/there", None),
     errors.PushCorrupted("host", "/there", "a" * 64, "b" * 64),
@@ -82,7 +86,9 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 
 
 def test_what_a_caller_can_try_again_is_a_device_that_is_slow_or_a_link_that_garbles() -> None:
-    assert {error.__name__ for error in _all_errors() if error.transient} == {"DeviceTimedOut", "PushCorrupted"}
+    ours = [error for error in _all_errors() if error.__module__ == errors.__name__]
+
+    assert {error.__name__ for error in ours if error.transient} == {"DeviceOffline", "DeviceTimedOut", "PushCorrupted"}
 
 
 @pytest.mark.parametrize(

@@ -227,12 +227,5 @@ OBSTACLE_NAMES = (
     "virtual-machine",
     "no-clock-control",
     "turbo",
-    # What stands between this program and an iPhone; harness/device/ios/ finds these.
-    "offline",
-    "pairing",
-    "locked",
-    "developer-mode",
-    "tunnel",
-    "app",
 )
 """Every name that can be accepted."""

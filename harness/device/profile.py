@@ -26,15 +26,14 @@ class AppleProduct(Record, frozen=True, kw_only=True):
     product_types: tuple[str, ...]
     """The names by which such a device calls itself: `iPhone11,8`."""
     chip: str
-    memory_bytes: int | None = None
-    last_os: str | None
-    """The newest system that Apple made for it, `iOS 12.5`; None while it gets new ones."""
     core_ml_formats: tuple[CoreMLFormat, ...]
     """What its newest system can load."""
     core_ml_units: tuple[CoreMLUnit, ...]
     """What Core ML computes on there. A Neural Engine that only the system itself uses is left out."""
     sources: tuple[str, ...]
     """Where all this is said."""
+    last_os: str | None = None
+    """The newest system that Apple made for it, `iOS 12.5`; None while it gets new ones."""
 
 
 class DeviceProfile(Record, frozen=True, kw_only=True):

@@ -99,7 +99,6 @@ class IosDevice:
         """From the list of phones, the profile, and the app once it has said something."""
         phone, apple = self._phone, self._profile.apple
         said = self._last[1] if self._last else None
-        known_memory = apple.memory_bytes if apple else None
         return DeviceFacts(
             id=phone.id,
             kind="ios",
@@ -108,7 +107,7 @@ class IosDevice:
             cpu=apple.chip if apple else None,
             cores=said.processors if said else None,
             architecture="arm64" if not phone.is_simulated else None,
-            memory_bytes=said.memory_bytes if said else known_memory,
+            memory_bytes=said.memory_bytes if said else None,
             os=phone.os,
             os_build=phone.os_build or (said.os_build if said else None),
             virtual_machine="iOS simulator" if phone.is_simulated else None,
