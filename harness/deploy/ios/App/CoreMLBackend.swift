@@ -1,0 +1,182 @@
+import CoreML
+import Foundation
+import RunnerCore
+import UIKit
+
+/// Core ML through `MLModel`.
+struct CoreMLBackend: Backend {
+    let name = "coreml"
+    let api = "MLModel"
+    var version: String {
+        // The framework is part of the system and has no version of its own.
+        "\(UIDevice.current.systemName) \(UIDevice.current.systemVersion)"
+    }
+
+    func open(model: URL, choice: Choice) throws -> Session {
+        let configuration = MLModelConfiguration()
+        configuration.computeUnits = try units(choice.accelerator)
+        guard choice.options.isEmpty else {
+            throw Refusal("bad_setting", "Core ML takes no options, \(choice.options.keys.sorted()) came")
+        }
+        let compiled: URL
+        do {
+            compiled = try MLModel.compileModel(at: model)
+        } catch {
+            throw Refusal("unreadable_model", "\(error.localizedDescription)")
+        }
+        defer { try? FileManager.default.removeItem(at: compiled) }
+        do {
+            let loaded = try MLModel(contentsOf: compiled, configuration: configuration)
+            let placement = findPlacement(compiled, configuration, asked: choice.accelerator)
+            return try CoreMLSession(loaded, placement: placement, asked: choice.accelerator)
+        } catch let refusal as Refusal {
+            throw refusal
+        } catch {
+            throw Refusal("load_failed", "\(error.localizedDescription)")
+        }
+    }
+
+    private func units(_ asked: String) throws -> MLComputeUnits {
+        switch asked {
+        case "cpu", "cpu_only": return .cpuOnly
+        case "cpu_and_gpu": return .cpuAndGPU
+        case "all": return .all
+        case "cpu_and_ne":
+            if #available(iOS 16.0, *) { return .cpuAndNeuralEngine }
+            throw Refusal("no_accelerator", "cpu_and_ne can be asked for from iOS 16 on")
+        default:
+            throw Refusal("no_accelerator", "Core ML has cpu_only, cpu_and_gpu, cpu_and_ne and all, not \(asked)")
+        }
+    }
+}
+
+/// A loaded model with its inputs in place.
+final class CoreMLSession: Session {
+    let inputs: [TensorSpec]
+    let outputs: [TensorSpec]
+    let settings: [(String, Json)]
+    private let model: MLModel
+    private let found: Placement
+    private var feed: MLFeatureProvider?
+    private var answer: MLFeatureProvider?
+
+    init(_ model: MLModel, placement: Placement, asked: String) throws {
+        self.model = model
+        found = placement
+        // Core ML keeps no order of its own; the converter numbers or names them so that sorting restores it.
+        inputs = try model.modelDescription.inputDescriptionsByName.sorted { $0.key < $1.key }.map(tensor)
+        outputs = try model.modelDescription.outputDescriptionsByName.sorted { $0.key < $1.key }.map(tensor)
+        settings = [("compute_units", .text(asked))]
+    }
+
+    func setInputs(_ sample: [Data]) throws {
+        var values: [String: MLFeatureValue] = [:]
+        for (tensor, data) in zip(inputs, sample) {
+            let array = try MLMultiArray(shape: tensor.shape.map { NSNumber(value: $0) }, dataType: type(of: tensor))
+            // A new array is contiguous and in C order, as the host sends it.
+            data.withUnsafeBytes { bytes in
+                if let source = bytes.baseAddress { array.dataPointer.copyMemory(from: source, byteCount: bytes.count) }
+            }
+            values[tensor.name] = MLFeatureValue(multiArray: array)
+        }
+        feed = try MLDictionaryFeatureProvider(dictionary: values)
+    }
+
+    func invoke() throws {
+        guard let feed = feed else { throw Refusal("wrong_input", "no input was set") }
+        try autoreleasepool { answer = try model.prediction(from: feed) }
+    }
+
+    func readOutputs() throws -> [Data] {
+        try outputs.map { tensor in
+            guard let array = answer?.featureValue(for: tensor.name)?.multiArrayValue else {
+                throw Refusal("wrong_numbers", "output \(tensor.name) is not there")
+            }
+            // Strides may hold gaps; reading by index closes them.
+            switch array.dataType {
+            case .float32: return copy(array) { $0.floatValue }
+            case .int32: return copy(array) { $0.int32Value }
+            case .double: return copy(array) { $0.doubleValue }
+            default:
+                // Half precision is handed on as the host declared it: as float32.
+                return copy(array) { $0.floatValue }
+            }
+        }
+    }
+
+    func placement() -> Placement { found }
+
+    private func copy<Value>(_ array: MLMultiArray, _ value: (NSNumber) -> Value) -> Data {
+        var values: [Value] = []
+        values.reserveCapacity(array.count)
+        for index in 0..<array.count { values.append(value(array[index])) }
+        return values.withUnsafeBytes { Data($0) }
+    }
+
+    private func type(of tensor: TensorSpec) -> MLMultiArrayDataType {
+        switch tensor.dtype {
+        case "int32": return .int32
+        case "float64": return .double
+        case "float16":
+            if #available(iOS 14.0, *) { return .float16 }
+            return .float32
+        default: return .float32
+        }
+    }
+}
+
+private func tensor(_ name: String, _ description: MLFeatureDescription) throws -> TensorSpec {
+    guard let constraint = description.multiArrayConstraint else {
+        throw Refusal("wrong_input", "\(name) is no tensor; convert with tensors and not with images")
+    }
+    let dtype: String
+    switch constraint.dataType {
+    case .float32: dtype = "float32"
+    case .double: dtype = "float64"
+    case .int32: dtype = "int32"
+    default: dtype = "float16"
+    }
+    return TensorSpec(name: name, shape: constraint.shape.map(\.intValue), dtype: dtype)
+}
+
+/// Which operation Core ML means to compute where. A plan exists from iOS 17.4 on, and for ML Programs only here.
+private func findPlacement(_ compiled: URL, _ configuration: MLModelConfiguration, asked: String) -> Placement {
+    guard #available(iOS 17.4, *) else { return Placement() }
+    let waiting = DispatchSemaphore(value: 0)
+    var units: [String: Int] = [:]
+    var onCpu: Set<String> = []
+    var isKnown = false
+    Task.detached {
+        defer { waiting.signal() }
+        guard let plan = try? await MLComputePlan.load(contentsOf: compiled, configuration: configuration),
+            case .program(let program) = plan.modelStructure, let main = program.functions["main"]
+        else { return }
+        isKnown = true
+        for operation in main.block.operations {
+            // Constants are computed nowhere, and have no usage.
+            guard let usage = plan.deviceUsage(for: operation) else { continue }
+            let unit: String
+            switch usage.preferred {
+            case .cpu: unit = "cpu"
+            case .gpu: unit = "gpu"
+            case .neuralEngine: unit = "neural_engine"
+            @unknown default: unit = "unknown"
+            }
+            units[unit, default: 0] += 1
+            if unit == "cpu" { onCpu.insert(operation.operatorName) }
+        }
+    }
+    waiting.wait()
+    guard isKnown else { return Placement() }
+    let total = units.values.reduce(0, +)
+    let wanted = ["cpu": "cpu", "cpu_only": "cpu", "cpu_and_gpu": "gpu", "cpu_and_ne": "neural_engine"][asked]
+    var placement = Placement()
+    placement.byAccelerator = units
+    placement.total = total
+    placement.delegated = wanted.map { units[$0] ?? 0 } ?? total - (units["cpu"] ?? 0)
+    if let wanted = wanted, let delegated = placement.delegated, delegated < total {
+        let names = onCpu.sorted().joined(separator: ", ")
+        placement.fallbackReason = "\(total - delegated) of \(total) operations are not on the \(wanted): \(names)"
+    }
+    return placement
+}
