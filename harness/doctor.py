@@ -84,6 +84,7 @@ PACKAGES = (
         "Keras and SavedModel sources",
         instead="tensorflow" if sys.platform == "linux" else None,
     ),
+    Package("coremltools", "9.0", ("coreml",), "convert to Core ML, and run it on a Mac", runtime="coreml"),
     Package("pandas", "2.2", ("analysis",), "data frames from stored runs"),
 )
 """What the extras of pyproject.toml bring, and what for."""
