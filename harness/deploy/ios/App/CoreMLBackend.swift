@@ -63,9 +63,13 @@ final class CoreMLSession: Session {
     init(_ model: MLModel, placement: Placement, asked: String) throws {
         self.model = model
         found = placement
-        // Core ML keeps no order of its own; the converter numbers or names them so that sorting restores it.
-        inputs = try model.modelDescription.inputDescriptionsByName.sorted { $0.key < $1.key }.map(tensor)
-        outputs = try model.modelDescription.outputDescriptionsByName.sorted { $0.key < $1.key }.map(tensor)
+        inputs = try model.modelDescription.inputDescriptionsByName.map(tensor)
+        outputs = try model.modelDescription.outputDescriptionsByName.map(tensor)
+        // A loaded model says its tensors by name and in no order, a job sends files in the model's order: which file
+        // belongs to which of two tensors of one size cannot be known here, and must not be guessed.
+        guard inputs.count == 1, outputs.count == 1 else {
+            throw Refusal("unsupported", "the model has \(inputs.count) inputs and \(outputs.count) outputs, not 1 and 1")
+        }
         settings = [("compute_units", .text(asked))]
     }
 
@@ -94,12 +98,9 @@ final class CoreMLSession: Session {
             }
             // Strides may hold gaps; reading by index closes them.
             switch array.dataType {
-            case .float32: return copy(array) { $0.floatValue }
             case .int32: return copy(array) { $0.int32Value }
             case .double: return copy(array) { $0.doubleValue }
-            default:
-                // Half precision is handed on as the host declared it: as float32.
-                return copy(array) { $0.floatValue }
+            default: return copy(array) { $0.floatValue }
             }
         }
     }
@@ -117,9 +118,6 @@ final class CoreMLSession: Session {
         switch tensor.dtype {
         case "int32": return .int32
         case "float64": return .double
-        case "float16":
-            if #available(iOS 14.0, *) { return .float16 }
-            return .float32
         default: return .float32
         }
     }
@@ -134,7 +132,8 @@ private func tensor(_ name: String, _ description: MLFeatureDescription) throws 
     case .float32: dtype = "float32"
     case .double: dtype = "float64"
     case .int32: dtype = "int32"
-    default: dtype = "float16"
+    default:
+        throw Refusal("wrong_input", "\(name) is half precision outside; convert with float32 inputs and outputs")
     }
     return TensorSpec(name: name, shape: constraint.shape.map(\.intValue), dtype: dtype)
 }
@@ -143,15 +142,13 @@ private func tensor(_ name: String, _ description: MLFeatureDescription) throws 
 private func findPlacement(_ compiled: URL, _ configuration: MLModelConfiguration, asked: String) -> Placement {
     guard #available(iOS 17.4, *) else { return Placement() }
     let waiting = DispatchSemaphore(value: 0)
-    var units: [String: Int] = [:]
-    var onCpu: Set<String> = []
-    var isKnown = false
+    let found = FoundUnits()
     Task.detached {
         defer { waiting.signal() }
         guard let plan = try? await MLComputePlan.load(contentsOf: compiled, configuration: configuration),
             case .program(let program) = plan.modelStructure, let main = program.functions["main"]
         else { return }
-        isKnown = true
+        found.isKnown = true
         for operation in main.block.operations {
             // Constants are computed nowhere, and have no usage.
             guard let usage = plan.deviceUsage(for: operation) else { continue }
@@ -162,21 +159,35 @@ private func findPlacement(_ compiled: URL, _ configuration: MLModelConfiguratio
             case .neuralEngine: unit = "neural_engine"
             @unknown default: unit = "unknown"
             }
-            units[unit, default: 0] += 1
-            if unit == "cpu" { onCpu.insert(operation.operatorName) }
+            found.counts[unit, default: 0] += 1
+            found.names[unit, default: []].insert(operation.operatorName)
         }
     }
     waiting.wait()
-    guard isKnown else { return Placement() }
-    let total = units.values.reduce(0, +)
+    guard found.isKnown else { return Placement() }
+    let total = found.counts.values.reduce(0, +)
     let wanted = ["cpu": "cpu", "cpu_only": "cpu", "cpu_and_gpu": "gpu", "cpu_and_ne": "neural_engine"][asked]
     var placement = Placement()
-    placement.byAccelerator = units
+    placement.byAccelerator = found.counts
     placement.total = total
-    placement.delegated = wanted.map { units[$0] ?? 0 } ?? total - (units["cpu"] ?? 0)
-    if let wanted = wanted, let delegated = placement.delegated, delegated < total {
-        let names = onCpu.sorted().joined(separator: ", ")
-        placement.fallbackReason = "\(total - delegated) of \(total) operations are not on the \(wanted): \(names)"
+    guard let wanted = wanted else {
+        // `all` leaves the choice to Core ML: nothing that it chooses is a fallback.
+        placement.delegated = total - (found.counts["cpu"] ?? 0)
+        return placement
+    }
+    let delegated = found.counts[wanted] ?? 0
+    placement.delegated = delegated
+    if delegated < total {
+        let others = found.names.filter { $0.key != wanted }.values.reduce(into: Set<String>()) { $0.formUnion($1) }
+        let names = others.sorted().joined(separator: ", ")
+        placement.fallbackReason = "\(total - delegated) of \(total) operations are planned elsewhere than \(wanted): \(names)"
     }
     return placement
+}
+
+/// Filled by one task and read by another after it has signalled.
+private final class FoundUnits: @unchecked Sendable {
+    var counts: [String: Int] = [:]
+    var names: [String: Set<String>] = [:]
+    var isKnown = false
 }

@@ -117,12 +117,13 @@ final class LoopTests: XCTestCase {
         XCTAssertEqual(warm, WarmedUp(ns: [Int](repeating: 300_000_000, count: 5), steady: true))
     }
 
-    func test_times_that_keep_falling_end_at_the_cap() {
-        let clock = Clock { count in max(1_000_000, 100_000_000 - count * 2_000_000) }
+    func test_times_that_keep_growing_end_at_the_cap() {
+        let clock = Clock { count in Int((1_000_000 * pow(1.02, Double(count))).rounded()) }
 
-        let warm = warmUp(iterations: 1, seconds: 0, capSeconds: 1, clock: clock.read, invoke: clock.work)
+        let warm = warmUp(iterations: 10, seconds: 0.1, capSeconds: 2, clock: clock.read, invoke: clock.work)
 
         XCTAssertFalse(warm.steady)
+        XCTAssertGreaterThanOrEqual(warm.ns.reduce(0, +), 2_000_000_000)
     }
 
     func test_a_block_lasts_until_time_and_iterations_are_both_reached() {
