@@ -1,5 +1,5 @@
 // swift-tools-version:5.7
-// The part of the app that needs nothing but Foundation: it builds and is tested wherever there is Swift, Linux included.
+// The part of the app that needs nothing but Foundation: meant to build and be tested wherever there is Swift.
 // `project.yml` adds the app itself.
 import PackageDescription
 
