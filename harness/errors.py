@@ -11,8 +11,8 @@
     │   ├── DeviceCommandFailed           a command on the device exited non-zero
     │   ├── DeviceFileFailed              a file there cannot be read, written or moved
     │   ├── DeviceTimedOut                no answer in time
-    │   ├── DeviceOffline                 unplugged, switched off, or gone in the middle
-    │   ├── DeviceUnauthorized            it does not trust this computer
+    │   ├── DeviceOffline                 it is known, and does not answer now
+    │   ├── DeviceUnauthorized            it does not know this machine's key
     │   ├── DeviceLocked                  it has to be unlocked first
     │   ├── AppMissing                    the runner app is not installed there
     │   ├── DeviceFull                    no space left (on a device, or here)
@@ -190,32 +190,32 @@ class DeviceTimedOut(DeviceError):
 
 
 class DeviceOffline(DeviceError):
-    """The device is not connected, or its connection ended in the middle."""
+    """The device is known, and does not answer now: asleep, rebooting, or its adbd is starting."""
 
     kind = "offline"
     transient = True
-    hint = "Plug it in; `harness devices` lists what answers."
+    hint = "Unlock it, or connect it again; an emulator needs some seconds after its start."
 
     def __init__(self, device: str, problem: str) -> None:
         super().__init__(device, problem)
         self.device, self.problem = device, problem
 
     def __str__(self) -> str:
-        return f"{self.device} is not connected: {self.problem}"
+        return f"{self.device} is offline: {self.problem}"
 
 
 class DeviceUnauthorized(DeviceError):
-    """The device does not let this computer in."""
+    """The device does not know this machine's key."""
 
     kind = "unauthorized"
-    hint = "Unlock it, and accept this computer in the dialog it shows."
+    hint = "Unlock the device and confirm the question that it shows (Allow USB debugging?), then try again."
 
     def __init__(self, device: str, problem: str) -> None:
         super().__init__(device, problem)
         self.device, self.problem = device, problem
 
     def __str__(self) -> str:
-        return f"{self.device} does not trust this computer: {self.problem}"
+        return f"{self.device} does not let this machine in: {self.problem}"
 
 
 class DeviceLocked(DeviceError):

@@ -34,8 +34,8 @@ def connected_ids() -> tuple[str, ...]:
     return tuple(_reached())
 
 
-def open_device(device_id: str) -> IosDevice:
-    """The phone with this UDID.
+def open_device(device_id: str, profile: DeviceProfile | None = None) -> IosDevice:
+    """The phone with this UDID; without a profile, with the one of the phone or of its product.
 
     Raises:
         UnknownName: It is not connected any more.
@@ -45,7 +45,7 @@ def open_device(device_id: str) -> IosDevice:
     if device_id not in reached:
         raise UnknownName("device", device_id, tuple(reached))
     found = reached[device_id]
-    return IosDevice(found.phone, found.transport, _profile(found.phone))
+    return IosDevice(found.phone, found.transport, profile or _profile(found.phone))
 
 
 def _reached() -> dict[str, _Reached]:

@@ -129,8 +129,9 @@ class IosDevice:
         self._hurdles = None
         missing = tuple(_obstacle(hurdle) for hurdle in self._found_hurdles())
         found = find_obstacles(Conditions(facts=self.facts(), state=_state(self._last[1] if self._last else None)))
-        # Two of the general rules mean something else here: nobody can read an iPhone's clocks, and "emulated".
-        known = tuple(obstacle for obstacle in found if obstacle.name not in {"power-mode", "emulated"})
+        # Said below in an iPhone's own words.
+        own = {"power-mode", "emulated", "thermal-status"}
+        known = tuple(obstacle for obstacle in found if obstacle.name not in own)
         return (*missing, *_own_obstacles(self._phone, self._last[1] if self._last else None), *known)
 
     def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:  # noqa: ARG002

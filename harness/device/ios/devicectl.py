@@ -13,15 +13,21 @@ import platform
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from harness.device.ios.transport import FoundPhone, Hurdle, move_into_place, run_client, scratch_folder
+from harness.device.ios.transport import (
+    FoundPhone,
+    Hurdle,
+    move_into_place,
+    offline,
+    run_client,
+    scratch_folder,
+    untrusted,
+)
 from harness.errors import (
     AppMissing,
     DeviceCommandFailed,
     DeviceError,
     DeviceFull,
     DeviceLocked,
-    DeviceOffline,
-    DeviceUnauthorized,
 )
 
 if TYPE_CHECKING:
@@ -162,7 +168,7 @@ class DeviceCtl:
         for device in _result(argv, answer).get("devices", []):
             if _part(argv, device, "hardwareProperties").get("udid") == self._device_id:
                 return dict(device)
-        raise DeviceOffline(self._device_id, "devicectl does not list it")
+        raise offline(self._device_id, "devicectl does not list it")
 
     def _app_is_installed(self) -> bool:
         arguments = ("device", "info", "apps", "--device", self._device_id, "--bundle-id", self._app)
@@ -189,9 +195,9 @@ class DeviceCtl:
         if any(word in words for word in _LOCKED):
             return DeviceLocked(self._device_id, words)
         if any(word in words for word in _GONE):
-            return DeviceOffline(self._device_id, words)
+            return offline(self._device_id, words)
         if any(word in words for word in _UNTRUSTED):
-            return DeviceUnauthorized(self._device_id, words)
+            return untrusted(self._device_id, words)
         return DeviceCommandFailed(self._device_id, argv, 1, words)
 
 

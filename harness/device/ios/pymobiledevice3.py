@@ -22,8 +22,10 @@ from harness.device.ios.transport import (
     FoundPhone,
     Hurdle,
     move_into_place,
+    offline,
     run_client,
     scratch_folder,
+    untrusted,
 )
 from harness.errors import (
     AppMissing,
@@ -31,8 +33,6 @@ from harness.errors import (
     DeviceError,
     DeviceFull,
     DeviceLocked,
-    DeviceOffline,
-    DeviceUnauthorized,
     MissingTool,
 )
 from harness.workspace import cache_dir
@@ -285,9 +285,9 @@ class PyMobileDevice3:
     def _because(self, words: str) -> DeviceError | None:
         said = _message(words)
         if any(word in words for word in _GONE):
-            return DeviceOffline(self._device_id, said)
+            return offline(self._device_id, said)
         if any(word in words for word in _UNTRUSTED):
-            return DeviceUnauthorized(self._device_id, said)
+            return untrusted(self._device_id, said)
         if any(word in words for word in _LOCKED):
             return DeviceLocked(self._device_id, said)
         if "No app with bundle ID" in words:

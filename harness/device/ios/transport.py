@@ -10,10 +10,28 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from harness.device.local_process import LocalProgram
-from harness.errors import DeviceTimedOut
+from harness.errors import DeviceOffline, DeviceTimedOut, DeviceUnauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+
+OFFLINE_HINT = "Plug it in, and unlock it; `harness devices` lists what answers."
+TRUST_HINT = "Unlock it, and accept this computer in the dialog it shows."
+
+
+def offline(device_id: str, problem: str) -> DeviceOffline:
+    """A phone that is not there, with what to do about a phone."""
+    error = DeviceOffline(device_id, problem)
+    error.hint = OFFLINE_HINT
+    return error
+
+
+def untrusted(device_id: str, problem: str) -> DeviceUnauthorized:
+    """A phone that does not trust this computer, with what to do about a phone."""
+    error = DeviceUnauthorized(device_id, problem)
+    error.hint = TRUST_HINT
+    return error
 
 
 @dataclass(frozen=True, kw_only=True)
