@@ -5,6 +5,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -301,7 +302,7 @@ def test_a_package_arrives_whole_under_a_name_made_of_its_bytes_and_is_not_sent_
     package = tmp_path / "m.mlpackage"
     (package / "Data").mkdir(parents=True)
     (package / "Data" / "w.bin").write_bytes(b"weights")
-    converted = artifact(tmp_path / "none", path=str(package), sha256="d" * 64)
+    converted = msgspec.structs.replace(artifact(tmp_path / "none"), path=str(package), sha256="d" * 64)
     with FakeIphone(tmp_path / "phone") as phone:
         device: Device = HostDevice()
         if kind == "ios":
