@@ -81,6 +81,9 @@ class IosDevice:
         self._arrived: set[str] = set()
         """Receipts of what is on the phone, as far as this process knows."""
         self._hurdles: tuple[Hurdle, ...] | None = None
+        self._in_use = False
+        """Set once something was pushed: a phone that is only looked at is not asked to run anything."""
+        self._former_result: Path | None = None
         self._not_launched: str | None = None
         self._last: tuple[float, AppState] | None = None
         """The state at the end of the last job, with this machine's monotonic clock when it came."""
@@ -116,11 +119,11 @@ class IosDevice:
     def state(self) -> DeviceState:
         """What the app says: from the job that has just ended, or from a job that asks for nothing else.
 
-        Where no app answers, every sensor is None.
+        Where no app answers, and before anything was pushed, every sensor is None: a list of devices opens no app.
         """
         if self._last is None or time.monotonic() - self._last[0] > STATE_FRESH_S:
             self._last = None
-            if not any(hurdle.blocks for hurdle in self._found_hurdles()):
+            if self._in_use and not any(hurdle.blocks for hurdle in self._found_hurdles()):
                 self._ask_for_state()
         return _state(self._last[1] if self._last else None)
 
@@ -136,6 +139,7 @@ class IosDevice:
 
     def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:  # noqa: ARG002
         """Copy a file or package into the mirror."""
+        self._in_use = True
         there = self._local(remote)
         _forget(there)
         there.parent.mkdir(parents=True, exist_ok=True)
@@ -233,6 +237,9 @@ class IosDevice:
         job_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         file = JobFile(schema=JOB_SCHEMA, id=job_id, job=job, items=items)
         folder = self._mirror / "jobs" / job_id
+        if self._former_result is not None:
+            _forget(self._former_result)  # its outputs have been looked at
+        self._former_result = self._mirror / "results" / job_id
         try:
             for part in write_job(folder, file):
                 self._transport.put(part, DOCUMENTS / "jobs" / job_id / part.name, timeout_s=SEND_TIMEOUT_S)

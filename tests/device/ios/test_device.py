@@ -175,6 +175,15 @@ def test_nothing_is_left_on_the_phone_but_the_files_that_the_next_job_needs(
     ]
 
 
+def test_results_do_not_pile_up_on_this_machine(device: IosDevice, phone: FakeIphone, job: Job, tmp_path: Path) -> None:
+    phone.app = FakeApp(lines=LATENCY, outputs={"output-0.bin": b"\1" * 16}, state=STATE)
+
+    for _ in range(3):
+        run_program(device, job, device.worker_command(), timeout_s=10)
+
+    assert len(list((tmp_path / "cache" / "device" / "ios" / UDID / "results").iterdir())) == 1
+
+
 def test_what_the_app_has_certified_is_not_sent_again_not_even_by_another_process(
     device: IosDevice, phone: FakeIphone, transport: FolderTransport, job: Job
 ) -> None:
@@ -333,7 +342,17 @@ def test_facts_come_from_the_list_of_phones_and_the_profile_of_the_product(devic
     assert (facts.os, facts.os_build, facts.cores) == ("iOS 18.5", "22F76", None)
 
 
-def test_the_state_is_asked_from_the_app(device: IosDevice, phone: FakeIphone) -> None:
+def test_a_phone_that_is_only_looked_at_is_not_asked_to_run_anything(
+    device: IosDevice, transport: FolderTransport
+) -> None:
+    assert device.state().thermal_status is None
+    assert device.facts().cores is None
+    assert device.obstacles()[0].name == "no-clock-control"
+    assert transport.log == []
+
+
+@pytest.mark.usefixtures("job")
+def test_the_state_of_a_phone_in_use_is_asked_from_the_app(device: IosDevice, phone: FakeIphone) -> None:
     assert phone.app is not None
     phone.app.state = {**STATE, "thermal_state": "fair", "low_power_mode": True}
 
@@ -365,6 +384,7 @@ def test_a_state_that_came_with_a_result_is_not_asked_for_again(device: IosDevic
 def test_where_no_app_answers_the_state_is_unknown_and_nobody_waits(
     device: IosDevice, transport: FolderTransport, phone: FakeIphone
 ) -> None:
+    device.push(Path(__file__), PurePosixPath("/Documents/inputs/a"), timeout_s=5)
     transport.missing = (Hurdle(name="app", found="not installed", advice="install it"),)
 
     assert device.state().thermal_status is None
