@@ -24,14 +24,12 @@ struct CoreMLBackend: Backend {
         } catch {
             throw Refusal("unreadable_model", "\(error.localizedDescription)")
         }
-        defer { try? FileManager.default.removeItem(at: compiled) }
         do {
             let loaded = try MLModel(contentsOf: compiled, configuration: configuration)
-            let placement = findPlacement(compiled, configuration, asked: choice.accelerator)
-            return try CoreMLSession(loaded, placement: placement, asked: choice.accelerator)
-        } catch let refusal as Refusal {
-            throw refusal
+            return try CoreMLSession(loaded, compiled: compiled, configuration: configuration, asked: choice.accelerator)
         } catch {
+            try? FileManager.default.removeItem(at: compiled)
+            if let refusal = error as? Refusal { throw refusal }
             throw Refusal("load_failed", "\(error.localizedDescription)")
         }
     }
@@ -56,15 +54,19 @@ final class CoreMLSession: Session {
     let outputs: [TensorSpec]
     let settings: [(String, Json)]
     private let model: MLModel
-    private let found: Placement
+    private let compiled: URL
+    private let configuration: MLModelConfiguration
+    private let asked: String
     private var feed: MLFeatureProvider?
     private var answer: MLFeatureProvider?
 
-    init(_ model: MLModel, placement: Placement, asked: String) throws {
+    init(_ model: MLModel, compiled: URL, configuration: MLModelConfiguration, asked: String) throws {
         self.model = model
-        found = placement
-        inputs = try model.modelDescription.inputDescriptionsByName.map(tensor)
-        outputs = try model.modelDescription.outputDescriptionsByName.map(tensor)
+        self.compiled = compiled
+        self.configuration = configuration
+        self.asked = asked
+        inputs = try model.modelDescription.inputDescriptionsByName.map { try tensor($0.key, $0.value) }
+        outputs = try model.modelDescription.outputDescriptionsByName.map { try tensor($0.key, $0.value) }
         // A loaded model says its tensors by name and in no order, a job sends files in the model's order: which file
         // belongs to which of two tensors of one size cannot be known here, and must not be guessed.
         guard inputs.count == 1, outputs.count == 1 else {
@@ -76,7 +78,7 @@ final class CoreMLSession: Session {
     func setInputs(_ sample: [Data]) throws {
         var values: [String: MLFeatureValue] = [:]
         for (tensor, data) in zip(inputs, sample) {
-            let array = try MLMultiArray(shape: tensor.shape.map { NSNumber(value: $0) }, dataType: type(of: tensor))
+            let array = try MLMultiArray(shape: tensor.shape.map { NSNumber(value: $0) }, dataType: dataType(for: tensor))
             // A new array is contiguous and in C order, as the host sends it.
             data.withUnsafeBytes { bytes in
                 if let source = bytes.baseAddress { array.dataPointer.copyMemory(from: source, byteCount: bytes.count) }
@@ -105,7 +107,13 @@ final class CoreMLSession: Session {
         }
     }
 
-    func placement() -> Placement { found }
+    /// Asked for after loading was timed: making a plan loads the model once more.
+    func placement() -> Placement { findPlacement(compiled, configuration, asked: asked) }
+
+    deinit {
+        // Not before: Core ML may read weights from there when it wants to.
+        try? FileManager.default.removeItem(at: compiled)
+    }
 
     private func copy<Value>(_ array: MLMultiArray, _ value: (NSNumber) -> Value) -> Data {
         var values: [Value] = []
@@ -114,7 +122,7 @@ final class CoreMLSession: Session {
         return values.withUnsafeBytes { Data($0) }
     }
 
-    private func type(of tensor: TensorSpec) -> MLMultiArrayDataType {
+    private func dataType(for tensor: TensorSpec) -> MLMultiArrayDataType {
         switch tensor.dtype {
         case "int32": return .int32
         case "float64": return .double

@@ -1,6 +1,7 @@
 import Foundation
 import RunnerCore
 import UIKit
+import os
 
 /// What only the phone knows.
 struct ThisPhone: Phone {
