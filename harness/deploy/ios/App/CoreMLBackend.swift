@@ -18,6 +18,10 @@ struct CoreMLBackend: Backend {
         guard choice.options.isEmpty else {
             throw Refusal("bad_setting", "Core ML takes no options, \(choice.options.keys.sorted()) came")
         }
+        guard choice.threads == 1 else {
+            // It starts as many as it likes and has no setting.
+            throw Refusal("bad_setting", "Core ML takes no number of threads, \(choice.threads) came")
+        }
         let compiled: URL
         do {
             compiled = try MLModel.compileModel(at: model)
