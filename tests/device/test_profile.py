@@ -53,8 +53,8 @@ def test_every_product_type_is_in_one_profile_only_and_every_product_has_sources
         ("iPhone7,2", "Apple A8", "iOS 12.5", ("neuralnetwork",), ("cpu", "gpu")),
         ("iPad5,4", "Apple A8X", "iPadOS 15.8", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
         ("iPhone10,6", "Apple A11 Bionic", "iOS 16.7", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
-        ("iPad7,11", "Apple A10 Fusion", "iPadOS 18.7", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
-        ("iPhone11,8", "Apple A12 Bionic", "iOS 18.7", ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
+        ("iPad7,11", "Apple A10 Fusion", "iPadOS 18", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
+        ("iPhone11,8", "Apple A12 Bionic", "iOS 18", ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
         ("iPhone18,3", "Apple A19", None, ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
     ],
 )
