@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from harness.errors import BadSetting, MissingExtra, UnknownName
+from harness.errors import MissingExtra, UnknownName
 from harness.records import Cell, ModelFormat, Precision, RuntimeChoice, Suite, SuiteRuntime
-from harness.settings import line_of, read_settings
+from harness.settings import bad_setting, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,9 +59,7 @@ def find_suite(reference: str) -> Suite:
             raise UnknownName("built-in suite", reference, known)
     suite = read_settings(path, Suite)
     for location, problem, allowed in _problems(suite):
-        line = line_of(path.read_text(encoding="utf-8"), location)
-        key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).lstrip(".")
-        raise BadSetting(str(path), line, key, problem, allowed)
+        raise bad_setting(path, location, problem, allowed)
     return suite
 
 

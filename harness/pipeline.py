@@ -64,7 +64,7 @@ from harness.records import (
     Suite,
     TfliteSource,
 )
-from harness.settings import line_of
+from harness.settings import bad_setting
 from harness.store import StoredRun, write_run
 from harness.workspace import cache_dir, require_writable, write_atomically
 
@@ -442,8 +442,7 @@ def _placed(look_up: Callable[[], _Made], file: Path | None, location: tuple[str
     except UnknownName as error:
         if file is None:
             raise
-        line = line_of(file.read_text(encoding="utf-8"), location)
-        raise BadSetting(str(file), line, f"{location[0]}[{location[1]}]", str(error), error.known) from error
+        raise bad_setting(file, location, str(error), error.known) from error
 
 
 def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:

@@ -84,6 +84,12 @@ def line_of(text: str, location: _Path) -> int | None:
     return best
 
 
+def bad_setting(path: Path, location: _Path, problem: str, allowed: tuple[str, ...]) -> BadSetting:
+    """The error for a value that types alone do not show to be wrong, with its line. Reads the file again."""
+    line = line_of(path.read_text(encoding="utf-8"), location)
+    return BadSetting(str(path), line, _shown(location), problem, allowed)
+
+
 def _check(data: object, kind: object, location: _Path, file: str, text: str) -> None:
     """Refuse unknown keys, unknown words and missing keys, all the way down."""
     kind = _struct_for(data, kind, location, file, text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from harness.catalog.networks import NETWORKS
-from harness.errors import BadSetting, UnknownName, UsageError
+from harness.errors import UnknownName, UsageError
 from harness.records import (
     BuiltinSource,
     FileData,
@@ -25,7 +25,7 @@ from harness.records import (
     TfliteSource,
     UniformData,
 )
-from harness.settings import line_of, read_settings
+from harness.settings import bad_setting, read_settings
 from harness.workspace import data_dirs
 
 if TYPE_CHECKING:
@@ -141,9 +141,7 @@ def _read(path: Path) -> FoundModel:
     spec = read_settings(path, ModelSpec)
     spec = _with_absolute_paths(spec, path.resolve().parent)
     for location, problem, allowed in _problems(spec, path):
-        text = path.read_text(encoding="utf-8")
-        key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).lstrip(".")
-        raise BadSetting(str(path), line_of(text, location), key, problem, allowed)
+        raise bad_setting(path, location, problem, allowed)
     return FoundModel(spec=spec, origin=str(path))
 
 
