@@ -84,6 +84,8 @@ PACKAGES = (
         "Keras and SavedModel sources",
         instead="tensorflow" if sys.platform == "linux" else None,
     ),
+    Package("adb-shell", "0.4.4", ("android",), "Android devices without an adb server", below="0.5"),
+    Package("adbutils", "2.12", ("android",), "a current adb"),
     Package("pandas", "2.2", ("analysis",), "data frames from stored runs"),
     Package("ziglang", "0.14", ("bench",), "build the native timed loop for any Linux"),
 )

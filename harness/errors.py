@@ -12,6 +12,12 @@
     │   ├── DeviceCommandFailed           a command on the device exited non-zero
     │   ├── DeviceFileFailed              a file there cannot be read, written or moved
     │   ├── DeviceTimedOut                no answer in time
+    │   ├── DeviceNotFound                no device answers to this id or address
+    │   ├── DeviceOffline                 it is known, and does not answer now
+    │   ├── DeviceUnauthorized            it does not know this machine's key
+    │   ├── SeveralDevices                one was meant, several answer to that
+    │   ├── LinkLost                      the connection ended in the middle
+    │   ├── DeviceRefused                 it answered, and will not do what was asked
     │   ├── DeviceFull                    no space left (on a device, or here)
     │   ├── PushCorrupted                 other bytes arrived than were sent
     │   ├── RunnerDied                    the timing program ended by a signal or an exit code
@@ -200,6 +206,91 @@ class DeviceTimedOut(DeviceError):
 
     def __str__(self) -> str:
         return f"{self.device}: {self.what} took longer than {self.timeout_s:g} s"
+
+
+class DeviceNotFound(DeviceError):
+    """No device answers to this id or address."""
+
+    kind = "not_found"
+    hint = "Is it connected, switched on, and USB debugging allowed? `harness devices` lists what answers."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.problem}"
+
+
+class DeviceOffline(DeviceError):
+    """The device is known, and does not answer now: asleep, rebooting, or its adbd is starting."""
+
+    kind = "offline"
+    transient = True
+    hint = "Unlock it, or connect it again; an emulator needs some seconds after its start."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} is offline: {self.problem}"
+
+
+class DeviceUnauthorized(DeviceError):
+    """The device does not know this machine's key."""
+
+    kind = "unauthorized"
+    hint = "Unlock the device and confirm the question that it shows (Allow USB debugging?), then try again."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} does not let this machine in: {self.problem}"
+
+
+class SeveralDevices(DeviceError):
+    """One device was meant, and several answer to that."""
+
+    kind = "several_devices"
+    hint = "Name one: `harness devices` lists them."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.problem}"
+
+
+class LinkLost(DeviceError):
+    """The connection to the device ended in the middle of something."""
+
+    kind = "link_lost"
+    transient = True
+    hint = "Was it unplugged, or switched off? What was left half done there is removed when it is back."
+
+    def __init__(self, device: str, what: str, problem: str) -> None:
+        super().__init__(device, what, problem)
+        self.device, self.what, self.problem = device, what, problem
+
+    def __str__(self) -> str:
+        return f"{self.device}: the connection ended during {self.what}: {self.problem}"
+
+
+class DeviceRefused(DeviceError):
+    """The device answered, and will not do what was asked."""
+
+    kind = "refused"
+
+    def __init__(self, device: str, what: str, problem: str) -> None:
+        super().__init__(device, what, problem)
+        self.device, self.what, self.problem = device, what, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} refused {self.what}: {self.problem}"
 
 
 class DeviceFull(DeviceError):

@@ -28,7 +28,7 @@ from harness.catalog.models import FoundModel, find_model
 from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
-from harness.device.profile import find_profile
+from harness.device.profile import accepted_obstacles
 from harness.device.registry import find_device
 from harness.errors import (
     BadSetting,
@@ -447,7 +447,7 @@ def _placed(look_up: Callable[[], _Made], file: Path | None, location: tuple[str
 
 def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
     """What stands in the way now. What forbids a measurement ends the run here, unless the user accepted it."""
-    accepted = {*accept, *find_profile(device.id).accepts}
+    accepted = {*accept, *accepted_obstacles(device.facts())}
     found = device.obstacles()
     for obstacle in found:
         if obstacle.severity == "refusal" and obstacle.name not in accepted:

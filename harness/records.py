@@ -29,7 +29,8 @@ Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int8_dynamic", "source"]
 are quantized while running; `source` is a ready file, exactly as it was given."""
 
 Task: TypeAlias = Literal["classification", "embedding", "detection", "other"]
-DeviceKind: TypeAlias = Literal["host"]
+DeviceKind: TypeAlias = Literal["host", "android", "virtual"]
+"""How a device is reached: this machine itself, adb, or adb to a machine that this program emulates."""
 DeviceClass: TypeAlias = Literal["phone", "tablet", "board", "host", "emulated"]
 Driver: TypeAlias = Literal["python-worker", "bench", "official-tool"]
 """Which program took the time: our Python worker, our native loop, or a runtime's own benchmark tool."""
@@ -332,6 +333,12 @@ class DeviceState(Record, frozen=True, kw_only=True):
     charging: bool | None
     free_memory_bytes: int | None
     power_mode: str | None = None
+    skin_celsius: float | None = None
+    """The sensor nearest to the hand that holds it; what phones lower their clocks by."""
+    battery_celsius: float | None = None
+    screen_on: bool | None = None
+    foreground_app: str | None = None
+    """The package in front, on Android."""
 
 
 class Obstacle(Record, frozen=True, kw_only=True):

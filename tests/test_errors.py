@@ -19,6 +19,12 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.DeviceCommandFailed("host", ("cat", "/no such"), 1, "cat: /no such: No such file\n"),
     errors.DeviceFileFailed("host", "push", "/there", "Permission denied"),
     errors.DeviceTimedOut("host", "push /there", 2.5),
+    errors.DeviceNotFound("pixel", "nothing listens there"),
+    errors.DeviceOffline("pixel", "device offline"),
+    errors.DeviceUnauthorized("pixel", "no key was accepted"),
+    errors.SeveralDevices("usb", "more than one device"),
+    errors.LinkLost("pixel", "push /there", "reset by peer"),
+    errors.DeviceRefused("pixel", "shell", "closed"),
     errors.DeviceFull("host", "/there", 1234567),
     errors.DeviceFull("host", "/there", None),
     errors.PushCorrupted("host", "/there", "a" * 64, "b" * 64),
@@ -84,7 +90,9 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 
 
 def test_what_a_caller_can_try_again_is_a_device_that_is_slow_or_a_link_that_garbles() -> None:
-    assert {error.__name__ for error in _all_errors() if error.transient} == {"DeviceTimedOut", "PushCorrupted"}
+    transient = {error.__name__ for error in _all_errors() if error.transient}
+
+    assert transient == {"DeviceOffline", "DeviceTimedOut", "LinkLost", "PushCorrupted"}
 
 
 @pytest.mark.parametrize(

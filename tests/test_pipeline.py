@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -184,7 +183,7 @@ def test_a_device_in_no_fit_state_is_refused_by_name_and_accepted_by_name(
 ) -> None:
     low = Obstacle(name="low-battery", severity="refusal", found="the battery is at 9 %", advice="Charge it.")
     monkeypatch.setattr(pipeline, "find_device", lambda _id: FakeDevice(obstacles=[low]))
-    monkeypatch.setattr(pipeline, "find_profile", lambda _id: msgspec.defstruct("P", ["accepts"])(accepts=()))
+    monkeypatch.setattr(pipeline, "accepted_obstacles", lambda _facts: ())
 
     with pytest.raises(DeviceNotFit, match="the battery is at 9 %") as caught:
         plan_run(suite(model))

@@ -29,6 +29,7 @@ class Conditions:
         capped_pct: How far the clocks' upper limit is below what the hardware can do; None where it cannot be read.
         boost: Whether clocks may rise above the rated one; None where it cannot be read.
         processors_allowed: How many processors' time a container may use; None without such a limit.
+        thermal_status_is_overridden: Whether a test has set the thermal status, so that the real one is not known.
     """
 
     facts: DeviceFacts
@@ -36,6 +37,7 @@ class Conditions:
     capped_pct: float | None = None
     boost: bool | None = None
     processors_allowed: float | None = None
+    thermal_status_is_overridden: bool = False
 
 
 def find_obstacles(conditions: Conditions) -> tuple[Obstacle, ...]:
@@ -53,6 +55,29 @@ def _emulated(now: Conditions) -> Obstacle | None:
         severity="refusal",
         found="instructions are emulated, so times say nothing about any real processor",
         advice="Use it to check numbers; take times on hardware.",
+    )
+
+
+def _thermal_status(now: Conditions) -> Obstacle | None:
+    status = now.state.thermal_status
+    if status in {None, "none"}:
+        return None
+    return Obstacle(
+        name="thermal-status",
+        severity="refusal",
+        found=f"the system says that it is too warm (thermal status: {status})",
+        advice="Let it cool; take it out of its case and off the charger.",
+    )
+
+
+def _thermal_override(now: Conditions) -> Obstacle | None:
+    if not now.thermal_status_is_overridden:
+        return None
+    return Obstacle(
+        name="thermal-override",
+        severity="refusal",
+        found="a test has set the thermal status, so nobody knows the real one",
+        advice="adb shell cmd thermalservice reset",
     )
 
 
@@ -200,6 +225,8 @@ def _turbo(now: Conditions) -> Obstacle | None:
 
 _RULES = (
     _emulated,
+    _thermal_status,
+    _thermal_override,
     _low_battery,
     _on_battery,
     _load,
@@ -215,6 +242,8 @@ _RULES = (
 )
 OBSTACLE_NAMES = (
     "emulated",
+    "thermal-status",
+    "thermal-override",
     "low-battery",
     "on-battery",
     "load",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import TYPE_CHECKING
+
 from harness.device.obstacles import OBSTACLE_NAMES
 from harness.errors import BadSetting, UnknownName
 from harness.records import DeviceClass, DeviceKind, Record
 from harness.settings import line_of, read_settings
 from harness.workspace import data_dirs
+
+if TYPE_CHECKING:
+    from harness.records import DeviceFacts
 
 PROFILE_SCHEMA = 1
 
@@ -18,14 +25,59 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     kind: DeviceKind
     """How it is reached."""
     device_class: DeviceClass
+    reached_by: str = ""
+    """The id by which it is reached, where that is not the file's name: an adb serial, `SERIAL@HOST:PORT`,
+    `adb://HOST:PORT`, `virtual:NAME`."""
     title: str = ""
     """What people call it; empty for what it calls itself."""
     accepts: tuple[str, ...] = ()
     """Obstacles that are known and taken as they are, by name; each result measured there says so."""
 
 
+def profile_of(device_id: str) -> DeviceProfile | None:
+    """As `find_profile`; None where there is no such file, as for most phones.
+
+    Raises:
+        BadSetting: It is wrong.
+    """
+    try:
+        return find_profile(device_id)
+    except UnknownName:
+        return None
+
+
+def accepted_obstacles(device: DeviceFacts) -> tuple[str, ...]:
+    """What the device's own profile, or else the one of its kind, takes as it is.
+
+    Raises:
+        BadSetting: The profile is wrong.
+    """
+    profile = profile_of(device.id) or profile_of(device.kind)
+    return profile.accepts if profile else ()
+
+
+def profile_text(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
+    """A profile for a device that is connected, as a file to keep and to edit."""
+    text = json.dumps  # its strings are TOML's
+    name = facts.name if facts.os is None else f"{facts.name}, {facts.os}"
+    return "\n".join(
+        [
+            f"# {' '.join(name.split())}",
+            f"schema = {PROFILE_SCHEMA}",
+            f"kind = {text(facts.kind)}",
+            f"device_class = {text(facts.device_class)}",
+            f"reached_by = {text(facts.id)}",
+            f"title = {text(facts.name, ensure_ascii=False)}",
+            f"accepts = [{', '.join(text(accepted) for accepted in accepts)}]",
+            "",
+        ]
+    )
+
+
 def find_profile(device_id: str) -> DeviceProfile:
     """What the user's own `device_profiles/ID.toml` says, or else the built-in one.
+
+    What cannot stand in a file's name is `-` there: `adb://10.0.0.7:5555` is `adb-10.0.0.7-5555.toml`.
 
     Raises:
         UnknownName: There is no such file.
@@ -33,7 +85,7 @@ def find_profile(device_id: str) -> DeviceProfile:
     """
     folders = data_dirs("device_profiles")
     for folder in folders:
-        path = folder / f"{device_id}.toml"
+        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device_id).lstrip('.')}.toml"
         if path.is_file():
             profile = read_settings(path, DeviceProfile)
             text = path.read_text(encoding="utf-8")

@@ -1,13 +1,22 @@
-"""Find devices by id. A new kind of device is one file beside this one and one line in the table."""
+"""Find devices by id. A new kind of device is one file beside this one and one line in the table.
+
+host                         this machine
+R5CT1234ABC, 10.0.0.7:5555   a device that the adb server here knows, by its serial
+SERIAL@HOST[:PORT]           one that another adb server knows
+adb://HOST[:PORT]            one in the network, without an adb server
+virtual:NAME                 one that `harness virtual start NAME` has started
+NAME                         any of these, by a device_profiles/NAME.toml whose `reached_by` says which
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.device.host import HOST_ID, HostDevice
-from harness.device.profile import DeviceProfile, find_profile
-from harness.errors import UnknownName
+from harness.device.profile import DeviceProfile, find_profile, profile_of
+from harness.errors import DeviceError, DeviceNotFound, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,31 +24,36 @@ if TYPE_CHECKING:
     from harness.device.device import Device
     from harness.records import DeviceKind
 
+VIRTUAL_PREFIX = "virtual:"
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
     connected: Callable[[], tuple[str, ...]]
-    """The ids of those that answer now."""
-    open: Callable[[str, DeviceProfile], Device]
-
-
-_KINDS: dict[DeviceKind, _Kind] = {
-    "host": _Kind(connected=lambda: (HOST_ID,), open=lambda _, profile: HostDevice(profile)),
-}
+    """The ids of those that answer now. Quick, and starts nothing."""
+    claims: Callable[[str], bool]
+    """Whether an id can only be one of these, so that what is wrong with it is for this kind to say."""
+    open: Callable[[str, DeviceProfile | None], Device]
+    """Makes the device. Its first call finds out whether it is there."""
 
 
 def find_device(device_id: str) -> Device:
-    """The connected device with this id.
+    """The device with this id.
 
     Raises:
-        UnknownName: Nothing that is connected has this id.
+        UnknownName: Nothing has this id.
+        DeviceError: Something has it, and cannot be reached.
         BadSetting: Its profile is wrong.
     """
+    profile = profile_of(device_id)
+    if profile is not None and profile.reached_by:
+        return _KINDS[profile.kind].open(device_id, profile)
     known: list[str] = []
-    for kind in _KINDS.values():
+    for name, kind in _KINDS.items():
         connected = kind.connected()
-        if device_id in connected:
-            return kind.open(device_id, find_profile(device_id))
+        if device_id in connected or kind.claims(device_id):
+            return kind.open(device_id, profile or profile_of(name))
         known += connected
     raise UnknownName("device", device_id, tuple(known))
 
@@ -50,4 +64,66 @@ def list_devices() -> tuple[Device, ...]:
     Raises:
         BadSetting: A profile is wrong.
     """
-    return tuple(kind.open(found, find_profile(found)) for kind in _KINDS.values() for found in kind.connected())
+    return tuple(
+        kind.open(found, profile_of(found) or profile_of(name))
+        for name, kind in _KINDS.items()
+        for found in kind.connected()
+    )
+
+
+# --- the kinds; what one needs is imported when it is asked for ------------------------------------------------------
+
+
+def _open_host(_: str, profile: DeviceProfile | None) -> Device:
+    return HostDevice(profile or find_profile(HOST_ID))
+
+
+def _connected_android() -> tuple[str, ...]:
+    return tuple(serial for serial, state in _known_android().items() if state == "device")
+
+
+def _claims_android(device_id: str) -> bool:
+    return device_id.startswith("adb://") or "@" in device_id or device_id in _known_android()
+
+
+def _known_android() -> dict[str, str]:
+    from harness.device.adb_server import server_devices  # noqa: PLC0415
+
+    try:
+        return {device.serial: device.state for device in server_devices()}
+    except DeviceError as error:  # a server that hangs must not hide the other devices
+        _log.warning("%s", error)
+        return {}
+
+
+def _open_android(device_id: str, profile: DeviceProfile | None) -> Device:
+    from harness.device.adb import AndroidDevice, link_to  # noqa: PLC0415
+
+    return AndroidDevice(device_id, link_to((profile and profile.reached_by) or device_id, device_id), profile)
+
+
+def _connected_virtual() -> tuple[str, ...]:
+    from harness.device.virtual import list_virtual  # noqa: PLC0415
+
+    return tuple(device.id for device in list_virtual())
+
+
+def _open_virtual(device_id: str, profile: DeviceProfile | None) -> Device:
+    from harness.device.adb import AndroidDevice  # noqa: PLC0415
+    from harness.device.adb_direct import DirectLink  # noqa: PLC0415
+    from harness.device.virtual import list_virtual  # noqa: PLC0415
+
+    name = ((profile and profile.reached_by) or device_id).removeprefix(VIRTUAL_PREFIX)
+    for device in list_virtual():
+        if device.name == name:
+            return AndroidDevice(device_id, DirectLink(device_id, device.host, device.port), profile, kind="virtual")
+    raise DeviceNotFound(device_id, f"it does not run; start it: harness virtual start {name}")
+
+
+_KINDS: dict[DeviceKind, _Kind] = {
+    "host": _Kind(connected=lambda: (HOST_ID,), claims=lambda _: False, open=_open_host),
+    "android": _Kind(connected=_connected_android, claims=_claims_android, open=_open_android),
+    "virtual": _Kind(
+        connected=_connected_virtual, claims=lambda found: found.startswith(VIRTUAL_PREFIX), open=_open_virtual
+    ),
+}

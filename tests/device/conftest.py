@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
+from harness.device.adb import WORK_FOLDER, AndroidDevice
+from harness.device.adb_direct import DirectLink
+from harness.device.adb_link import Deadline
+from harness.device.adb_server import AdbServer, ServerLink, adb_program, connect, server_devices
+from harness.device.adb_services import run
 from harness.device.host import HostDevice
+from harness.device.virtual import VirtualDevice, list_virtual, start_virtual, stop_virtual
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+DISK_MIB = 48
+"""Of the virtual device, so that it can be filled."""
 
 
 @pytest.fixture
@@ -15,3 +32,101 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
     """This machine, its work folder in an empty place."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     return HostDevice()
+
+
+@pytest.fixture(scope="session")
+def virtual() -> Iterator[VirtualDevice]:
+    """A real adbd on an emulated arm64 machine. Without qemu this fails: see scripts/install-test-tools."""
+    for left in list_virtual():  # of a session that was killed
+        if re.fullmatch(r"test-(b-)?\d+", left.name) and not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+            stop_virtual(left.name)
+    name = f"test-{os.getpid()}"
+    try:
+        yield start_virtual(name, memory_mib=768, disk_mib=DISK_MIB)
+    finally:
+        stop_virtual(name)
+
+
+@pytest.fixture(scope="session")
+def adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
+    """An adb server of our own, which touches neither ~/.android nor a server that runs here."""
+    home = tmp_path_factory.mktemp("adb-home")
+    server = AdbServer(port=free_port())
+    process = subprocess.Popen(
+        (adb_program(), "-P", str(server.port), "nodaemon", "server"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # The second keeps it from looking for emulators, and from finding those of others.
+        env={**os.environ, "HOME": str(home), "ADB_LOCAL_TRANSPORT_MAX_PORT": "5000", "TMPDIR": str(home)},
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not answers(server) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(params=["direct", "server"])
+def phone(request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_path: Path) -> Iterator[AndroidDevice]:
+    """The virtual device, over each of the two ways, its work folder empty before and after."""
+    device = over(request.param, request, virtual, tmp_path)
+    device.remove(WORK_FOLDER, timeout_s=30)
+    yield device
+    device.remove(WORK_FOLDER, timeout_s=30)
+
+
+def over(way: str, request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_path: Path) -> AndroidDevice:
+    """The virtual device by one way."""
+    if way == "direct":
+        link = DirectLink("phone", virtual.host, virtual.port, keys=tmp_path / "keys")
+        return AndroidDevice("phone", link, kind="virtual")
+    server: AdbServer = request.getfixturevalue("adb_server")
+    connect(virtual.address, server)
+    until(lambda: [device.state for device in server_devices(server)] == ["device"])
+    return AndroidDevice("phone", ServerLink("phone", virtual.address, server), kind="virtual")
+
+
+def on(device: AndroidDevice, command: str, timeout_s: float = 30) -> str:
+    """The output of a shell command there."""
+    return run(device._link, command, Deadline("phone", command, timeout_s)).stdout
+
+
+def until(found: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Wait until a function returns something true."""
+    deadline = time.monotonic() + timeout_s
+    while not found():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.1)
+
+
+@contextmanager
+def frozen(virtual: VirtualDevice) -> Iterator[None]:
+    """The whole device stands still."""
+    psutil.Process(virtual.pid).send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        psutil.Process(virtual.pid).send_signal(signal.SIGCONT)
+
+
+def answers(server: AdbServer) -> bool:
+    import socket
+
+    try:
+        socket.create_connection((server.host, server.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

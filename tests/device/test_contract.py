@@ -10,15 +10,20 @@ import pytest
 
 from harness.device.host import HostDevice
 from harness.errors import DeviceFileFailed
+from tests.device.conftest import over
 from tests.fakes.device import FakeDevice
 
 if TYPE_CHECKING:
     from harness.device.device import Device
 
 
-@pytest.fixture(params=["host", "fake"])
+@pytest.fixture(params=["host", "fake", pytest.param("android", marks=pytest.mark.virtual)])
 def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
     """One device after the other."""
+    if request.param == "android":
+        phone = over("direct", request, request.getfixturevalue("virtual"), tmp_path)
+        phone.remove(phone.work_folder, timeout_s=30)
+        return phone
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     return HostDevice() if request.param == "host" else FakeDevice()
 
@@ -34,70 +39,70 @@ def local(tmp_path: Path) -> Path:
 def test_a_pushed_file_comes_back_the_same(device: Device, local: Path, tmp_path: Path) -> None:
     remote = device.work_folder / "a" / "b.bin"
 
-    device.push(local, remote, timeout_s=5)
-    device.pull(remote, tmp_path / "back.bin", timeout_s=5)
+    device.push(local, remote, timeout_s=20)
+    device.pull(remote, tmp_path / "back.bin", timeout_s=20)
 
     assert (tmp_path / "back.bin").read_bytes() == b"content"
 
 
 def test_a_push_replaces_what_is_there(device: Device, local: Path) -> None:
     remote = device.work_folder / "b.bin"
-    device.push(local, remote, timeout_s=5)
+    device.push(local, remote, timeout_s=20)
     local.write_bytes(b"other")
 
-    device.push(local, remote, timeout_s=5)
+    device.push(local, remote, timeout_s=20)
 
-    assert device.sha256(remote, timeout_s=5) == hashlib.sha256(b"other").hexdigest()
+    assert device.sha256(remote, timeout_s=20) == hashlib.sha256(b"other").hexdigest()
 
 
 def test_a_later_change_of_the_source_does_not_reach_the_device(device: Device, local: Path) -> None:
     remote = device.work_folder / "b.bin"
-    device.push(local, remote, timeout_s=5)
+    device.push(local, remote, timeout_s=20)
 
     with local.open("r+b") as file:
         file.write(b"CHANGED")
 
-    assert device.sha256(remote, timeout_s=5) == hashlib.sha256(b"content").hexdigest()
+    assert device.sha256(remote, timeout_s=20) == hashlib.sha256(b"content").hexdigest()
 
 
 def test_the_digest_of_a_file_that_is_not_there_is_none(device: Device) -> None:
-    assert device.sha256(device.work_folder / "none", timeout_s=5) is None
+    assert device.sha256(device.work_folder / "none", timeout_s=20) is None
 
 
 def test_a_renamed_file_has_its_new_name_only_and_replaces_what_had_it(device: Device, local: Path) -> None:
     old, new = device.work_folder / "old", device.work_folder / "new"
-    device.push(local, old, timeout_s=5)
+    device.push(local, old, timeout_s=20)
     local.write_bytes(b"in the way")
-    device.push(local, new, timeout_s=5)
+    device.push(local, new, timeout_s=20)
 
-    device.rename(old, new, timeout_s=5)
+    device.rename(old, new, timeout_s=20)
 
-    assert device.sha256(old, timeout_s=5) is None
-    assert device.sha256(new, timeout_s=5) == hashlib.sha256(b"content").hexdigest()
+    assert device.sha256(old, timeout_s=20) is None
+    assert device.sha256(new, timeout_s=20) == hashlib.sha256(b"content").hexdigest()
 
 
 def test_a_folder_can_be_made_twice_and_keeps_its_content(device: Device, local: Path) -> None:
     folder = device.work_folder / "a" / "b"
-    device.make_folder(folder, timeout_s=5)
-    device.push(local, folder / "c", timeout_s=5)
+    device.make_folder(folder, timeout_s=20)
+    device.push(local, folder / "c", timeout_s=20)
 
-    device.make_folder(folder, timeout_s=5)
+    device.make_folder(folder, timeout_s=20)
 
-    assert device.sha256(folder / "c", timeout_s=5) is not None
+    assert device.sha256(folder / "c", timeout_s=20) is not None
 
 
 def test_a_folder_is_removed_with_all_that_is_in_it_and_nothing_else(device: Device, local: Path) -> None:
     for name in ("a/one", "a/b/two", "ab"):
-        device.push(local, device.work_folder / name, timeout_s=5)
+        device.push(local, device.work_folder / name, timeout_s=20)
 
-    device.remove(device.work_folder / "a", timeout_s=5)
+    device.remove(device.work_folder / "a", timeout_s=20)
 
-    left = [name for name in ("a/one", "a/b/two", "ab") if device.sha256(device.work_folder / name, timeout_s=5)]
+    left = [name for name in ("a/one", "a/b/two", "ab") if device.sha256(device.work_folder / name, timeout_s=20)]
     assert left == ["ab"]
 
 
 def test_removing_what_is_not_there_does_nothing(device: Device) -> None:
-    device.remove(device.work_folder / "none", timeout_s=5)
+    device.remove(device.work_folder / "none", timeout_s=20)
 
 
 @pytest.mark.parametrize("action", ["pull", "rename"])
@@ -105,8 +110,8 @@ def test_a_file_that_is_not_there_is_a_failure_that_names_it(device: Device, act
     missing = device.work_folder / "none"
 
     calls = {
-        "pull": lambda: device.pull(missing, tmp_path / "back", timeout_s=5),
-        "rename": lambda: device.rename(missing, device.work_folder / "new", timeout_s=5),
+        "pull": lambda: device.pull(missing, tmp_path / "back", timeout_s=20),
+        "rename": lambda: device.rename(missing, device.work_folder / "new", timeout_s=20),
     }
 
     with pytest.raises(DeviceFileFailed) as caught:
@@ -117,7 +122,7 @@ def test_a_file_that_is_not_there_is_a_failure_that_names_it(device: Device, act
 
 
 def test_a_command_that_does_not_exist_exits_as_in_a_shell(device: Device) -> None:
-    result = device.shell(["no-such-command"], timeout_s=5)
+    result = device.shell(["no-such-command"], timeout_s=20)
 
     assert (result.returncode, result.stdout) == (127, "")
     assert "no-such-command" in result.stderr

@@ -12,13 +12,16 @@ from tests.fakes.device import FACTS, state
 
 def conditions(**changes: Any) -> Conditions:
     """Those of a quiet device, but for what is named."""
-    named = {name: changes.pop(name) for name in ("capped_pct", "boost", "processors_allowed") if name in changes}
+    own = ("capped_pct", "boost", "processors_allowed", "thermal_status_is_overridden")
+    named = {name: changes.pop(name) for name in own if name in changes}
     facts = {name: changes.pop(name) for name in ("device_class", "virtual_machine", "cores") if name in changes}
     return Conditions(facts=msgspec.structs.replace(FACTS, **facts), state=state(**changes), **named)
 
 
 EACH: dict[str, tuple[str, dict[str, Any], str]] = {
     "emulated": ("refusal", {"device_class": "emulated"}, "instructions are emulated"),
+    "thermal-status": ("refusal", {"thermal_status": "moderate"}, "thermal status: moderate"),
+    "thermal-override": ("refusal", {"thermal_status_is_overridden": True}, "nobody knows the real one"),
     "low-battery": ("refusal", {"battery_pct": 24.4, "charging": True}, "the battery is at 24 %"),
     "on-battery": ("warning", {"battery_pct": 90.0, "charging": False}, "runs on its battery"),
     "load": ("warning", {"cpu_busy_pct": 10.1}, "10 % busy with other work"),
@@ -66,6 +69,7 @@ def test_every_name_that_can_be_accepted_is_one_that_can_be_found() -> None:
         {"power_mode": "performance"},
         {"processors_allowed": 4.0, "cores": 4},
         {"boost": False},
+        {"thermal_status": "none"},
         {"governor": None},
         {"cpu_cap_hz": None},
     ],
@@ -90,4 +94,4 @@ def test_the_worst_come_first() -> None:
 
     severities = [obstacle.severity for obstacle in find_obstacles(conditions(**everything))]
 
-    assert severities == ["refusal"] * 2 + ["warning"] * 8 + ["note"] * 2
+    assert severities == ["refusal"] * 4 + ["warning"] * 8 + ["note"] * 2

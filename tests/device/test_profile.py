@@ -2,18 +2,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from harness.device.obstacles import OBSTACLE_NAMES
-from harness.device.profile import DeviceProfile, find_profile
+from harness.device.profile import DeviceProfile, accepted_obstacles, find_profile, profile_of, profile_text
 from harness.device.registry import find_device, list_devices
-from harness.errors import BadSetting, UnknownName
+from harness.errors import BadSetting, DeviceUnauthorized, UnknownName
 from harness.settings import read_settings
 from harness.workspace import builtin_dir
+from tests.fakes.adbd import FakeAdbServer, block, failed
+from tests.fakes.device import FACTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.records import DeviceFacts
+
+PHONE = 'schema = 1\nkind = "android"\ndevice_class = "phone"\naccepts = ["on-battery"]\n'
 BOARD = 'schema = 1\nkind = "host"\ndevice_class = "board"\ntitle = "the board"\naccepts = ["governor", "turbo"]\n'
 
 
@@ -33,7 +39,7 @@ def test_the_host_comes_with_a_profile() -> None:
 def test_every_built_in_profile_can_be_read() -> None:
     paths = sorted(builtin_dir("device_profiles").glob("*.toml"))
 
-    assert [path.stem for path in paths] == ["host"]
+    assert [path.stem for path in paths] == ["host", "virtual"]
     for path in paths:
         read_settings(path, DeviceProfile)
 
@@ -53,7 +59,7 @@ def test_the_users_own_profile_replaces_the_built_in_one(own_folder: Path) -> No
         ("turbo", "turbot", 5, "accepts", OBSTACLE_NAMES),
         ("schema = 1", "schema = 2", 1, "schema", ("1",)),
         ('"board"', '"desk"', 3, "device_class", ("phone", "tablet", "board", "host", "emulated")),
-        ('"host"', '"phone"', 2, "kind", ("host",)),
+        ('"host"', '"phone"', 2, "kind", ("host", "android", "virtual")),
     ],
 )
 def test_what_is_wrong_in_a_profile_is_said_with_what_would_be_right(
@@ -74,16 +80,83 @@ def test_a_profile_that_is_not_there_is_said_with_those_that_are(own_folder: Pat
     with pytest.raises(UnknownName, match="no device profile called 'pixel'") as caught:
         find_profile("pixel")
 
-    assert caught.value.known == ("host", "pi")
+    assert caught.value.known == ("host", "pi", "virtual")
 
 
+@pytest.fixture
+def nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No adb server and no virtual device, whatever runs on this machine."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
+
+
+@pytest.mark.usefixtures("nothing_else")
 def test_the_host_is_the_one_device_that_is_always_there() -> None:
     assert [device.id for device in list_devices()] == ["host"]
     assert find_device("host").id == "host"
 
 
+@pytest.mark.usefixtures("nothing_else")
 def test_a_device_that_is_not_connected_is_said_with_those_that_are() -> None:
     with pytest.raises(UnknownName, match="no device called 'pixel'") as caught:
         find_device("pixel")
 
     assert caught.value.known == ("host",)
+
+
+def test_a_phone_needs_no_profile_and_its_kind_may_have_one(own_folder: Path) -> None:
+    assert profile_of("R5CT1234ABC") is None
+
+    (own_folder / "android.toml").write_text(PHONE)
+    assert accepted_obstacles(facts(id="R5CT1234ABC", kind="android")) == ("on-battery",)
+
+
+def test_a_profile_of_its_own_goes_before_that_of_its_kind(own_folder: Path) -> None:
+    (own_folder / "android.toml").write_text(PHONE)
+    (own_folder / "adb-10.0.0.7-5555.toml").write_text(PHONE.replace("on-battery", "load"))
+
+    assert accepted_obstacles(facts(id="adb://10.0.0.7:5555", kind="android")) == ("load",)
+
+
+def test_what_is_known_of_every_virtual_device_is_accepted_for_each() -> None:
+    assert "emulated" in accepted_obstacles(facts(id="virtual:ci", kind="virtual"))
+
+
+def test_a_device_can_be_called_by_its_profiles_name(own_folder: Path) -> None:
+    (own_folder / "pixel.toml").write_text(f'{PHONE}reached_by = "adb://10.0.0.7:5555"\n')
+
+    assert find_device("pixel").id == "pixel"
+
+
+@pytest.mark.parametrize("device_id", ["adb://10.0.0.7", "R5CT@farm:5037"])
+def test_an_address_is_an_id(device_id: str) -> None:
+    assert find_device(device_id).id == device_id
+
+
+def test_a_phone_that_does_not_let_us_in_is_found_but_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = b"OKAY" + block("ABC unauthorized usb:1-1\n")
+    with FakeAdbServer({"host:devices-l": answer, "host:transport:ABC": failed("device unauthorized.")}) as server:
+        monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
+        assert "ABC" not in [device.id for device in list_devices()]
+        with pytest.raises(DeviceUnauthorized):
+            find_device("ABC").facts()
+
+
+def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> None:
+    phone = facts(id="adb://10.0.0.7:5555", kind="android", device_class="phone", name='the "red" Pixel ü')
+    (own_folder / "red.toml").write_text(profile_text(phone, ("on-battery",)), encoding="utf-8")
+
+    assert find_profile("red") == DeviceProfile(
+        schema=1,
+        kind="android",
+        device_class="phone",
+        reached_by="adb://10.0.0.7:5555",
+        title='the "red" Pixel ü',
+        accepts=("on-battery",),
+    )
+
+
+def facts(**changes: object) -> DeviceFacts:
+    return msgspec.structs.replace(FACTS, **changes)
