@@ -1,0 +1,262 @@
+"""Every built-in network as Core ML, plain and compressed, against its module; and wrong packages that must be noticed.
+
+Errors are relative L2 over four images: the largest difference on one image, by that of another fp16 program on it, is
+a quotient of two accidents. The tolerances: 1e-4 for fp32, twice the error of the module's own `.half()` for fp16 (a
+package keeps one sixth in fp16 for each hard sigmoid, which `.half()` does not: MobileNetV3 alone comes to 1.5 times).
+A compressed package is compared with what coremltools' own decompression makes of it, not with the module: how much a
+network loses to 4 bits is the network's business.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.catalog.modules import flat
+from harness.catalog.networks import NETWORKS
+from harness.catalog.networks.network import settle_batchnorm
+from harness.convert import to_coreml
+from harness.convert.coreml_package import package_size, read_spec, weights_folder
+from harness.convert.ml_program import Program
+from harness.errors import UnreadableModel
+from tests.convert.ml_program.building import ct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+pytestmark = pytest.mark.slow
+
+# ImageNet networks at 64 x 64: the same operations in a twelfth of the time. LightCNN's size is fixed.
+SHAPES = {name: info.input_shape if info.input_shape[1] == 1 else (1, 3, 64, 64) for name, info in NETWORKS.items()}
+IMAGES = 4
+MUTATED = ("mobilenet_v3_small", "squeezenet1_1", "densenet121", "light_cnn9")
+
+
+@dataclass
+class Case:
+    """A network, images `[4, C, H, W]`, and where its packages go."""
+
+    module: nn.Module
+    images: NDArray[np.float32]
+    folder: Path
+
+    def answer(self) -> NDArray[Any]:
+        with torch.no_grad():
+            found: torch.Tensor = self.module(torch.from_numpy(self.images))
+        return found.numpy()
+
+    def half_error(self) -> float:
+        with torch.no_grad():
+            found = copy.deepcopy(self.module).half()(torch.from_numpy(self.images).half())
+        return relative_l2(found.float().numpy(), self.answer())
+
+    def export(self, precision: Any, module: nn.Module | None = None, name: str = "") -> Path:
+        path = self.folder / f"{name or precision}.mlpackage"
+        if not path.exists():
+            wrapped = flat(module or self.module)
+            to_coreml.export_torch(wrapped, {"image": self.images}, ["logits"], path, precision=precision)
+        return path
+
+    def run(self, path: Path) -> NDArray[Any]:
+        program = Program.load(path)
+        return np.concatenate([program.run({"image": image[None]})["logits"] for image in self.images])
+
+
+def relative_l2(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    return float(np.linalg.norm(found.astype(np.float64) - expected) / np.linalg.norm(expected))
+
+
+def make_case(name: str, folder: Path) -> Case:
+    """Untrained, but with statistics as if trained, and with biases: at zero, a converter could lose them unseen."""
+    torch.manual_seed(0)
+    module = NETWORKS[name].build(num_classes=100)
+    for key, parameter in module.named_parameters():
+        if key.endswith("bias"):
+            parameter.data.normal_(0, 0.1)
+    settle_batchnorm(module, [torch.randn(8, *SHAPES[name][1:])])
+    return Case(module=module.eval(), images=torch.randn(IMAGES, *SHAPES[name][1:]).numpy(), folder=folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The evaluator gains little from a second thread, and loses much where there is none to spare."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=sorted(NETWORKS))
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    yield make_case(request.param, tmp_path_factory.mktemp(request.param))
+    gc.collect()
+
+
+def test_fp32_computes_the_network(case: Case) -> None:
+    assert relative_l2(case.run(case.export("fp32")), case.answer()) < 1e-4
+
+
+def test_fp16_computes_the_network_as_closely_as_its_own_half(case: Case) -> None:
+    path = case.export("fp16")
+
+    assert relative_l2(case.run(path), case.answer()) < 2 * case.half_error()
+
+
+@pytest.mark.parametrize("kind", ["int8", "palette4", "sparse"])
+def test_a_compressed_network_is_stored_as_asked_and_computes_what_its_weights_say(case: Case, kind: str) -> None:
+    path = case.folder / f"{kind}.mlpackage"
+    if kind == "sparse":
+        source = case.export("fp16", half_of_the_weights_zero(case.module), "pruned")
+        storage = to_coreml.store_sparse(source, path)
+        assert storage.zeros_in("sparse") > 0.99
+        assert storage.zero_fraction == pytest.approx(0.5, abs=0.01)
+    else:
+        source = case.export("fp16")
+        storage = to_coreml.quantize(source, path) if kind == "int8" else to_coreml.palettize(source, path, bits=4)
+        assert storage.share(kind) > 0.99
+    assert package_size(path) < package_size(source) * {"int8": 0.56, "palette4": 0.32, "sparse": 0.62}[kind]
+
+    dense = case.folder / f"{kind}.dense.mlpackage"
+    with to_coreml._quiet():
+        model = ct.models.MLModel(str(path), skip_model_load=True)
+        ct.optimize.coreml.decompress_weights(model).save(str(dense))
+
+    # Both are fp16 and hold the same weights but for the last bit of some.
+    assert relative_l2(case.run(path), case.run(dense)) < 2 * case.half_error()
+
+
+def half_of_the_weights_zero(module: nn.Module) -> nn.Module:
+    pruned = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in pruned.parameters():
+            if parameter.dim() > 1:
+                magnitudes = parameter.abs()
+                limit = magnitudes.flatten().kthvalue(max(1, parameter.numel() // 2)).values
+                parameter[magnitudes <= limit] = 0
+    return pruned
+
+
+def operations(spec: Any, op_type: str) -> list[Any]:
+    function = spec.mlProgram.functions["main"]
+    found = function.block_specializations[function.opset].operations
+    return [operation for operation in found if operation.type == op_type]
+
+
+class Package:
+    """A package that is being made wrong: its message, and its weights in place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spec = read_spec(path)
+
+    def convolutions(self, *, having: str = "weight") -> list[Any]:
+        return [one for one in operations(self.spec, "conv") if having in one.inputs]
+
+    def constant(self, operation: Any, parameter: str) -> NDArray[Any]:
+        """The stored array of a parameter; what is written to it is written to the file."""
+        name = operation.inputs[parameter].arguments[0].name
+        maker = next(one for one in operations(self.spec, "const") if one.outputs[0].name == name)
+        declared = maker.attributes["val"].type.tensorType
+        dtype = {10: np.float16, 11: np.float32}[declared.dataType]
+        shape = tuple(dimension.constant.size for dimension in declared.dimensions)
+        record = maker.attributes["val"].blobFileValue.offset
+        file = weights_folder(self.path) / "weight.bin"
+        offset = int(np.memmap(file, np.uint64, "r", record + 16, (1,))[0])
+        return np.memmap(file, dtype, "r+", offset, shape)
+
+    def store(self) -> None:
+        (self.path / "Data/com.apple.CoreML/model.mlmodel").write_bytes(self.spec.SerializeToString())
+
+
+def flip_a_kernel(package: Package) -> None:
+    weight = next(
+        weight for one in package.convolutions()[1:] if (weight := package.constant(one, "weight")).shape[-2] > 1
+    )
+    weight[:] = weight[..., ::-1, :].copy()
+
+
+def zero_a_channel(package: Package) -> None:
+    package.constant(package.convolutions()[2], "weight")[0] = 0
+
+
+def scale_a_weight(package: Package) -> None:
+    package.constant(package.convolutions()[2], "weight")[:] *= 1.05
+
+
+def drop_a_bias(package: Package) -> None:
+    package.constant(package.convolutions(having="bias")[1], "bias")[:] = 0
+
+
+def forget_a_bias(package: Package) -> None:
+    del package.convolutions(having="bias")[1].inputs["bias"]
+
+
+def swap_a_concat(package: Package) -> None:
+    concat = operations(package.spec, "concat")[2]
+    first, second = concat.inputs["values"].arguments[:2]
+    first.name, second.name = second.name, first.name
+
+
+def swap_a_split(package: Package) -> None:
+    first, second = operations(package.spec, "split")[2].outputs
+    first.name, second.name = "first", "second"
+    maximum = operations(package.spec, "maximum")[2]
+    # A maximum does not mind the order of its halves; a maximum of one half with itself does.
+    for parameter in ("x", "y"):
+        maximum.inputs[parameter].arguments[0].name = "first"
+
+
+def lose_an_activation(package: Package) -> None:
+    operations(package.spec, "relu")[1].type = "identity"
+
+
+def tilt_the_input(package: Package) -> None:
+    """Rows for columns, in the first layer."""
+    weight = package.constant(package.convolutions()[0], "weight")
+    weight[:] = weight.swapaxes(-1, -2).copy()
+
+
+MUTATIONS: dict[str, tuple[Callable[[Package], None], ...]] = {
+    "mobilenet_v3_small": (lose_an_activation,),
+    "squeezenet1_1": (swap_a_concat, lose_an_activation),
+    "densenet121": (swap_a_concat, lose_an_activation),
+    "light_cnn9": (swap_a_split,),
+}
+EVERYWHERE = (flip_a_kernel, zero_a_channel, scale_a_weight, drop_a_bias, forget_a_bias, tilt_the_input)
+
+
+@pytest.fixture(scope="module", params=MUTATED)
+def victim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Case]:
+    return request.param, make_case(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_wrong_package_is_noticed(victim: tuple[str, Case], precision: str, tmp_path: Path) -> None:
+    name, case = victim
+    right, expected = case.export(precision), case.answer()
+    tolerance = 1e-4 if precision == "fp32" else 2 * case.half_error()
+    assert relative_l2(case.run(right), expected) < tolerance
+    missed = {}
+    for mutate in (*EVERYWHERE, *MUTATIONS[name]):
+        package = Package(shutil.copytree(right, tmp_path / f"{mutate.__name__}.mlpackage"))
+        mutate(package)
+        package.store()
+        try:
+            found = relative_l2(case.run(package.path), expected)
+        except UnreadableModel:
+            continue
+        if not found > tolerance:
+            missed[mutate.__name__] = found
+
+    assert not missed, f"tolerance {tolerance:.1e}"
