@@ -17,6 +17,7 @@ import msgspec
 from harness import units
 from harness.deploy.probe import Answer
 from harness.device.host import HostDevice
+from harness.device.ios import pymobiledevice3
 from harness.errors import HarnessError, name_of_signal
 from harness.records import Record
 from harness.workspace import cache_dir
@@ -86,6 +87,7 @@ PACKAGES = (
     ),
     Package("adb-shell", "0.4.4", ("android",), "Android devices without an adb server", below="0.5"),
     Package("adbutils", "2.12", ("android",), "a current adb"),
+    Package("coremltools", "9.0", ("coreml",), "convert to Core ML, and run it on a Mac", runtime="coreml"),
     Package("pandas", "2.2", ("analysis",), "data frames from stored runs"),
     Package("ziglang", "0.14", ("bench",), "build the native timed loop for any Linux"),
 )
@@ -105,6 +107,7 @@ def examine(*, deep: bool = False) -> tuple[Finding, ...]:
     findings += [
         _folder("cache folder", "converted files", cache_dir(), "export HARNESS_CACHE=/another/folder"),
         _folder("reports folder", "results", Path.cwd() / "reports", "harness run --output /another/folder"),
+        _phone_client(),
         _clock(),
         _stability(),
     ]
@@ -191,6 +194,19 @@ def _folder(name: str, purpose: str, folder: Path, fix: str) -> Finding:
         ok=ok,
         fix="" if ok else fix,
         detail=str(folder) if writable else f"{folder}: {existing} cannot be written",
+    )
+
+
+def _phone_client() -> Finding:
+    """pymobiledevice3 reaches iPhones from every host. It is found, and not started: that takes a second."""
+    command = pymobiledevice3.find_command()
+    return Finding(
+        name="pymobiledevice3",
+        purpose="iPhones and iPads on this host",
+        version="found" if command else None,
+        ok=command is not None,
+        fix="" if command else pymobiledevice3.missing().install,
+        detail=" ".join(command) if command else "",
     )
 
 

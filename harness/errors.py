@@ -15,6 +15,8 @@
     │   ├── DeviceNotFound                no device answers to this id or address
     │   ├── DeviceOffline                 it is known, and does not answer now
     │   ├── DeviceUnauthorized            it does not know this machine's key
+    │   ├── DeviceLocked                  it has to be unlocked first
+    │   ├── AppMissing                    the runner app is not installed there
     │   ├── SeveralDevices                one was meant, several answer to that
     │   ├── LinkLost                      the connection ended in the middle
     │   ├── DeviceRefused                 it answered, and will not do what was asked
@@ -249,6 +251,34 @@ class DeviceUnauthorized(DeviceError):
 
     def __str__(self) -> str:
         return f"{self.device} does not let this machine in: {self.problem}"
+
+
+class DeviceLocked(DeviceError):
+    """The device is locked with a passcode, and refuses to work until somebody unlocks it."""
+
+    kind = "locked"
+    hint = "Unlock it, and set its automatic lock to Never while it is measured."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} is locked: {self.problem}"
+
+
+class AppMissing(DeviceError):
+    """The app that runs jobs is not installed on the device."""
+
+    kind = "app_missing"
+    hint = "harness/deploy/ios/README.md says how to build, sign and install it."
+
+    def __init__(self, device: str, app: str) -> None:
+        super().__init__(device, app)
+        self.device, self.app = device, app
+
+    def __str__(self) -> str:
+        return f"{self.device}: the app {self.app} is not installed"
 
 
 class SeveralDevices(DeviceError):

@@ -85,7 +85,7 @@ class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
     """What the program is."""
 
     protocol: int
-    program: Literal["python-worker", "bench"]
+    program: Literal["python-worker", "bench", "ios-runner"]
     runtime: str
     runtime_version: str
     api: str
@@ -178,6 +178,8 @@ class End(Record, frozen=True, kw_only=True, tag_field="type", tag="end"):
 
 Message: TypeAlias = Meta | Canary | Loaded | First | Outputs | Warmup | TimedBlock | Memory | ProgramError | End
 
+_CHOICE_FLAGS = ("runtime", "accelerator", "threads", "graph_optimization")
+
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
@@ -190,6 +192,28 @@ def read_message(line: str | bytes) -> Message:
     try:
         return _DECODER.decode(line)
     except msgspec.DecodeError as error:  # ValidationError is one, too
+        raise ValueError(str(error)) from None
+
+
+def read_job(flags: Sequence[str]) -> Job:
+    """Undo what `Job.argv` does, for a device that takes a job in another form than a command line.
+
+    Raises:
+        ValueError: A flag is unknown, has no value, or is missing.
+    """
+    found: dict[str, list[str]] = {}
+    if len(flags) % 2:
+        problem = f"the flag {flags[-1]!r} has no value"
+        raise ValueError(problem)
+    for flag, value in zip(flags[::2], flags[1::2], strict=True):
+        found.setdefault(flag.removeprefix("--").replace("-", "_"), []).append(value)
+    inputs, options = found.pop("input", []), read_options(found.pop("option", []))
+    given: dict[str, object] = {name: values[-1] for name, values in found.items()}
+    choice = {name: given.pop(name) for name in _CHOICE_FLAGS if name in given}
+    job = {**given, "choice": {**choice, "options": options}, "inputs": inputs}
+    try:
+        return msgspec.convert(job, Job, strict=False)  # every value of a flag is text
+    except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
 
 

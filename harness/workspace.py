@@ -71,6 +71,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_tree(path: Path) -> str:
+    """SHA-256 of a file; of a folder, SHA-256 over the names and digests of all files in it."""
+    if not path.is_dir():
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(found for found in path.rglob("*") if found.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either the old one or the whole new one, also after a crash or on a full disk.
 

@@ -25,6 +25,8 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.SeveralDevices("usb", "more than one device"),
     errors.LinkLost("pixel", "push /there", "reset by peer"),
     errors.DeviceRefused("pixel", "shell", "closed"),
+    errors.DeviceLocked("iphone", "unlock it"),
+    errors.AppMissing("iphone", "org.example.app"),
     errors.DeviceFull("host", "/there", 1234567),
     errors.DeviceFull("host", "/there", None),
     errors.PushCorrupted("host", "/there", "a" * 64, "b" * 64),
@@ -90,8 +92,9 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 
 
 def test_what_a_caller_can_try_again_is_a_device_that_is_slow_or_a_link_that_garbles() -> None:
-    transient = {error.__name__ for error in _all_errors() if error.transient}
+    ours = [error for error in _all_errors() if error.__module__ == errors.__name__]
 
+    transient = {error.__name__ for error in ours if error.transient}
     assert transient == {"DeviceOffline", "DeviceTimedOut", "LinkLost", "PushCorrupted"}
 
 

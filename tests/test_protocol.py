@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.deploy.worker.__main__ import _read_job
-from harness.protocol import End, First, Job, Message, read_message, read_options
+from harness.protocol import End, First, Job, Message, read_job, read_message, read_options
 from harness.records import RuntimeChoice
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_.]{0,20}", fullmatch=True)
@@ -34,6 +34,22 @@ def test_a_job_survives_its_own_command_line(
     )
 
     assert _read_job(job.argv()) == job
+    assert read_job(job.argv()) == job
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--runtime",), "has no value"),
+        (("--no-such", "1"), "unknown field `no_such`"),
+        (("--runtime", "coreml"), "missing required field"),
+        (("--blocks", "many"), "Expected `int`"),
+        (("--option", "a"), "KEY=VALUE"),
+    ],
+)
+def test_flags_that_no_job_makes_are_refused(flags: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        read_job(flags)
 
 
 def test_a_message_survives_its_own_line() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.errors import DeviceError, DeviceFull, PushCorrupted, UnreadableModel, WrongInput
 from harness.records import Deployment
 from harness.tensors import as_declared, in_order, write_raw
-from harness.workspace import sha256_file
+from harness.workspace import sha256_file, sha256_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,11 +47,14 @@ def push(
         UnreadableModel: The artifact's file is gone, or was changed after its conversion.
         WrongInput: The samples do not fit the artifact.
     """
-    remote = _content_name(device, "models", artifact.sha256, Path(artifact.path).suffix)
-    if not Path(artifact.path).is_file():
+    local = Path(artifact.path)
+    if not local.exists():
         raise UnreadableModel(artifact.path, artifact.format, "there is no such file")
+    # A package's own digest leaves out what differs between two conversions of one model; what travels is its bytes.
+    sent_sha256 = sha256_tree(local) if local.is_dir() else artifact.sha256
+    remote = _content_name(device, "models", sent_sha256, local.suffix)
     inputs = push_inputs(artifact, samples, device, timeout_s=timeout_s)
-    already_there = _deliver(Path(artifact.path), artifact.sha256, remote, device, timeout_s, artifact.format)
+    already_there = _deliver(local, sent_sha256, remote, device, timeout_s, artifact.format)
     return Deployment(
         device_id=device.id,
         artifact_sha256=artifact.sha256,
@@ -121,7 +124,7 @@ def _deliver(local: Path, sha256: str, remote: PurePosixPath, device: Device, ti
                 device.remove(temporary, timeout_s=timeout_s)
             raise
         device.remove(temporary, timeout_s=timeout_s)
-    here = sha256_file(local)
+    here = sha256_tree(local)
     if here != sha256:
         raise UnreadableModel(str(local), what, f"it was changed: its SHA-256 is {here[:12]}, not {sha256[:12]}")
     raise PushCorrupted(device.id, str(remote), sha256, arrived or "no file")

@@ -80,7 +80,7 @@ class Device(Protocol):
         ...
 
     def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
-        """Copy a file to the device, replacing what is there.
+        """Copy a file to the device, replacing what is there; a folder with all its files.
 
         Raises:
             DeviceFull: There is no space. Nothing is left behind.
@@ -92,7 +92,10 @@ class Device(Protocol):
         ...
 
     def sha256(self, remote: PurePosixPath, *, timeout_s: float) -> str | None:
-        """SHA-256 of a file there, computed there; None where there is no such file."""
+        """SHA-256 of a file there, computed there; None where there is no such file.
+
+        Of a folder, as `harness.workspace.sha256_tree` computes it, where a device takes folders.
+        """
         ...
 
     def rename(self, source: PurePosixPath, target: PurePosixPath, *, timeout_s: float) -> None:

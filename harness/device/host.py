@@ -24,7 +24,7 @@ from harness.device.obstacles import Conditions, find_obstacles
 from harness.device.profile import DeviceProfile, find_profile
 from harness.errors import DeviceFileFailed, DeviceFull, DeviceTimedOut
 from harness.records import DeviceFacts, DeviceState
-from harness.workspace import cache_dir
+from harness.workspace import cache_dir, sha256_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -77,15 +77,17 @@ class HostDevice:
         return find_obstacles(self._look())
 
     def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
-        """Copy a file into place; missing folders are made.
+        """Copy a file or package into place; missing folders are made.
 
         Never a hard link: that would be free, and a later write into the source would then change what is deployed
         and timed.
         """
         deadline = _Deadline(f"push {remote}", timeout_s)
         with _mapped("push", remote, _size(local)):
-            Path(remote).parent.mkdir(parents=True, exist_ok=True)
-            _copy(local, Path(remote), deadline)
+            for file in _files(local):
+                target = Path(remote) / file.relative_to(local)  # for a file: itself
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(file, target, deadline)
 
     def pull(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> None:
         """Copy a file to where it is wanted."""
@@ -94,7 +96,10 @@ class HostDevice:
             _copy(Path(remote), local, deadline)
 
     def sha256(self, remote: PurePosixPath, *, timeout_s: float) -> str | None:
-        """SHA-256 of a file, None where there is none."""
+        """SHA-256 of a file, None where there is none; of a package, over its files' names and digests."""
+        if Path(remote).is_dir():
+            with _mapped("read", remote):
+                return sha256_tree(Path(remote))
         deadline = _Deadline(f"sha256 {remote}", timeout_s)
         digest = hashlib.sha256()
         with _mapped("read", remote):
@@ -188,6 +193,11 @@ def _copy(source: Path, target: Path, deadline: _Deadline) -> None:
         raise
 
 
+def _files(local: Path) -> list[Path]:
+    """Every file of a package; a file is the only one of itself."""
+    return sorted(path for path in local.rglob("*") if path.is_file()) if local.is_dir() else [local]
+
+
 def _pieces(file: IO[bytes], deadline: _Deadline) -> Iterator[bytes]:
     while piece := file.read(_PIECE_BYTES):
         deadline.check()
@@ -196,7 +206,7 @@ def _pieces(file: IO[bytes], deadline: _Deadline) -> Iterator[bytes]:
 
 def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size
+        return sum(file.stat().st_size for file in _files(path))
     except OSError:
         return None
 

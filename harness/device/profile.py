@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.device.obstacles import OBSTACLE_NAMES
 from harness.errors import BadSetting, UnknownName
@@ -13,9 +13,31 @@ from harness.settings import line_of, read_settings
 from harness.workspace import data_dirs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.records import DeviceFacts
 
 PROFILE_SCHEMA = 1
+
+
+CoreMLFormat: TypeAlias = Literal["neuralnetwork", "mlprogram"]
+CoreMLUnit: TypeAlias = Literal["cpu", "gpu", "neural_engine"]
+
+
+class AppleProduct(Record, frozen=True, kw_only=True):
+    """A product of Apple's, as its documents describe it. Every fact has its source beside it in the file."""
+
+    product_types: tuple[str, ...]
+    """The names by which such a device calls itself: `iPhone11,8`."""
+    chip: str
+    core_ml_formats: tuple[CoreMLFormat, ...]
+    """What its newest system can load."""
+    core_ml_units: tuple[CoreMLUnit, ...]
+    """What Core ML computes on there. A Neural Engine that only the system itself uses is left out."""
+    sources: tuple[str, ...]
+    """Where all this is said."""
+    last_os: str | None = None
+    """The newest system that Apple made for it, `iOS 12.5`; None while it gets new ones."""
 
 
 class DeviceProfile(Record, frozen=True, kw_only=True):
@@ -32,6 +54,22 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     """What people call it; empty for what it calls itself."""
     accepts: tuple[str, ...] = ()
     """Obstacles that are known and taken as they are, by name; each result measured there says so."""
+    apple: AppleProduct | None = None
+    """What is known of an iPhone or iPad beforehand."""
+
+
+def find_product(product_type: str) -> DeviceProfile | None:
+    """The profile that names this product type; None where no file does. The user's own folder goes first.
+
+    Raises:
+        BadSetting: A profile on the way is wrong.
+    """
+    for folder in data_dirs("device_profiles"):
+        for path in sorted(folder.glob("*.toml")):
+            profile = _read(path)
+            if profile.apple is not None and product_type in profile.apple.product_types:
+                return profile
+    return None
 
 
 def profile_of(device_id: str) -> DeviceProfile | None:
@@ -87,15 +125,19 @@ def find_profile(device_id: str) -> DeviceProfile:
     for folder in folders:
         path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device_id).lstrip('.')}.toml"
         if path.is_file():
-            profile = read_settings(path, DeviceProfile)
-            text = path.read_text(encoding="utf-8")
-            if profile.schema != PROFILE_SCHEMA:
-                problem = f"this program reads version {PROFILE_SCHEMA}, not {profile.schema}"
-                raise BadSetting(str(path), line_of(text, ("schema",)), "schema", problem, (str(PROFILE_SCHEMA),))
-            for name in profile.accepts:
-                if name not in OBSTACLE_NAMES:
-                    problem = f"there is no obstacle called {name!r}"
-                    raise BadSetting(str(path), line_of(text, ("accepts",)), "accepts", problem, OBSTACLE_NAMES)
-            return profile
+            return _read(path)
     known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
     raise UnknownName("device profile", device_id, tuple(known))
+
+
+def _read(path: Path) -> DeviceProfile:
+    profile = read_settings(path, DeviceProfile)
+    text = path.read_text(encoding="utf-8")
+    if profile.schema != PROFILE_SCHEMA:
+        problem = f"this program reads version {PROFILE_SCHEMA}, not {profile.schema}"
+        raise BadSetting(str(path), line_of(text, ("schema",)), "schema", problem, (str(PROFILE_SCHEMA),))
+    for name in profile.accepts:
+        if name not in OBSTACLE_NAMES:
+            problem = f"there is no obstacle called {name!r}"
+            raise BadSetting(str(path), line_of(text, ("accepts",)), "accepts", problem, OBSTACLE_NAMES)
+    return profile

@@ -120,10 +120,23 @@ def _open_virtual(device_id: str, profile: DeviceProfile | None) -> Device:
     raise DeviceNotFound(device_id, f"it does not run; start it: harness virtual start {name}")
 
 
+def _connected_ios() -> tuple[str, ...]:
+    from harness.device.ios.connected import connected_ids  # noqa: PLC0415
+
+    return connected_ids()
+
+
+def _open_ios(device_id: str, profile: DeviceProfile | None) -> Device:
+    from harness.device.ios.connected import open_device  # noqa: PLC0415
+
+    return open_device(device_id, profile)
+
+
 _KINDS: dict[DeviceKind, _Kind] = {
     "host": _Kind(connected=lambda: (HOST_ID,), claims=lambda _: False, open=_open_host),
     "android": _Kind(connected=_connected_android, claims=_claims_android, open=_open_android),
     "virtual": _Kind(
         connected=_connected_virtual, claims=lambda found: found.startswith(VIRTUAL_PREFIX), open=_open_virtual
     ),
+    "ios": _Kind(connected=_connected_ios, claims=lambda _: False, open=_open_ios),
 }

@@ -5,11 +5,15 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from harness.deploy.push import push, push_inputs
 from harness.device.host import HostDevice
+from harness.device.ios.device import IosDevice
+from harness.device.ios.transport import FoundPhone
+from harness.device.profile import find_profile
 from harness.errors import (
     DeviceError,
     DeviceFull,
@@ -19,11 +23,15 @@ from harness.errors import (
     WrongInput,
 )
 from harness.records import Artifact, Conversion, Parity, TensorSpec, Tolerance
+from harness.workspace import sha256_tree
 from tests.fakes.device import FakeDevice
 from tests.fakes.disk import run_on_a_tiny_disk
+from tests.fakes.iphone import UDID, FakeIphone, FolderTransport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from harness.device.device import Device
 
 CONTENT = b"the model"
 IMAGE = TensorSpec(name="image", shape=(1, 3), dtype="float32")
@@ -284,3 +292,28 @@ def test_every_error_of_a_push_is_one_of_ours(model: Path, tmp_path: Path, monke
 
     with pytest.raises(DeviceError, match="Not a directory"):
         push(artifact(model), SAMPLES, HostDevice())
+
+
+@pytest.mark.parametrize("kind", ["host", "ios"])
+def test_a_package_arrives_whole_under_a_name_made_of_its_bytes_and_is_not_sent_twice(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    package = tmp_path / "m.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Data" / "w.bin").write_bytes(b"weights")
+    converted = msgspec.structs.replace(artifact(tmp_path / "none"), path=str(package), sha256="d" * 64)
+    with FakeIphone(tmp_path / "phone") as phone:
+        device: Device = HostDevice()
+        if kind == "ios":
+            device = IosDevice(FoundPhone(id=UDID), FolderTransport(phone), find_profile("iphone-xr"))
+
+        first = push(converted, SAMPLES, device)
+        second = push(converted, SAMPLES, device)
+
+        digest = sha256_tree(package)
+        assert PurePosixPath(first.remote_path).name == f"{digest[:16]}.mlpackage"
+        assert device.sha256(PurePosixPath(first.remote_path), timeout_s=5) == digest
+        assert (first.already_there, second.already_there) == (False, True)
+        arrived = phone.documents / "models" / f"{digest[:16]}.mlpackage" / "Data" / "w.bin"
+        assert not arrived.exists() if kind == "host" else arrived.read_bytes() == b"weights"

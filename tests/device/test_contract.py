@@ -9,23 +9,35 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.device.host import HostDevice
+from harness.device.ios.device import IosDevice
+from harness.device.ios.transport import FoundPhone
+from harness.device.profile import find_profile
 from harness.errors import DeviceFileFailed
+from harness.workspace import sha256_tree
 from tests.device.conftest import over
 from tests.fakes.device import FakeDevice
+from tests.fakes.iphone import UDID, FakeIphone, FolderTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.device.device import Device
 
 
-@pytest.fixture(params=["host", "fake", pytest.param("android", marks=pytest.mark.virtual)])
-def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
+@pytest.fixture(params=["host", "fake", "ios", pytest.param("android", marks=pytest.mark.virtual)])
+def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """One device after the other."""
     if request.param == "android":
-        phone = over("direct", request, request.getfixturevalue("virtual"), tmp_path)
-        phone.remove(phone.work_folder, timeout_s=30)
-        return phone
+        android = over("direct", request, request.getfixturevalue("virtual"), tmp_path)
+        android.remove(android.work_folder, timeout_s=30)
+        yield android
+        return
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    return HostDevice() if request.param == "host" else FakeDevice()
+    if request.param == "ios":
+        with FakeIphone(tmp_path / "phone") as phone:
+            yield IosDevice(FoundPhone(id=UDID), FolderTransport(phone), find_profile("iphone-xr"))
+    else:
+        yield HostDevice() if request.param == "host" else FakeDevice()
 
 
 @pytest.fixture
@@ -43,6 +55,24 @@ def test_a_pushed_file_comes_back_the_same(device: Device, local: Path, tmp_path
     device.pull(remote, tmp_path / "back.bin", timeout_s=20)
 
     assert (tmp_path / "back.bin").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("device", ["host", "ios"], indirect=True)
+def test_a_pushed_package_has_the_digest_of_its_files_under_each_of_its_names(device: Device, tmp_path: Path) -> None:
+    package = tmp_path / "m.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Manifest.json").write_text("{}")
+    (package / "Data" / "w.bin").write_bytes(b"weights")
+    old, new = device.work_folder / ".m.tmp", device.work_folder / "m.mlpackage"
+
+    device.push(package, old, timeout_s=5)
+    first = device.sha256(old, timeout_s=5)
+    device.rename(old, new, timeout_s=5)
+
+    assert first == device.sha256(new, timeout_s=5) == sha256_tree(package)
+    assert device.sha256(old, timeout_s=5) is None
+    (package / "Data" / "w.bin").rename(package / "w.bin")
+    assert sha256_tree(package) != first
 
 
 def test_a_push_replaces_what_is_there(device: Device, local: Path) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from harness.deploy.worker import loop, system
-from harness.deploy.worker.session import JobRefused, runtime_module
+from harness.deploy.worker.session import JobRefused, SaysSettings, runtime_module
 from harness.errors import WrongInput
 from harness.protocol import (
     PROTOCOL_VERSION,
@@ -162,6 +162,7 @@ def _load(job: Job, out: BinaryIO) -> Session:
             nodes_delegated=placement.nodes_delegated,
             partitions=placement.partitions,
             fallback_reason=placement.fallback_reason,
+            settings=session.settings() if isinstance(session, SaysSettings) else {},
         ),
     )
     return session

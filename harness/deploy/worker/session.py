@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harness.records import RuntimeChoice, TensorSpec
+    from harness.records import RuntimeChoice, Setting, TensorSpec
 
 RUNTIMES = {
     "onnxruntime": "harness.deploy.worker.onnxruntime_session",
     "litert": "harness.deploy.worker.litert_session",
+    "coreml": "harness.deploy.worker.coreml_session",
 }
 """Runtime -> the module that speaks to it. A new runtime is a file and a line here."""
 
@@ -61,6 +62,15 @@ class Session(Protocol):
 
     def placement(self) -> Placement:
         """What the runtime says of where its nodes run."""
+        ...
+
+
+@runtime_checkable
+class SaysSettings(Protocol):
+    """A session that knows more of what it set up than `Session` asks for. Read after loading was timed."""
+
+    def settings(self) -> dict[str, Setting]:
+        """What was set up, by the runtime's own words."""
         ...
 
 

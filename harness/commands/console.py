@@ -1,0 +1,80 @@
+"""What the commands share: how they print, and how they find a stored run.
+
+Only results go to standard output, so that `--format json` can be piped; progress, warnings and errors go to standard
+error.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.pipeline import Event
+    from harness.store import StoredRun
+
+REPORTS = Path("reports")
+
+
+class Output(StrEnum):
+    """How a command prints its result."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+FormatOption = Annotated[Output, typer.Option("--format", help="A table for people, or JSON for programs.")]
+
+
+def note(text: str) -> None:
+    """Say something to the person, on standard error."""
+    typer.echo(text, err=True)
+
+
+def say_step(event: Event) -> None:
+    """Tell of a step as a line, where it is worth one."""
+    from harness.live import line_for  # noqa: PLC0415
+
+    line = line_for(event)
+    if line is not None:
+        note(line)
+
+
+def open_run(folder: Path) -> StoredRun:
+    """A stored run.
+
+    Raises:
+        UnreadableRecord: There is none in this folder.
+    """
+    from harness.store import StoredRun  # noqa: PLC0415
+
+    return StoredRun.open(folder)
+
+
+def last_run() -> Path:
+    """The folder of the newest run under reports/.
+
+    Raises:
+        UsageError: There is none.
+    """
+    from harness.store import latest_run  # noqa: PLC0415
+
+    found = latest_run(REPORTS)
+    if found is None:
+        raise UsageError(f"there is no run under {REPORTS}/ here; `harness run` makes one")
+    return found
+
+
+def print_table(stored: StoredRun) -> None:
+    """Print a run's table, as wide as the terminal."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from harness.report.terminal import table  # noqa: PLC0415
+
+    console = Console()
+    console.print(table(stored, width=console.width))

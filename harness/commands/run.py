@@ -1,0 +1,162 @@
+"""`harness run`: the whole matrix."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.console import REPORTS, FormatOption, Output, last_run, note, open_run, print_table
+from harness.errors import CellsFailed, NothingMeasured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.pipeline import Event
+    from harness.records import Plan, Suite
+    from harness.store import StoredRun
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+
+def run(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SUITE | MODEL...]", help="A suite (TOML or built-in name), or models and model files."
+        ),
+    ] = None,
+    artifact: Annotated[
+        list[str] | None, typer.Option("--artifact", "-a", help="format/precision, e.g. tflite/int8. Repeatable.")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option("--threads", "-t", min=1, help="Repeatable.")] = None,
+    device: Annotated[list[str] | None, typer.Option("--device", "-d", help="Repeatable.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=2, help="Fresh processes for each cell, neither more nor fewer.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; default: a new one under reports/.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --output, or with the last run under reports/.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="With --resume: failed cells too.")] = False,
+    require_accelerator: Annotated[
+        bool, typer.Option("--require-accelerator", help="Any node that runs elsewhere makes its cell a failure.")
+    ] = False,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Measure in spite of this obstacle (`harness devices`). Repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Measure the whole matrix: models x files x runtimes x threads x devices.
+
+    Without an argument: the built-in suite `quick`, on this machine.
+
+    Examples:
+        harness run
+
+        harness run mobilenet_v2 resnet18 -a onnx/fp32 -a tflite/int8 -t 1 -t 4
+
+        harness run detector.tflite classifier.onnx
+
+        harness run nightly.toml --output reports/nightly
+
+        harness run --resume
+    """
+    from harness import pipeline  # noqa: PLC0415
+
+    if resume:
+        folder = output or last_run()
+        plan = open_run(folder).plan
+
+        def work(watch: Callable[[Event], None]) -> StoredRun:
+            return pipeline.resume(folder, retry_failed=retry_failed, watch=watch)
+    else:
+        suite = _suite(targets or [], artifact, threads, device, processes)
+        plan = pipeline.plan_run(
+            suite,
+            command=("harness", *sys.argv[1:]),
+            accept=accept or (),
+            require_accelerator=require_accelerator,
+            name=output.name if output else None,
+            file=Path(targets[0]) if targets and not device and Path(targets[0]).suffix == ".toml" else None,
+        )
+        folder = output or REPORTS / plan.run
+
+        def work(watch: Callable[[Event], None]) -> StoredRun:
+            return pipeline.run(plan, folder, watch=watch)
+
+    if dry_run:
+        _print_plan(plan, output_format)
+        return
+    _finish(_watched(plan, folder, work), output_format)
+
+
+def _suite(
+    targets: list[str],
+    artifacts: list[str] | None,
+    threads: list[int] | None,
+    devices: list[str] | None,
+    processes: int | None,
+) -> Suite:
+    """The suite a command line means: a stored one, or one made of the models it names, with the options on top."""
+    import msgspec  # noqa: PLC0415
+
+    from harness.matrix import suite_of  # noqa: PLC0415
+
+    suite = suite_of(targets)
+    changes: dict[str, object] = {}
+    if artifacts:
+        changes["artifacts"] = tuple(artifacts)
+    if threads:
+        changes["threads"] = tuple(threads)
+    if devices:
+        changes["devices"] = tuple(devices)
+    if processes:
+        changes["measure"] = msgspec.structs.replace(suite.measure, processes_min=processes, processes_max=processes)
+    return msgspec.structs.replace(suite, **changes)
+
+
+def _watched(plan: Plan, folder: Path, work: Callable[[Callable[[Event], None]], StoredRun]) -> StoredRun:
+    """Run with progress; an interruption says how to go on."""
+    from harness.live import watcher_for  # noqa: PLC0415
+
+    note(f"{len(plan.cells)} cells into {folder}")
+    try:
+        with watcher_for(plan) as watch:
+            return work(watch)
+    except KeyboardInterrupt:
+        left = len(open_run(folder).missing) if (folder / "plan.json").exists() else len(plan.cells)
+        note(f"stopped; {len(plan.cells) - left} of {len(plan.cells)} cells are stored.")
+        note(f"       To go on: harness run --resume --output {folder}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _finish(stored: StoredRun, output_format: Output) -> None:
+    """Write the reports, print the result, and leave with the right code."""
+    from harness.records import Failure, Measurement  # noqa: PLC0415
+    from harness.report import FORMATS, render, write_report  # noqa: PLC0415
+
+    for kind, made in FORMATS.items():
+        write_report(stored, kind, stored.folder / made.file_name)
+    if output_format is Output.JSON:
+        typer.echo(render(stored, "json"), nl=False)
+    else:
+        print_table(stored)
+    note(f"report: {stored.folder / FORMATS['html'].file_name}")
+    failed = sum(isinstance(result.outcome, Failure) for result in stored.results)
+    if failed:
+        raise CellsFailed(failed, len(stored.plan.cells))
+    if not any(isinstance(result.outcome, Measurement) for result in stored.results):
+        raise NothingMeasured(len(stored.plan.cells))
+
+
+def _print_plan(plan: Plan, output_format: Output) -> None:
+    from harness.tables import plan_text, to_json  # noqa: PLC0415
+
+    typer.echo(to_json(plan) if output_format is Output.JSON else plan_text(plan))

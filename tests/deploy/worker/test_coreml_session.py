@@ -1,0 +1,202 @@
+"""Core ML behind the worker's seam: a fake predictor stands in for a Mac; the tests marked `mac` need a real one."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from harness.deploy.worker import coreml_session
+from harness.deploy.worker.coreml_session import CoreMLSession, PlannedOp, Predictor, core_ml_units, read_plan
+from harness.deploy.worker.session import JobRefused, SaysSettings, Session, runtime_module
+from harness.records import RuntimeChoice, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+X = TensorSpec(name="x", shape=(1, 4), dtype="float32")
+Y = TensorSpec(name="y", shape=(1, 4), dtype="float16")
+MIXED = (PlannedOp(name="conv", unit="neural_engine"), PlannedOp(name="softmax", unit="cpu"))
+
+
+@dataclass
+class FakePredictor:
+    """Doubles its input, in another dtype than it declares, as Core ML does."""
+
+    ops: Sequence[PlannedOp] | None = MIXED
+    inputs: tuple[TensorSpec, ...] = (X,)
+    outputs: tuple[TensorSpec, ...] = (Y,)
+    timings_ns: Mapping[str, int] = field(default_factory=lambda: {"compile_ns": 5, "load_cold_ns": 6})
+    seen: list[NDArray[np.generic]] = field(default_factory=list)
+    answers: str = "y"
+
+    def predict(self, values: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
+        self.seen.append(values["x"])
+        return {self.answers: values["x"].astype(np.float32) * 2}
+
+    def load_again_ns(self) -> int:
+        return 3
+
+    def plan(self) -> Sequence[PlannedOp] | None:
+        return self.ops
+
+
+def session(accelerator: str = "cpu_and_ne", **changes: Any) -> CoreMLSession:
+    return CoreMLSession(FakePredictor(**changes), accelerator)
+
+
+def test_the_session_is_one_of_the_workers_and_the_fake_is_a_predictor() -> None:
+    fake: Predictor = FakePredictor()
+    as_session: Session = CoreMLSession(fake, "all")
+
+    assert isinstance(as_session, SaysSettings)
+    assert as_session.graph_optimization is None
+    assert runtime_module("coreml").API == "CompiledMLModel"
+
+
+def test_outputs_come_in_the_declared_dtype_and_order() -> None:
+    opened = session()
+    opened.set_inputs([np.array([[1, 2, 3, 4]], dtype=np.float32)])
+
+    opened.invoke()
+
+    (found,) = opened.read_outputs()
+    assert found.dtype == np.float16
+    assert found.tolist() == [[2, 4, 6, 8]]
+
+
+def test_inputs_that_the_caller_changes_later_are_not_what_is_predicted() -> None:
+    fake = FakePredictor()
+    opened = CoreMLSession(fake, "all")
+    given = np.zeros((1, 4), dtype=np.float32)
+    opened.set_inputs([given])
+    given[:] = 9
+
+    opened.invoke()
+
+    assert fake.seen[0].tolist() == [[0, 0, 0, 0]]
+
+
+def test_an_output_under_another_name_is_an_error_that_says_what_came() -> None:
+    opened = session(answers="z")
+    opened.set_inputs([np.zeros((1, 4), dtype=np.float32)])
+    opened.invoke()
+
+    with pytest.raises(JobRefused, match="output 'y' did not come, but z"):
+        opened.read_outputs()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "delegated", "reason"),
+    [
+        ("cpu_and_ne", 1, "1 of 2 operations are planned elsewhere than neural_engine: softmax"),
+        ("cpu_and_gpu", 0, "2 of 2 operations are planned elsewhere than gpu: conv, softmax"),
+        ("cpu_only", 1, "1 of 2 operations are planned elsewhere than cpu: conv"),
+        ("all", 1, None),
+    ],
+)
+def test_an_operation_that_is_planned_elsewhere_is_a_fallback_unless_the_choice_was_left_to_core_ml(
+    accelerator: str, delegated: int, reason: str | None
+) -> None:
+    placement = session(accelerator).placement()
+
+    assert placement.nodes_by_accelerator == {"neural_engine": 1, "cpu": 1}
+    assert (placement.nodes_total, placement.nodes_delegated) == (2, delegated)
+    assert placement.fallback_reason == reason
+
+
+def test_where_there_is_no_plan_nothing_is_known() -> None:
+    placement = session(ops=None).placement()
+
+    assert (placement.nodes_total, placement.nodes_delegated, placement.fallback_reason) == (None, None, None)
+
+
+def test_cold_and_cached_loads_are_told_apart() -> None:
+    assert session().settings() == {
+        "compute_units": "CPU_AND_NE",
+        "compile_ns": 5,
+        "load_cold_ns": 6,
+        "load_cached_ns": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [
+        (RuntimeChoice(runtime="coreml", accelerator="npu"), "no_accelerator"),
+        (RuntimeChoice(runtime="coreml", options={"a": 1}), "bad_setting"),
+        (RuntimeChoice(runtime="coreml", threads=4), "bad_setting"),
+    ],
+)
+def test_what_core_ml_does_not_have_is_refused(choice: RuntimeChoice, kind: str) -> None:
+    with pytest.raises(JobRefused) as caught:
+        core_ml_units(choice)
+
+    assert caught.value.kind == kind
+
+
+def test_cpu_is_what_a_job_asks_for_that_names_nothing_else() -> None:
+    assert core_ml_units(RuntimeChoice(runtime="coreml")) == "CPU_ONLY"
+
+
+def test_a_plan_counts_operations_and_leaves_constants_out() -> None:
+    class MLGPUComputeDevice: ...
+
+    usages = {"const": None, "conv": SimpleNamespace(preferred_compute_device=MLGPUComputeDevice())}
+    plan = SimpleNamespace(get_compute_device_usage_for_mlprogram_operation=lambda op: usages[op.operator_name])
+    operations = [SimpleNamespace(operator_name=name) for name in ("const", "conv", "conv")]
+
+    assert read_plan(plan, operations) == [PlannedOp(name="conv", unit="gpu")] * 2
+
+
+def test_a_unit_that_this_program_does_not_know_is_refused() -> None:
+    usage = SimpleNamespace(preferred_compute_device=object())
+    plan = SimpleNamespace(get_compute_device_usage_for_mlprogram_operation=lambda _: usage)
+
+    with pytest.raises(JobRefused, match="Core ML plans for a object"):
+        read_plan(plan, [SimpleNamespace(operator_name="conv")])
+
+
+@pytest.mark.skipif(platform.system() == "Darwin", reason="a Mac has Core ML")
+def test_elsewhere_than_on_a_mac_the_reason_is_said(tmp_path: Path) -> None:
+    with pytest.raises(JobRefused, match="Core ML computes on Apple's systems only; this is"):
+        coreml_session.open_session(str(tmp_path / "m.mlpackage"), RuntimeChoice(runtime="coreml"))
+
+
+# --- on a Mac ---
+
+
+@pytest.mark.mac
+@pytest.mark.skipif(platform.system() != "Darwin", reason="needs macOS")
+@pytest.mark.parametrize("accelerator", ["cpu_only", "cpu_and_gpu", "all"])
+def test_a_mac_predicts_plans_and_loads(accelerator: str, tmp_path: Path) -> None:
+    ct = pytest.importorskip("coremltools")
+    from coremltools.converters.mil import Builder as mb  # type: ignore[import-not-found,unused-ignore]  # noqa: N813
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=(1, 4))])  # type: ignore[untyped-decorator,unused-ignore]
+    def program(x: Any) -> Any:
+        return mb.mul(x=x, y=2.0, name="y")
+
+    path = str(tmp_path / "double.mlpackage")
+    ct.convert(
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.macOS13,
+        compute_precision=ct.precision.FLOAT32,
+        compute_units=ct.ComputeUnit.CPU_ONLY,
+    ).save(path)
+
+    opened = coreml_session.open_session(path, RuntimeChoice(runtime="coreml", accelerator=accelerator))
+    opened.set_inputs([np.array([[1, 2, 3, 4]], dtype=np.float32)])
+    opened.invoke()
+
+    assert opened.read_outputs()[0].tolist() == [[2, 4, 6, 8]]
+    assert opened.placement().nodes_total in {None, 1}
+    assert int(opened.settings()["load_cold_ns"]) > 0
