@@ -88,7 +88,13 @@ PACKAGES = (
     Package("adb-shell", "0.4.4", ("android",), "Android devices without an adb server", below="0.5"),
     Package("adbutils", "2.12", ("android",), "a current adb"),
     Package("coremltools", "9.0", ("coreml",), "convert to Core ML, and run it on a Mac", runtime="coreml"),
+    Package("scikit-learn", "1.7", ("coreml",), "palettes of weights in Core ML"),
+    Package("torch-pruning", "1.6", ("compress",), "structured pruning", below="2"),
+    Package("asyncssh", "2.21", ("boards",), "boards over ssh"),
+    Package("duckdb", "1.4", ("analysis",), "the history of all runs"),
+    Package("matplotlib", "3.10", ("analysis",), "pictures for papers"),
     Package("pandas", "2.2", ("analysis",), "data frames from stored runs"),
+    Package("scipy", "1.16", ("analysis",), "the statistics of comparisons"),
     Package("ziglang", "0.14", ("bench",), "build the native timed loop for any Linux"),
 )
 """What the extras of pyproject.toml bring, and what for."""

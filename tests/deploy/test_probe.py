@@ -36,4 +36,4 @@ def test_anything_else_is_told_what_can_be_asked(arguments: tuple[str, ...]) -> 
     ended = probe(*arguments)
 
     assert ended.returncode == 1
-    assert ended.stderr == "usage: python -m harness.deploy.probe onnxruntime|litert\n"
+    assert ended.stderr == "usage: python -m harness.deploy.probe onnxruntime|litert|coreml\n"

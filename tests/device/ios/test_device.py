@@ -134,6 +134,7 @@ def test_a_job_goes_out_as_a_folder_and_its_lines_come_back(device: IosDevice, p
         "threads": 1,
         "graph_optimization": "all",
         "options": {"a": True},
+        "driver": "auto",
     }
     assert (sent["schema"], sent["job"]["model"]) == (1, "/Documents/models/ab.mlpackage")
     assert [item["path"] for item in sent["items"]] == ["models/ab.mlpackage", "inputs/cd.bin"]

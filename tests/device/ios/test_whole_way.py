@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 from harness.device.registry import find_device, list_devices
 from harness.errors import DeviceOffline, UnknownName
 from harness.measure.session import Question, measure
+from harness.protocol import Outputs
 from harness.records import Artifact, Conversion, Deployment, MeasurePlan, Parity, RuntimeChoice, TensorSpec, Tolerance
 from tests.device.ios.test_device import LATENCY, memory
 from tests.fakes.iphone import STATE, UDID, FakeApp
@@ -25,6 +28,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("client")]
 ANSWER = np.array([[1.0, 2.0, 3.0, 4.0]], dtype=np.float32)
 TENSOR = TensorSpec(name="x", shape=(1, 4), dtype="float32")
 TOLERANCE = Tolerance(relative_l2=1e-3, cosine=0.999)
+LINES = tuple(
+    msgspec.structs.replace(line, sha256=hashlib.sha256(ANSWER.tobytes()).hexdigest())
+    if isinstance(line, Outputs)
+    else line
+    for line in LATENCY
+)
+"""What the app says where it hands back `ANSWER`."""
 PLAN = MeasurePlan(
     processes_min=1, processes_max=1, blocks=1, block_s=0.0, warmup_s=0.0, memory_processes=1, timeout_s=60.0
 )
@@ -81,8 +91,8 @@ def question(deployment: Deployment) -> Question:
 def test_a_cell_is_measured_on_a_phone_as_on_any_device(phone: FakeIphone, tmp_path: Path) -> None:
     device = find_device(UDID)
     phone.app = FakeApp(
-        lines=LATENCY,
-        memory_lines=(*LATENCY[:2], memory("baseline", 10), memory("loaded", 20), memory("peak", 30), LATENCY[-1]),
+        lines=LINES,
+        memory_lines=(*LINES[:2], memory("baseline", 10), memory("loaded", 20), memory("peak", 30), LINES[-1]),
         outputs={"output-0.bin": ANSWER.tobytes()},
         state=STATE,
     )

@@ -39,6 +39,7 @@ public struct Choice: Decodable, Equatable {
     public let threads: Int
     public let graph_optimization: String
     public let options: [String: Setting]
+    public let driver: String
 }
 
 /// The host's `Job`, field by field. Names are those of the JSON, so that no table has to keep two spellings together.
@@ -140,7 +141,7 @@ private let jobKeys: Set<String> = [
     "choice", "model", "inputs", "samples", "output_folder", "mode", "blocks", "block_s", "block_iterations",
     "warmup_iterations", "warmup_s", "warmup_cap_s", "memory_iterations",
 ]
-private let choiceKeys: Set<String> = ["runtime", "accelerator", "threads", "graph_optimization", "options"]
+private let choiceKeys: Set<String> = ["runtime", "accelerator", "threads", "graph_optimization", "options", "driver"]
 
 private func refuseUnknown(_ object: [String: Any], _ known: Set<String>, _ place: String) throws {
     if let key = object.keys.sorted().first(where: { !known.contains($0) }) {

@@ -93,6 +93,9 @@ public final class Runner {
             let known = backends.keys.sorted().joined(separator: ", ")
             throw Refusal("unknown_name", "this app has the runtimes \(known), not \(job.choice.runtime)")
         }
+        guard job.choice.driver == "auto" else {
+            throw Refusal("bad_setting", "on a phone this app is the only driver, not \(job.choice.driver)")
+        }
         let cost = clockCost()
         try out.say("meta", [
             ("protocol", .int(1)), ("program", .text("ios-runner")), ("runtime", .text(backend.name)),
