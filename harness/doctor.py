@@ -95,6 +95,7 @@ PACKAGES = (
     Package("matplotlib", "3.10", ("analysis",), "pictures for papers"),
     Package("pandas", "2.2", ("analysis",), "data frames from stored runs"),
     Package("scipy", "1.16", ("analysis",), "the statistics of comparisons"),
+    Package("vl-convert-python", "1.9", ("pictures",), "pictures that can be explored, and as files"),
     Package("ziglang", "0.14", ("bench",), "build the native timed loop for any Linux"),
 )
 """What the extras of pyproject.toml bring, and what for."""

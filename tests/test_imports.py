@@ -51,7 +51,7 @@ HEAVY = frozenset(
     {
         *("adb_shell", "adbutils", "ai_edge_litert", "ai_edge_quantizer", "coremltools", "executorch", "litert_torch"),
         *("onnx", "onnxruntime", "onnxscript", "pandas", "safetensors", "scipy", "sympy", "tensorflow", "torch"),
-        *("asyncssh", "duckdb", "matplotlib", "sklearn", "torch_pruning", "transformers"),
+        *("asyncssh", "duckdb", "matplotlib", "sklearn", "torch_pruning", "transformers", "vl_convert"),
     }
 )
 NETWORKS = "harness/catalog/networks/"

@@ -27,6 +27,9 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default: standard output, html: the run.")
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--figures", help="Write every picture into this folder, as SVG and PNG.")
+    ] = None,
 ) -> None:
     """Make a report from a stored run, complete or not.
 
@@ -36,10 +39,18 @@ def report(
         harness report reports/nightly --to html
 
         harness report reports/nightly --to csv > nightly.csv
+
+        harness report reports/nightly --figures pictures/
     """
     from harness.report import FORMATS, write_report  # noqa: PLC0415
 
     stored = open_run(folder or last_run())
+    if pictures is not None:
+        from harness.report.pictures import write_pictures  # noqa: PLC0415
+
+        for path in write_pictures(stored, pictures):
+            note(f"wrote {path}")
+        return
     if to is Document.TABLE:
         print_table(stored)
         return

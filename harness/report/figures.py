@@ -1,8 +1,9 @@
-"""Pictures as SVG, drawn here: no library, no font, no request. Colours come from the page's style sheet."""
+"""Distributions of raw samples as SVG, drawn here: no library, no script. Colours come from the page's style sheet."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from harness.report.markup import Markup, element, join
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.report.view import Row
+    from harness.report.view import DeviceRows, Row
 
 _WIDTH: Final = 900
 _ROW: Final = 32
@@ -30,6 +31,19 @@ _BIN: Final = 3
 """Width of a bin of the histogram."""
 _LABEL_LENGTH: Final = 30
 """Characters that fit left of the axis."""
+_HEADING: Final = 40
+_KINDS: Final = ("#2563c9", "#b4530f", "#1d7a4f", "#7d3fb3")
+_STANDALONE: Final = (
+    "text{font:13px system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1a1d21}"
+    ".title{font-size:15px;font-weight:600}.head{fill:#5b646e;font-weight:600}.tick,.none{fill:#5b646e}"
+    ".grid{stroke:#d9dee3}.shape{opacity:.55}.median{stroke:#1a1d21;stroke-width:1.5}"
+    ".interval{fill:#1a1d21;opacity:.22}.load{opacity:.3}.dot{opacity:.75}"
+    + "".join(
+        f".kind{number} .shape,.kind{number} .load,.kind{number} .dot{{fill:{colour}}}"
+        for number, colour in enumerate(_KINDS)
+    )
+)
+"""The page's colours, in the words that programs without a whole browser understand."""
 
 
 def latencies(rows: Sequence[Row], *, title: str) -> Markup:
@@ -58,6 +72,41 @@ def latencies(rows: Sequence[Row], *, title: str) -> Markup:
         viewBox=f"0 0 {_WIDTH} {bottom + _BOTTOM}",
         role="img",
         class_="latencies",
+    )
+
+
+def latency_files(devices: Sequence[DeviceRows]) -> dict[str, str]:
+    """The same pictures as files that stand alone: `latency-DEVICE-MODEL` -> SVG on white, with its own colours."""
+    made: dict[str, str] = {}
+    for device in devices:
+        for model in () if device.is_emulated else device.models:
+            title = f"{words.model_line(model)} on {words.device_line(device)}"
+            picture = latencies(model.rows, title=title)
+            if picture:
+                made[f"latency-{slug(device.id)}-{slug(model.name)}"] = _standing_alone(picture, title)
+    return made
+
+
+def slug(name: str) -> str:
+    """A name as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "unnamed"
+
+
+def _standing_alone(picture: Markup, title: str) -> Markup:
+    """Its height grows by a heading; a file knows nothing of the page's style sheet."""
+    opening, _, rest = picture.partition(">")
+    height = int(opening.split(f"0 0 {_WIDTH} ")[1].split('"')[0])
+    body = Markup(rest.removesuffix("</svg>"))
+    return element(
+        "svg",
+        element("style", Markup(_STANDALONE)),
+        element("rect", width=_WIDTH, height=height + _HEADING, fill="#ffffff"),
+        element("text", title, x=16, y=24, class_="title"),
+        element("g", body, transform=f"translate(0 {_HEADING})"),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {_WIDTH} {height + _HEADING}",
+        width=_WIDTH,
+        height=height + _HEADING,
     )
 
 
@@ -171,9 +220,10 @@ def _shape(values_ms: Sequence[float], scale: _Scale, middle: float) -> Markup:
     bins = np.bincount(((pixels - scale.ends[0]) // _BIN).astype(int).clip(min=0))
     steps = []
     for number in np.flatnonzero(bins):
-        half = max(1.0, (_ROW / 2 - 4) * math.sqrt(bins[number] / bins.max()))
+        # In half pixels: finer is not seen, and a page of a thousand rows has a hundred thousand of them.
+        half = round(max(2.0, 2 * (_ROW / 2 - 4) * math.sqrt(bins[number] / bins.max()))) / 2
         x = scale.ends[0] + _BIN * int(number)
-        steps.append(f"M{x} {middle - half:.1f}h{_BIN}v{2 * half:.1f}h-{_BIN}z")
+        steps.append(f"M{x} {middle - half:g}h{_BIN}v{2 * half:g}h-{_BIN}z")
     return element("path", d="".join(steps), class_="shape")
 
 

@@ -1,4 +1,8 @@
-"""A run as one HTML page that needs nothing else: no server, no network, no script for what it says."""
+"""A run as one HTML page that needs nothing else: no server, no network, no script for what it says.
+
+With scripts the tables sort and filter and the pictures can be explored; without them everything that was measured is
+still there, and the pictures of raw samples with it.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness import units
-from harness.report import figures, words
+from harness.report import figures, pictures, words
+from harness.report.charts import charts, page_spec
 from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
 from harness.report.view import clean, view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.records import MeasurePlan, Plan
+    from harness.report.charts import Chart
     from harness.report.view import DeviceRows, Row, Run, View
     from harness.summary import Summary, WarningKind
 
@@ -33,6 +39,8 @@ class _Column:
     sort_by: Callable[[Summary], float | None]
     show: Callable[[Summary], str]
     style: str = ""
+    is_detail: bool = False
+    """Hidden until it is asked for: a table that has to be scrolled sideways is not read."""
 
 
 def _ms(read: Callable[[Summary], float | None]) -> Callable[[Summary], str]:
@@ -47,8 +55,14 @@ _COLUMNS = (
     _Column("Warm inference, ms", "p50", lambda s: s.p50_ns, _ms(lambda s: s.p50_ns), "p50"),
     _Column("Warm inference, ms", "95 % interval", lambda s: s.half_width_pct, words.ends_ms),
     _Column("Warm inference, ms", "p90", lambda s: s.p90_ns, _ms(lambda s: s.p90_ns)),
-    _Column("Warm inference, ms", "p90≤", lambda s: s.p90_early_stopping_ns, _ms(lambda s: s.p90_early_stopping_ns)),
-    _Column("Warm inference, ms", "min", lambda s: s.min_ns, _ms(lambda s: s.min_ns)),
+    _Column(
+        "Warm inference, ms",
+        "p90≤",
+        lambda s: s.p90_early_stopping_ns,
+        _ms(lambda s: s.p90_early_stopping_ns),
+        is_detail=True,
+    ),
+    _Column("Warm inference, ms", "min", lambda s: s.min_ns, _ms(lambda s: s.min_ns), is_detail=True),
     _Column(
         "Outputs",
         "parity",
@@ -57,15 +71,25 @@ _COLUMNS = (
     ),
     _Column("Cold start, ms", "load", lambda s: s.load_ns, _ms(lambda s: s.load_ns)),
     _Column("Cold start, ms", "first", lambda s: s.first_inference_ns, _ms(lambda s: s.first_inference_ns)),
-    _Column("Cold start, ms", "first/p50", lambda s: s.cold_over_warm, lambda s: f"{s.cold_over_warm:.1f}×"),
+    _Column(
+        "Cold start, ms", "first/p50", lambda s: s.cold_over_warm, lambda s: f"{s.cold_over_warm:.1f}×", is_detail=True
+    ),
     _Column("Memory, MiB", "peak", lambda s: s.peak_memory_bytes, _mib(lambda s: s.peak_memory_bytes)),
-    _Column("Memory, MiB", "model", lambda s: s.model_memory_bytes, _mib(lambda s: s.model_memory_bytes)),
+    _Column(
+        "Memory, MiB", "model", lambda s: s.model_memory_bytes, _mib(lambda s: s.model_memory_bytes), is_detail=True
+    ),
     _Column("File, MiB", "size", lambda s: s.size_bytes, _mib(lambda s: s.size_bytes)),
-    _Column("File, MiB", "zipped", lambda s: s.deflated_bytes, _mib(lambda s: s.deflated_bytes)),
-    _Column("Spread", "within", lambda s: s.within_cv_pct, lambda s: units.percent(s.within_cv_pct)),
-    _Column("Spread", "between", lambda s: s.between_cv_pct, lambda s: units.percent(s.between_cv_pct)),
-    _Column("Amount", "per second", lambda s: s.throughput_per_s, lambda s: units.three_digits(s.throughput_per_s)),
-    _Column("Amount", "samples", lambda s: s.samples, lambda s: f"{s.samples:,} / {s.processes}"),
+    _Column("File, MiB", "zipped", lambda s: s.deflated_bytes, _mib(lambda s: s.deflated_bytes), is_detail=True),
+    _Column("Spread", "within", lambda s: s.within_cv_pct, lambda s: units.percent(s.within_cv_pct), is_detail=True),
+    _Column("Spread", "between", lambda s: s.between_cv_pct, lambda s: units.percent(s.between_cv_pct), is_detail=True),
+    _Column(
+        "Amount",
+        "per second",
+        lambda s: s.throughput_per_s,
+        lambda s: units.three_digits(s.throughput_per_s),
+        is_detail=True,
+    ),
+    _Column("Amount", "samples", lambda s: s.samples, lambda s: f"{s.samples:,} / {s.processes}", is_detail=True),
 )
 _LONG_NAME = 24
 _WHICH = ("Model", "File", "Threads")
@@ -74,23 +98,31 @@ _WHICH = ("Model", "File", "Threads")
 def render(run: Run) -> str:
     """The whole page."""
     shown = view(run)
-    script = _asset("page.js")
+    drawn = charts(shown)
+    library = pictures.page_script() if drawn else None
+    scripts = tuple(script for script in (library, _asset("page.js")) if script)
+    devices = (_device(device, index, drawn if library else ()) for index, device in enumerate(shown.devices))
     body = element(
         "body",
+        element("a", "Skip to the figures", href="#figures", class_="skip"),
         _header(shown),
-        element("main", *(_device(device, index) for index, device in enumerate(shown.devices)), _conditions(shown)),
+        element("main", *devices, _no_pictures() if drawn and not library else None, _conditions(shown), id="figures"),
         _footer(),
-        element("script", _json(shown), type="application/json", id="data"),
-        element("script", Markup(script)),
+        element("script", _embedded(document(shown, ())), type="application/json", id="data"),
+        element("script", _embedded([page_spec(chart) for chart in drawn]), type="application/json", id="charts")
+        if library
+        else None,
+        *(element("script", Markup(script)) for script in scripts),
     )
-    page = element("html", _head(shown, script), body, lang="en", data_run=clean(shown.plan.run))
+    page = element("html", _head(shown, scripts), body, lang="en", data_run=clean(shown.plan.run))
     return f"<!DOCTYPE html>\n{page}\n"
 
 
-def _head(shown: View, script: str) -> Markup:
-    # Nothing remote may load, whatever a name in the data tries: only the one script whose digest is given may run.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+def _head(shown: View, scripts: Sequence[str]) -> Markup:
+    # Nothing remote may load, whatever a name in the data tries: only scripts whose digests are given may run.
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
     return element(
         "head",
         element("meta", charset="utf-8"),
@@ -113,18 +145,60 @@ def _header(shown: View) -> Markup:
         element("p", f"{words.heading(plan)} · {counts}", class_="quiet"),
         element("p", element("code", clean(" ".join(plan.command))), class_="quiet"),
         element("section", *(element("p", text) for text in words.answer(shown)), class_="answer", aria_label="Answer"),
-        element(
-            "div",
-            element("label", "Filter rows ", for_="filter"),
-            element("input", id="filter", type="search", placeholder="mobilenet int8", autocomplete="off"),
-            element("span", id="count", role="status"),
-            element("button", "Save the figures (JSON)", id="save", type="button"),
-            class_="tools",
-        ),
+        _tools(shown),
     )
 
 
-def _device(device: DeviceRows, index: int) -> Markup:
+def _tools(shown: View) -> Markup:
+    """What narrows the tables, and what takes the figures elsewhere."""
+    cells = [row.cell for row in shown.rows]
+    choices: dict[str, list[str]] = {
+        "model": sorted({clean(cell.model) for cell in cells}),
+        "precision": sorted({cell.precision for cell in cells}),
+        "runtime": sorted({cell.choice.runtime for cell in cells}),
+        "device": [clean(device.name) for device in shown.devices],
+    }
+    return element(
+        "div",
+        element("label", "Filter rows ", for_="filter"),
+        element("input", id="filter", type="search", placeholder="mobilenet int8", autocomplete="off"),
+        *(_choice(name, values) for name, values in choices.items() if len(values) > 1),
+        element("span", id="count", role="status"),
+        element(
+            "details",
+            element("summary", "Columns"),
+            element("div", *_column_switches(), class_="menu", role="group", aria_label="Columns"),
+            class_="columns-menu",
+        ),
+        element("button", "Copy the figures", id="copy", type="button"),
+        element("button", "Save the figures (JSON)", id="save", type="button"),
+        element("button", "Theme: system", id="theme", type="button"),
+        class_="tools",
+        role="search",
+        aria_label="Tables",
+    )
+
+
+def _choice(name: str, values: Sequence[str]) -> Markup:
+    every = element("option", f"every {name}", value="")
+    options = (element("option", value, value=value) for value in values)
+    return element("select", every, *options, data_filter=name, aria_label=name.capitalize())
+
+
+def _column_switches() -> Iterable[Markup]:
+    """One a column; the script hides the details when it starts, so that without it nothing is hidden."""
+    for number, column in enumerate(_COLUMNS):
+        box = element(
+            "input",
+            type="checkbox",
+            checked=True,
+            data_column=number + len(_WHICH) + 1,
+            data_detail=column.is_detail,
+        )
+        yield element("label", box, f" {column.group}: {column.head}")
+
+
+def _device(device: DeviceRows, index: int, drawn: Sequence[Chart]) -> Markup:
     notes = words.notes(device.rows)
     marks = words.marks(notes, device.rows)
     stamp = element("p", words.EMULATED, class_="stamp") if device.is_emulated else None
@@ -146,12 +220,17 @@ def _device(device: DeviceRows, index: int) -> Markup:
         _table(device, index, marks),
         element("ul", *listed, class_="notes") if notes else None,
         *(_figure(model.rows, words.model_line(model)) for model in device.models),
+        *(_chart(chart, number) for number, chart in enumerate(drawn) if chart.device_id == device.id),
     )
 
 
 def _table(device: DeviceRows, index: int, marks: Mapping[WarningKind, str]) -> Markup:
     caption = f"Figures of {clean(device.name)}"
-    rows = (_row(row, index, marks, is_untrained=model.is_untrained) for model in device.models for row in model.rows)
+    rows = (
+        _row(row, index, marks, device=clean(device.name), is_untrained=model.is_untrained)
+        for model in device.models
+        for row in model.rows
+    )
     table = element("table", element("thead", _groups(), _heads()), element("tbody", *rows), aria_label=caption)
     return element("div", table, class_="scroll", role="region", aria_label=caption, tabindex=0)
 
@@ -182,7 +261,7 @@ def _style(number: int) -> str | None:
     return " ".join(filter(None, ("first" if starts else "", _COLUMNS[number].style))) or None
 
 
-def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, is_untrained: bool) -> Markup:
+def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str, is_untrained: bool) -> Markup:
     chip = element("span", "latency only", class_="chip", title="the weights are untrained") if is_untrained else None
     first = (
         element("th", breakable(clean(row.cell.model)), " ", chip, scope="row", class_=_wrapping(row.cell.model)),
@@ -190,7 +269,17 @@ def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, is_untrained
         element("td", str(row.cell.choice.threads), data_v=row.cell.choice.threads),
     )
     text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]}").lower()
-    return element("tr", *first, *_figures_or_why(row, index, marks), class_=row.status, data_text=text)
+    return element(
+        "tr",
+        *first,
+        *_figures_or_why(row, index, marks),
+        class_=row.status,
+        data_text=text,
+        data_model=clean(row.cell.model),
+        data_precision=row.cell.precision,
+        data_runtime=row.cell.choice.runtime,
+        data_device=device,
+    )
 
 
 def _figures_or_why(row: Row, index: int, marks: Mapping[WarningKind, str]) -> list[Markup]:
@@ -227,6 +316,20 @@ def _figure(rows: tuple[Row, ...], title: str) -> Markup | None:
         return None
     scroll = element("div", picture, class_="scroll", role="region", aria_label=f"Latency of {title}", tabindex=0)
     return element("figure", element("figcaption", title), scroll)
+
+
+def _chart(chart: Chart, number: int) -> Markup:
+    return element(
+        "figure",
+        element("figcaption", chart.title),
+        element("p", chart.says, class_="quiet"),
+        element("div", data_chart=number, role="group", aria_label=f"{chart.title}. {chart.says}", class_="chart"),
+    )
+
+
+def _no_pictures() -> Markup:
+    said = ("More pictures stand here where the drawing library is installed: ", element("code", pictures.INSTALL))
+    return element("p", *said, class_="quiet")
 
 
 def _conditions(shown: View) -> Markup:
@@ -302,9 +405,9 @@ def _footer() -> Markup:
     )
 
 
-def _json(shown: View) -> Markup:
-    """The figures as JSON that cannot end its own script element."""
-    text = msgspec.json.encode(document(shown, ())).decode()
+def _embedded(data: object) -> Markup:
+    """JSON that cannot end its own script element."""
+    text = msgspec.json.encode(data).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
@@ -315,7 +418,7 @@ def _asset(name: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.9g}"
+    return "" if value is None else f"{value:.7g}"
 
 
 def _spaced(parts: Iterable[Markup]) -> list[str]:

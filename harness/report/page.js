@@ -4,26 +4,120 @@ for (const button of document.querySelectorAll("thead button")) {
   button.addEventListener("click", () => sort(button.closest("th")));
 }
 
+const rows = [...document.querySelectorAll("tbody tr")];
 const filter = document.getElementById("filter");
-filter.addEventListener("input", () => {
+const choices = [...document.querySelectorAll("select[data-filter]")];
+for (const control of [filter, ...choices]) control.addEventListener("input", narrow);
+
+function narrow() {
   const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const chosen = choices.filter((choice) => choice.value).map((choice) => [choice.dataset.filter, choice.value]);
   let shown = 0;
-  for (const row of document.querySelectorAll("tbody tr")) {
-    const text = row.dataset.text;
-    row.hidden = !wanted.every((word) => text.includes(word));
+  for (const row of rows) {
+    const { text } = row.dataset;
+    row.hidden = !(
+      wanted.every((word) => text.includes(word)) && chosen.every(([name, value]) => row.dataset[name] === value)
+    );
     shown += row.hidden ? 0 : 1;
   }
-  document.getElementById("count").textContent = wanted.length ? `${shown} rows` : "";
+  document.getElementById("count").textContent =
+    wanted.length || chosen.length ? `${shown} of ${rows.length} rows` : "";
+}
+
+// A hidden column is a rule of a style sheet: a thousand rows follow at once. Rows without figures have one wide cell,
+// which is never hidden; the heads of groups shrink with their columns.
+const switches = [...document.querySelectorAll("input[data-column]")];
+const hidden = document.head.appendChild(document.createElement("style"));
+for (const box of switches) {
+  if (box.dataset.detail !== undefined) box.checked = false;
+  box.addEventListener("change", showColumns);
+}
+showColumns();
+
+function showColumns() {
+  const off = switches.filter((box) => !box.checked).map((box) => Number(box.dataset.column));
+  hidden.textContent = off
+    .map((n) => `table tr:not(.groups) > :nth-child(${n + 1}):not([colspan]) { display: none; }`)
+    .join("\n");
+  for (const head of document.querySelectorAll("tr.groups th")) {
+    head.dataset.first ??= [...head.parentElement.children]
+      .slice(0, [...head.parentElement.children].indexOf(head))
+      .reduce((sum, cell) => sum + cell.colSpan, 0);
+    head.dataset.span ??= head.colSpan;
+  }
+  for (const head of document.querySelectorAll("tr.groups th")) {
+    const first = Number(head.dataset.first);
+    const columns = Array.from({ length: Number(head.dataset.span) }, (_, index) => first + index);
+    const left = columns.filter((column) => !off.includes(column)).length;
+    head.hidden = left === 0;
+    head.colSpan = Math.max(left, 1);
+  }
+}
+
+const text = document.getElementById("data").textContent;
+document.getElementById("copy").addEventListener("click", async (event) => {
+  const button = event.currentTarget;
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "The browser does not allow it: save instead";
+  }
+  setTimeout(() => (button.textContent = label), 2000);
 });
 
 document.getElementById("save").addEventListener("click", () => {
-  const data = new Blob([document.getElementById("data").textContent], { type: "application/json" });
+  const data = new Blob([text], { type: "application/json" });
   const link = document.createElement("a");
   link.href = URL.createObjectURL(data);
   link.download = `${document.documentElement.dataset.run}.json`;
   link.click();
   URL.revokeObjectURL(link.href);
 });
+
+const themes = ["system", "light", "dark"];
+const themeButton = document.getElementById("theme");
+themeButton.addEventListener("click", () => {
+  const next = themes[(themes.indexOf(document.documentElement.dataset.theme ?? "system") + 1) % themes.length];
+  if (next === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = next;
+  themeButton.textContent = `Theme: ${next}`;
+  draw();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
+
+// The pictures are drawn after the page is there, one at a time, so that its table never waits for them.
+const charts = document.getElementById("charts");
+const specs = charts ? JSON.parse(charts.textContent) : [];
+let drawing = 0;
+const drawn = draw();
+
+async function draw() {
+  const turn = ++drawing;
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const kinds = ["kind0", "kind1", "kind2", "kind3", "kind4", "kind5", "kind6", "kind7"].map(colour);
+  const axis = {
+    labelColor: colour("ink"), titleColor: colour("quiet"), gridColor: colour("line"), domainColor: colour("quiet"),
+    tickColor: colour("quiet"), labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal",
+  };
+  const config = {
+    background: "transparent", font: getComputedStyle(document.body).fontFamily, range: { category: kinds }, axis,
+    legend: { labelColor: colour("ink"), titleColor: colour("quiet"), orient: "bottom", labelFontSize: 12, columnPadding: 16 },
+    view: { stroke: null },
+  };
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    await new Promise((done) => setTimeout(done));
+    if (turn !== drawing) return; // another theme was asked for meanwhile
+    const spec = specs[Number(place.dataset.chart)];
+    // Expressions are interpreted: the page forbids code made from text.
+    await window.vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config });
+    const select = place.querySelector("select");
+    if (select) select.setAttribute("aria-label", "Row of the picture");
+  }
+  document.documentElement.dataset.drawn = "yes";
+}
 
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;

@@ -1,0 +1,466 @@
+"""The pictures of a run as Vega-Lite specifications: one for the page, where they can be explored, and for papers.
+
+    charts(view)            what there is to draw of each device, in the order in which a reader asks
+    page_spec(chart)        with its data, for a page
+    static_spec(chart)      with a title and on white, for a file
+
+A specification is plain JSON; nothing of the drawing library is loaded to make one. Emulated devices have no pictures
+of times. Source: https://vega.github.io/vega-lite/docs/ (version 6).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from harness import statistics
+from harness.report.figures import slug
+from harness.report.view import clean, threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from harness.records import Block, ProcessRecord
+    from harness.report.view import DeviceRows, Row, View
+
+Spec = dict[str, Any]
+"""A part of a Vega-Lite specification: JSON."""
+Datum = dict[str, str | float | int | bool | None]
+
+SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
+"""A name only: nothing is fetched from there."""
+STATIC_WIDTH: Final = 720
+LIGHT: Final[Spec] = {
+    "background": "#ffffff",
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
+    "range": {"category": ["#2563c9", "#b4530f", "#1d7a4f", "#7d3fb3", "#0e7c86", "#a8336b", "#6b6f00", "#555f6b"]},
+    "legend": {"columnPadding": 16},
+    "axis": {
+        "titleFontWeight": "normal",
+        "gridColor": "#d9dee3",
+        "domainColor": "#5b646e",
+        "tickColor": "#5b646e",
+        "labelColor": "#1a1d21",
+    },
+    "view": {"stroke": None},
+}
+"""Colours that differ in brightness too, and stay apart for the common kinds of colour blindness."""
+
+_T = TypeVar("_T")
+_LINES: Final = 60
+"""Lines that one picture has room to name."""
+_BLOCK_ROWS: Final = 60
+"""Rows whose blocks are embedded for the picture over time; beyond that the page would outgrow its use."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture."""
+
+    name: str
+    """Of its file, unique in the run: `size-latency-host`."""
+    device_id: str
+    title: str
+    says: str
+    """What a reader sees in it, and what a screen reader says in its place."""
+    data: tuple[Datum, ...]
+    spec: Spec
+    """Without its data."""
+
+
+def charts(shown: View) -> tuple[Chart, ...]:
+    """Every picture that the run has something for."""
+    return tuple(
+        chart
+        for device in shown.devices
+        if not device.is_emulated
+        for draw in _DRAWN
+        if (chart := draw(device)) is not None
+    )
+
+
+def page_spec(chart: Chart) -> Spec:
+    """For a page: as wide as its place, colours by the page's theme."""
+    fit = {} if "vconcat" in chart.spec else {"autosize": {"type": "fit-x", "contains": "padding"}}
+    return {"$schema": SCHEMA, "description": chart.says, "data": {"values": list(chart.data)}, **fit, **chart.spec}
+
+
+def static_spec(chart: Chart) -> Spec:
+    """For a file: with a title, on white, of a fixed size."""
+    title = {"text": chart.title, "anchor": "start", "fontSize": 14, "offset": 12}
+    spec = page_spec(chart) | {"title": title, "config": LIGHT, "padding": 12}
+    return _with_width(spec)
+
+
+def _with_width(spec: Spec) -> Spec:
+    return {key: STATIC_WIDTH if (key, value) == ("width", "container") else value for key, value in spec.items()}
+
+
+# --- what is drawn -------------------------------------------------------------------------------------------------
+
+
+def _size_latency(device: DeviceRows) -> Chart | None:
+    """Size against latency, with the files of each model that no other file of it beats in both."""
+    rows = [row for row in _good(device) if row.summary and row.summary.size_bytes]
+    if len({(row.cell.model, row.file) for row in rows}) < 2:
+        return None
+    fronts = _fronts(rows)
+    data = [_datum(row) | {"front": row.cell.id in fronts} for row in rows]
+    by = _coloured_by(rows)
+    shared: Spec = {
+        "x": _axis("size_mib", "file, MiB (logarithmic)", is_log=True),
+        "y": _axis("p50_ms", "p50, ms (logarithmic)", is_log=True),
+        "color": {"field": by, "type": "nominal", "title": None},
+    }
+    line: Spec = {
+        "transform": [{"filter": "datum.front"}],
+        "mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.7},
+        "encoding": shared | {"detail": {"field": "model"}},
+    }
+    points: Spec = {
+        "params": [_legend_choice(by)],
+        "mark": {"type": "point", "filled": True, "size": 70},
+        "encoding": shared
+        | {
+            "shape": {"field": "format", "type": "nominal", "title": None},
+            "opacity": {"condition": {"param": by, "value": 0.9}, "value": 0.08},
+            "tooltip": _tooltip(),
+        },
+    }
+    return Chart(
+        name=f"size-latency-{slug(device.id)}",
+        device_id=device.id,
+        title=f"File size against latency on {clean(device.name)}",
+        says=(
+            "Each point is one measured row; down and to the left is better. The dashed line joins, for each model, "
+            "the rows that no other row of it beats in both."
+        ),
+        data=tuple(data),
+        spec={"width": "container", "height": 320, "layer": [line, points]},
+    )
+
+
+def _runtimes(device: DeviceRows) -> Chart | None:
+    """One line a model, precision and number of threads: where each runtime stands on it."""
+    by_line: dict[str, list[Row]] = {}
+    for row in _good(device):
+        by_line.setdefault(_runtime_line(row), []).append(row)
+    compared = [group for group in by_line.values() if len({_runtime(row) for row in group}) > 1]
+    if not compared:
+        return None
+    several, left_out = _most(compared, lambda group: max(_p50_ms(row) for row in group))
+    data = [_datum(row) | {"line": _runtime_line(row), "runtime": _runtime(row)} for group in several for row in group]
+    y: Spec = {"field": "line", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 260}}
+    colour: Spec = {"field": "runtime", "type": "nominal", "title": None}
+    span: Spec = {
+        "mark": {"type": "rule", "opacity": 0.35, "strokeWidth": 2},
+        "encoding": {
+            "y": y,
+            "x": {"aggregate": "min", "field": "p50_ms", "type": "quantitative", "scale": {"type": "log"}},
+            "x2": {"aggregate": "max", "field": "p50_ms"},
+        },
+    }
+    return Chart(
+        name=f"runtimes-{slug(device.id)}",
+        device_id=device.id,
+        title=f"Runtime against runtime on {clean(device.name)}",
+        says="One line a model, precision and number of threads. The dots are p50, the bars their intervals."
+        + _left_out(left_out, "slowest", "lines"),
+        data=tuple(data),
+        spec={
+            "width": "container",
+            "height": 20 * len(several),
+            "layer": [span, *_dots_with_intervals(y, colour, x_title="p50, ms (logarithmic)", is_log=True)],
+        },
+    )
+
+
+def _threads(device: DeviceRows) -> Chart | None:
+    """How latency falls with threads, beside the line of a perfect division of the work."""
+    by_file: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in _good(device):
+        by_file.setdefault((row.cell.model, row.file), {})[row.cell.choice.threads] = row
+    scaled = [by_threads for by_threads in by_file.values() if len(by_threads) > 1 and 1 in by_threads]
+    if not scaled:
+        return None
+    several, left_out = _most(scaled, lambda by_threads: _p50_ms(by_threads[1]))
+    data: list[Datum] = [
+        _datum(row)
+        | {
+            "speedup": _scaled(_p50_ms(by_threads[1]) / _p50_ms(row), 1),
+            "of": f"{clean(row.cell.model)} {row.file}",
+            "ideal": count,
+        }
+        for by_threads in several
+        for count, row in sorted(by_threads.items())
+    ]
+    x: Spec = {"field": "threads", "type": "ordinal", "title": "threads", "axis": {"labelAngle": 0}}
+    ideal: Spec = {
+        "mark": {"type": "line", "strokeDash": [2, 4], "color": "#888888"},
+        "encoding": {"x": x, "y": {"aggregate": "max", "field": "ideal", "type": "quantitative"}},
+    }
+    by = _coloured_by([row for by_threads in several for row in by_threads.values()])
+    lines: Spec = {
+        "params": [_legend_choice(by)],
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": x,
+            "y": _axis("speedup", "times as fast as one thread"),
+            "color": {"field": by, "type": "nominal", "title": None},
+            "strokeDash": {"field": "format", "type": "nominal", "title": None},
+            "detail": {"field": "of"},
+            "opacity": {"condition": {"param": by, "value": 0.9}, "value": 0.08},
+            "tooltip": [*_tooltip(), {"field": "speedup", "title": "times one thread", "format": ".2f"}],
+        },
+    }
+    return Chart(
+        name=f"threads-{slug(device.id)}",
+        device_id=device.id,
+        title=f"Scaling with threads on {clean(device.name)}",
+        says="How many times as fast as one thread; the dotted line is a perfect division of the work."
+        + _left_out(left_out, "slowest", "files"),
+        data=tuple(data),
+        spec={"width": "container", "height": 280, "layer": [ideal, lines]},
+    )
+
+
+def _memory(device: DeviceRows) -> Chart | None:
+    """What the runtime alone took, and what the model added. Only rows of one source: others do not compare."""
+    rows = [row for row in _good(device) if row.summary and row.summary.peak_memory_bytes is not None]
+    sources = {row.summary.memory_source for row in rows if row.summary}
+    if len(rows) < 2 or len(sources) != 1:
+        return None
+    several, left_out = _most(rows, lambda row: (row.summary and row.summary.peak_memory_bytes) or 0)
+    data: list[Datum] = []
+    for row in several:
+        base = _datum(row)
+        peak, added = base["peak_mib"], base["model_mib"]
+        if isinstance(peak, float) and isinstance(added, float):
+            data += [base | {"part": "runtime alone", "mib": peak - added}, base | {"part": "model", "mib": added}]
+    return Chart(
+        name=f"memory-{slug(device.id)}",
+        device_id=device.id,
+        title=f"Peak memory on {clean(device.name)}",
+        says=f"Peak memory of a process that was not timed, read from {clean(str(sources.pop()))}."
+        + _left_out(left_out, "largest", "rows"),
+        data=tuple(data),
+        spec={
+            "width": "container",
+            "height": 16 * len(several),
+            "mark": {"type": "bar"},
+            "encoding": {
+                "y": {"field": "label", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+                "x": _axis("mib", "MiB"),
+                "color": {"field": "part", "type": "nominal", "title": None, "sort": "descending"},
+                "order": {"field": "part", "sort": "descending"},
+                "tooltip": [*_tooltip(), {"field": "part"}, {"field": "mib", "title": "MiB", "format": ".1f"}],
+            },
+        },
+    )
+
+
+def _over_time(device: DeviceRows) -> Chart | None:
+    """Each block's median over the minutes of its cell, with temperature and clock limit where the device has them."""
+    rows = [row for row in device.rows if row.measured][:_BLOCK_ROWS]
+    data = [datum for row in rows for datum in _blocks(row)]
+    if not data:
+        return None
+    names = list(dict.fromkeys(str(datum["label"]) for datum in data))
+    x = _axis("seconds", "seconds since the cell's first block")
+    marks: list[Spec] = [
+        {
+            "height": 220,
+            "width": "container",
+            "mark": {"type": "point", "filled": True, "size": 45},
+            "encoding": {
+                "x": x,
+                "y": _axis("p50_ms", "block median, ms", from_zero=False),
+                "color": {"field": "process", "type": "nominal", "legend": None},
+                "shape": {"field": "counted", "type": "nominal", "title": None},
+                "tooltip": [
+                    {"field": "process"},
+                    {"field": "p50_ms", "title": "ms", "format": ".3f"},
+                    {"field": "celsius", "title": "°C"},
+                    {"field": "cap_mhz", "title": "clock limit, MHz"},
+                ],
+            },
+        }
+    ]
+    for field, title in (("celsius", "temperature, °C"), ("cap_mhz", "clock limit, MHz")):
+        if any(datum[field] is not None for datum in data):
+            line = {"x": x, "y": _axis(field, title, from_zero=False)}
+            marks.append({"height": 70, "width": "container", "mark": "line", "encoding": line})
+    spec: Spec = {
+        "params": [
+            {
+                "name": "shown",
+                "value": names[0],
+                "bind": {"input": "select", "options": names, "name": "Row "},
+            }
+        ],
+        "transform": [{"filter": "datum.label == shown"}],
+    }
+    # A single picture must not be a concatenation of one: those do not take the width of their place.
+    spec |= marks[0] if len(marks) == 1 else {"vconcat": [_with_width(mark) for mark in marks]}
+    return Chart(
+        name=f"over-time-{slug(device.id)}",
+        device_id=device.id,
+        title=f"Latency over time within a row on {clean(device.name)}",
+        says="Each point is the median of one block; one colour a process. A trend means heat, or another program.",
+        data=tuple(data),
+        spec=spec,
+    )
+
+
+_DRAWN: Final[Sequence[Callable[[DeviceRows], Chart | None]]] = (
+    _size_latency,
+    _runtimes,
+    _threads,
+    _memory,
+    _over_time,
+)
+"""A new picture is a line here and a function above."""
+
+
+# --- parts of them -------------------------------------------------------------------------------------------------
+
+
+def _most(several: Sequence[_T], weight: Callable[[_T], float]) -> tuple[list[_T], int]:
+    """The heaviest, as many as a picture can name, in the order they came; and how many are left out."""
+    kept = sorted(range(len(several)), key=lambda index: -weight(several[index]))[:_LINES]
+    return [several[index] for index in sorted(kept)], len(several) - len(kept)
+
+
+def _coloured_by(rows: Iterable[Row]) -> str:
+    """Colours stop telling models apart where there are more models than colours."""
+    return "model" if len({row.cell.model for row in rows}) <= len(LIGHT["range"]["category"]) else "format"
+
+
+def _left_out(count: int, which: str, what: str) -> str:
+    return f" The {_LINES} {which} {what} of {_LINES + count}; the table has all." if count else ""
+
+
+def _p50_ms(row: Row) -> float:
+    assert row.summary is not None
+    return row.summary.p50_ns / 1e6
+
+
+def _good(device: DeviceRows) -> list[Row]:
+    """Rows with figures of the right function: a fast wrong answer is in no picture."""
+    return [row for row in device.rows if row.summary is not None and row.summary.parity_passed]
+
+
+def _datum(row: Row) -> Datum:
+    summary = row.summary
+    assert summary is not None
+    return {
+        "label": f"{clean(row.cell.model)} {row.name}",
+        "model": clean(row.cell.model),
+        "format": row.cell.format,
+        "threads": row.cell.choice.threads,
+        "p50_ms": _scaled(summary.p50_ns, 1e6),
+        "low_ms": _scaled(summary.p50_low_ns, 1e6),
+        "high_ms": _scaled(summary.p50_high_ns, 1e6),
+        "size_mib": _scaled(summary.size_bytes, 2**20),
+        "peak_mib": _scaled(summary.peak_memory_bytes, 2**20),
+        "model_mib": _scaled(summary.model_memory_bytes, 2**20),
+    }
+
+
+def _blocks(row: Row) -> list[Datum]:
+    if row.measured is None:
+        return []
+    processes = [process for process in row.measured.processes if process.blocks]
+    if not processes:
+        return []
+    began = min(process.blocks[0].start_ns for process in processes)
+    label = f"{clean(row.cell.model)} {row.name}"
+    return [
+        {"label": label, **_block(process, block, began)}
+        for process in processes
+        for block in process.blocks
+        if block.ns
+    ]
+
+
+def _block(process: ProcessRecord, block: Block, began_ns: int) -> Datum:
+    discarded = process.discarded or block.discarded
+    return {
+        "process": f"{process.index + 1}",
+        "seconds": round((block.start_ns - began_ns) / 1e9, 2),
+        "p50_ms": _scaled(statistics.median(block.ns) / block.iterations_per_sample, 1e6),
+        "counted": "discarded" if discarded else "counted",
+        "celsius": block.conditions.temperature_celsius,
+        "cap_mhz": _scaled(block.conditions.cpu_cap_hz, 1e6),
+    }
+
+
+def _scaled(value: float | None, by: float) -> float | None:
+    """To five significant digits: more than any picture shows, and a page half as long."""
+    return None if value is None else float(f"{value / by:.5g}")
+
+
+def _fronts(rows: Iterable[Row]) -> frozenset[str]:
+    """Ids of the rows that no other row of their model beats in both size and latency."""
+    by_model: dict[str, list[tuple[float, float, str]]] = {}
+    for row in rows:
+        if row.summary is not None and row.summary.size_bytes is not None:
+            point = (float(row.summary.size_bytes), row.summary.p50_ns, row.cell.id)
+            by_model.setdefault(row.cell.model, []).append(point)
+    kept = set()
+    for points in by_model.values():
+        fastest = math.inf
+        for _, p50, cell_id in sorted(points):
+            if p50 < fastest:
+                fastest = p50
+                kept.add(cell_id)
+    return frozenset(kept)
+
+
+def _runtime(row: Row) -> str:
+    choice = row.cell.choice
+    return choice.runtime if choice.accelerator == "cpu" else f"{choice.runtime} {choice.accelerator}"
+
+
+def _runtime_line(row: Row) -> str:
+    return f"{clean(row.cell.model)} {row.cell.precision}, {threads(row.cell.choice.threads)}"
+
+
+def _axis(field: str, title: str, *, is_log: bool = False, from_zero: bool = True) -> Spec:
+    scale: Spec = {"type": "log", "nice": False, "padding": 18} if is_log else {"zero": from_zero}
+    axis: Spec = {"tickCount": 6, "format": "~g"} if is_log else {}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+def _dots_with_intervals(y: Spec, colour: Spec, *, x_title: str, is_log: bool) -> list[Spec]:
+    rule: Spec = {
+        "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.5},
+        "encoding": {"y": y, "x": _axis("low_ms", x_title, is_log=is_log), "x2": {"field": "high_ms"}, "color": colour},
+    }
+    dot: Spec = {
+        "mark": {"type": "point", "filled": True, "size": 60},
+        "encoding": {
+            "y": y,
+            "x": _axis("p50_ms", x_title, is_log=is_log),
+            "color": colour,
+            "tooltip": _tooltip(),
+        },
+    }
+    return [rule, dot]
+
+
+def _legend_choice(field: str) -> Spec:
+    """A click in the legend shows one kind alone."""
+    return {"name": field, "select": {"type": "point", "fields": [field]}, "bind": "legend"}
+
+
+def _tooltip() -> list[Spec]:
+    return [
+        {"field": "label", "title": "row"},
+        {"field": "p50_ms", "title": "p50, ms", "format": ".4~g"},
+        {"field": "low_ms", "title": "from, ms", "format": ".4~g"},
+        {"field": "high_ms", "title": "to, ms", "format": ".4~g"},
+        {"field": "size_mib", "title": "file, MiB", "format": ".3~g"},
+        {"field": "peak_mib", "title": "peak, MiB", "format": ".3~g"},
+    ]

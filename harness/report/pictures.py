@@ -1,0 +1,62 @@
+"""The drawing library: Vega-Lite's scripts for the page, and pictures as files for papers and slides.
+
+One package (extra `pictures`) has both the scripts, as they are embedded, and the same library as a program that draws
+without a browser. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from harness.errors import MissingExtra
+from harness.report import figures
+from harness.report.charts import charts, static_spec
+from harness.report.view import view
+from harness.workspace import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.report.view import Run
+
+INSTALL: Final = "pip install 'inference-harness[pictures]'"
+_PNG_SCALE: Final = 2.0
+"""Two pixels a point: sharp on a slide."""
+
+
+def page_script() -> str | None:
+    """What a page needs to draw, about 0.9 MB; None where the package is not installed."""
+    try:
+        import vl_convert  # noqa: PLC0415
+    except ImportError:
+        return None
+    # "</script" would end the element that the script stands in.
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")
+
+
+def write_pictures(run: Run, folder: Path) -> tuple[Path, ...]:
+    """Every picture of a run, each as SVG and PNG. Takes about a second a picture.
+
+    Returns:
+        The files, in the order of the page.
+
+    Raises:
+        MissingExtra: The drawing library is not installed.
+        OSError: A file cannot be written.
+    """
+    try:
+        import vl_convert  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtra("vl-convert-python", "pictures as files", "pictures") from error
+    shown = view(run)
+    drawn = figures.latency_files(shown.devices)
+    drawn |= {chart.name: vl_convert.vegalite_to_svg(json.dumps(static_spec(chart))) for chart in charts(shown)}
+    written: list[Path] = []
+    for name, svg in drawn.items():
+        made = {".svg": svg.encode(), ".png": vl_convert.svg_to_png(svg, scale=_PNG_SCALE)}
+        for suffix, content in made.items():
+            path = folder / f"{name}{suffix}"
+            write_atomically(path, content)
+            written.append(path)
+    return tuple(written)

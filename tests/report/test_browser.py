@@ -1,0 +1,301 @@
+"""The page in a real browser: what a reader does with it, by mouse, keyboard, screen reader and printer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from harness.report import render, write_report
+from tests.fakes import records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request
+
+    from tests.fakes.records import FakeRun
+
+CHROMIUM = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+MAX_BYTES = 6_000_000
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>' onmouseover='alert(3)"
+LONG = "a_network_with_" + "a_very_long_name_" * 12
+P50 = "td.p50"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.fail("these tests open the page in Chromium, which is not here: run scripts/install-test-tools")
+    with sync_playwright() as playwright:
+        # In a container its sandbox has no rights to build itself; what it opens is our own.
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@dataclasses.dataclass
+class Opened:
+    """A page, and what it did besides being there."""
+
+    page: Page
+    path: Path
+    asked_for: list[str] = dataclasses.field(default_factory=list)
+    complaints: list[str] = dataclasses.field(default_factory=list)
+
+    def asks(self, request: Request) -> None:
+        self.asked_for.append(request.url)
+
+    def says(self, message: ConsoleMessage) -> None:
+        self.complaints.append(message.text)
+
+    def fails(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
+    def interrupts(self, dialog: Dialog) -> None:
+        self.complaints.append(dialog.message)
+        dialog.dismiss()
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Any]:
+    """Opens a run's page with the network off; fails where the page complains or asks for anything."""
+    context = browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900})
+    context.set_offline(True)
+    every: list[Opened] = []
+
+    def open_run(run: FakeRun, **emulated: Any) -> Opened:
+        path = tmp_path / f"page-{len(every)}.html"
+        write_report(run, "html", path)
+        page = context.new_page()
+        found = Opened(page, path)
+        page.on("request", found.asks)
+        page.on("console", found.says)
+        page.on("pageerror", found.fails)
+        page.on("dialog", found.interrupts)
+        page.emulate_media(**emulated)
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn=yes]")
+        every.append(found)
+        return found
+
+    yield open_run
+    for found in every:
+        assert found.complaints == []
+        assert [url for url in found.asked_for if url != found.path.as_uri() and not url.startswith("blob:")] == []
+    context.close()
+
+
+def run_of_every_outcome(model: str = "mobilenet_v2", **device: Any) -> FakeRun:
+    """Two models, two formats, two numbers of threads; one failure, one row that cannot be, one not run."""
+    measured = [
+        records.result(model=name, format=format_, threads=threads, p50_ms=p50, size_mib=size)
+        for name, size, base in ((model, 13.6, 10.0), ("resnet_18", 44.7, 30.0))
+        for format_, factor in (("onnx", 1.0), ("tflite", 1.3))
+        for threads, p50 in ((1, base * factor), (2, base * factor / 1.7))
+    ]
+    others = [
+        records.result(model=model, precision="int8", outcome=records.failure(message=f"no {model}", hint=model)),
+        records.result(model=model, precision="fp16", outcome=records.not_runnable(model)),
+    ]
+    return records.run(
+        [*measured, *others], missing=[records.cell(model=model, threads=4)], devices=[records.device(**device)]
+    )
+
+
+def shown(page: Page, selector: str) -> list[str]:
+    """Texts of what can be seen, in the order of the page."""
+    return [each.inner_text() for each in page.locator(selector).all() if each.is_visible()]
+
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_a_click_on_a_head_sorts_and_another_one_turns_it_round(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+    head = page.locator("thead th.p50")
+
+    head.get_by_role("button").click()
+    rising = [float(text) for text in shown(page, P50)]
+    head.get_by_role("button").click()
+    falling = [float(text) for text in shown(page, P50)]
+
+    assert rising == sorted(rising)
+    assert falling == rising[::-1]
+    assert head.get_attribute("aria-sort") == "descending"
+    assert "failed" in str(page.locator("tbody tr").nth(8).get_attribute("class")), "rows without figures stay last"
+
+
+def test_words_and_choices_narrow_the_rows_together(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+
+    page.get_by_label("Filter rows").fill("mobilenet onnx")
+    page.get_by_label("Precision", exact=True).select_option("fp32")
+
+    assert page.get_by_role("status").inner_text() == "3 of 11 rows"
+    assert len(shown(page, P50)) == 2
+    page.get_by_label("Filter rows").fill("")
+    page.get_by_label("Precision", exact=True).select_option("")
+    assert page.get_by_role("status").inner_text() == ""
+    assert len(shown(page, "tbody tr")) == 11
+
+
+def test_columns_come_and_go_by_the_menu(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+    assert "zipped" not in shown(page, "thead button")
+
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("File, MiB: zipped").check()
+    page.get_by_label("Memory, MiB: peak").uncheck()
+
+    heads = shown(page, "thead button")
+    assert "zipped" in heads
+    assert "peak" not in heads
+    assert "Memory, MiB" not in shown(page, "thead th"), "a group without columns is gone"
+
+
+def test_everything_can_be_done_from_the_keyboard(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the figures"
+    page.keyboard.press("Tab")
+    page.keyboard.type("resnet")
+    assert page.get_by_role("status").inner_text() == "4 of 11 rows"
+    page.locator("thead th.p50 button").focus()
+    page.keyboard.press("Enter")
+
+    assert page.locator("thead th.p50").get_attribute("aria-sort") == "ascending"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", "focus can be seen"
+
+
+# --- its data ------------------------------------------------------------------------------------------------------
+
+
+def test_the_figures_can_be_saved_and_are_those_of_the_json_report(opened: Any, tmp_path: Path) -> None:
+    run = run_of_every_outcome()
+    page = opened(run).page
+
+    with page.expect_download() as download:
+        page.get_by_text("Save the figures").click()
+    download.value.save_as(tmp_path / "saved.json")
+
+    saved = json.loads((tmp_path / "saved.json").read_text(encoding="utf-8"))
+    said = json.loads(render(run, "json"))
+    assert saved["summaries"] == said["summaries"]
+    assert download.value.suggested_filename == f"{run.plan.run}.json"
+
+
+def test_no_name_runs_or_becomes_an_element(opened: Any) -> None:
+    page = opened(run_of_every_outcome(HOSTILE, name=HOSTILE, cpu=HOSTILE)).page
+
+    assert page.locator("img").count() == 0
+    assert HOSTILE in page.locator("h2").first.inner_text()
+    # The pictures name it too, as text.
+    assert page.locator("[data-chart] text", has_text="</script>").count() > 0
+
+
+# --- how it looks --------------------------------------------------------------------------------------------------
+
+
+def test_every_picture_is_drawn(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+
+    places = page.locator("[data-chart]")
+    assert places.count() == 5
+    for place in places.all():
+        box = place.locator("svg").first.bounding_box()
+        assert box is not None
+        assert box["width"] > 300
+
+
+def test_the_theme_follows_the_system_until_a_reader_chooses(opened: Any) -> None:
+    def ground(page: Page) -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light = opened(run_of_every_outcome(), color_scheme="light").page
+    page = opened(run_of_every_outcome(), color_scheme="dark").page
+
+    dark = ground(page)
+    assert dark != ground(light)
+    page.get_by_text("Theme: system").click()
+    assert page.get_by_text("Theme: light").is_visible()
+    assert ground(page) == ground(light)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_stands_in_the_way_of_a_screen_reader(opened: Any, scheme: str) -> None:
+    page = opened(run_of_every_outcome(), color_scheme=scheme).page
+
+    found = Axe().run(page).response["violations"]
+
+    serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in {"serious", "critical"}]
+    assert serious == []
+
+
+def test_a_phone_shows_it_without_scrolling_the_page_sideways(opened: Any) -> None:
+    page = opened(run_of_every_outcome(LONG, name=LONG)).page
+
+    for width in (360, 800, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None:
+    page = opened(run_of_every_outcome()).page
+
+    page.pdf(path=tmp_path / "page.pdf", prefer_css_page_size=True)
+
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
+    assert page.locator("details:not([open])").count() == 0
+    page.emulate_media(media="print")
+    assert not page.get_by_label("Filter rows").is_visible(), "paper has no controls"
+    table = page.locator("table").first.bounding_box()
+    assert table is not None
+
+
+# --- the extremes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (records.run([]), "No cell"),
+        (
+            records.run([records.result(threads=n, outcome=records.failure(), no_artifact=True) for n in (1, 2)]),
+            "failed",
+        ),
+    ],
+    ids=["no cells", "all failed"],
+)
+def test_a_run_without_figures_still_opens_and_says_so(opened: Any, run: FakeRun, says: str) -> None:
+    page = opened(run).page
+
+    assert says.lower() in page.get_by_label("Answer").inner_text().lower()
+    assert page.locator("[data-chart]").count() == 0
+
+
+def test_a_thousand_rows_fit_into_one_page(opened: Any) -> None:
+    processes = records.calm_processes()
+    run = records.run(
+        [
+            records.result(model=f"network_{n:03}", format=format_, threads=threads, processes=processes)
+            for n in range(250)
+            for format_ in ("onnx", "tflite")
+            for threads in (1, 2)
+        ]
+    )
+
+    found = opened(run)
+
+    assert found.page.locator("tbody tr").count() == 1000
+    assert found.path.stat().st_size < MAX_BYTES
+    found.page.get_by_label("Filter rows").fill("network_007")
+    assert found.page.get_by_role("status").inner_text() == "4 of 1000 rows"
