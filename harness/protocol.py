@@ -10,6 +10,7 @@ A program is started with the flags that `Job.argv` makes, and prints in this or
     warmup    once     every warm-up time, and whether the times settled
     block     n times  every timed inference of a block, with the conditions over it
     memory    3 times  in a memory job, in place of warmup and block: baseline, loaded, peak
+    profile   once     in a profile job, in their place: the time of each operator is in a file
     canary    after
     end       once     without it, the stream is a failure, never a short result
 
@@ -45,7 +46,7 @@ class Job(Record, frozen=True, kw_only=True):
     samples: int
     output_folder: str
     """`output-0.bin`... are written here, [samples, ...] in the artifact's dtype."""
-    mode: Literal["latency", "memory"] = "latency"
+    mode: Literal["latency", "memory", "profile"] = "latency"
     blocks: int = 4
     block_s: float = 0.25
     block_iterations: int = 5
@@ -53,6 +54,7 @@ class Job(Record, frozen=True, kw_only=True):
     warmup_s: float = 0.25
     warmup_cap_s: float = 8.0
     memory_iterations: int = 20
+    profile_iterations: int = 20
 
     def argv(self) -> tuple[str, ...]:
         """The flags that say all this to a timing program."""
@@ -73,6 +75,7 @@ class Job(Record, frozen=True, kw_only=True):
             *("--warmup-s", f"{self.warmup_s:g}"),
             *("--warmup-cap-s", f"{self.warmup_cap_s:g}"),
             *("--memory-iterations", str(self.memory_iterations)),
+            *("--profile-iterations", str(self.profile_iterations)),
         ]
         for path in self.inputs:
             flags += ["--input", path]
@@ -164,6 +167,16 @@ class Memory(Record, frozen=True, kw_only=True, tag_field="type", tag="memory"):
     private_dirty_bytes: int | None
 
 
+class Profile(Record, frozen=True, kw_only=True, tag_field="type", tag="profile"):
+    """The time of each operator is taken."""
+
+    file: str
+    format: Literal["onnxruntime-trace", "litert-events"]
+    """What the file holds; `harness.measure.operators` reads both."""
+    ns: tuple[int, ...]
+    """Whole inferences while the operators were timed, which slows them down."""
+
+
 class ProgramError(Record, frozen=True, kw_only=True, tag_field="type", tag="error"):
     """The program gives up."""
 
@@ -176,7 +189,9 @@ class End(Record, frozen=True, kw_only=True, tag_field="type", tag="end"):
     """Nothing is missing."""
 
 
-Message: TypeAlias = Meta | Canary | Loaded | First | Outputs | Warmup | TimedBlock | Memory | ProgramError | End
+Message: TypeAlias = (
+    Meta | Canary | Loaded | First | Outputs | Warmup | TimedBlock | Memory | Profile | ProgramError | End
+)
 
 _CHOICE_FLAGS = ("runtime", "accelerator", "threads", "graph_optimization")
 

@@ -14,7 +14,7 @@ Stored files carry `schema`. What changed in which version is said here, and `st
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -373,6 +373,10 @@ SecondsOrNone: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Threads: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=999)]
 
 
+PROFILE_ITERATIONS: Final = 20
+"""Of a profile that is asked for without a number."""
+
+
 class MeasurePlan(Record, frozen=True, kw_only=True):
     """The protocol for one cell, fixed before its first sample."""
 
@@ -392,6 +396,8 @@ class MeasurePlan(Record, frozen=True, kw_only=True):
     warmup_cap_s: Seconds = 8.0
     memory_processes: CountOrNone = 1
     memory_iterations: Count = 20
+    profile_iterations: CountOrNone = 0
+    """Inferences of one more process, in which the time of each operator is taken; 0: no such process."""
     disturbed_retries: CountOrNone = 2
     timeout_s: Seconds = 300.0
     """For one process."""
@@ -501,6 +507,28 @@ class MemoryRecord(Record, frozen=True, kw_only=True):
     iterations: int
 
 
+class OperatorTime(Record, frozen=True, kw_only=True):
+    """One operator of the model as the runtime ran it: after fusion, under the runtime's name."""
+
+    name: str
+    kind: str
+    """Conv, MatMul..., or the kernel where a delegate says no more."""
+    accelerator: str
+    """The execution provider or delegate that ran it."""
+    median_ns: float
+    """Over the profiled inferences; a runtime gives whole microseconds."""
+
+
+class OperatorProfile(Record, frozen=True, kw_only=True):
+    """Where the time of an inference goes. From a process of its own: taking it slows the whole down."""
+
+    source: str
+    inferences_ns: tuple[int, ...]
+    """The whole, while profiled."""
+    operators: tuple[OperatorTime, ...]
+    """In the order in which they ran."""
+
+
 class Measurement(Record, frozen=True, kw_only=True, tag_field="outcome", tag="measurement"):
     """A cell that was measured. Statistics are computed from this, never stored in it."""
 
@@ -516,6 +544,10 @@ class Measurement(Record, frozen=True, kw_only=True, tag_field="outcome", tag="m
     state_after: DeviceState
     stopped_by: Literal["precision", "budget", "processes"]
     accepted_obstacles: tuple[str, ...] = ()
+    profile: OperatorProfile | None = None
+    """Where it was asked for and the program can take one."""
+    profile_missing: str = ""
+    """Why it was asked for and there is none."""
 
 
 class Failure(Record, frozen=True, kw_only=True, tag_field="outcome", tag="failure"):

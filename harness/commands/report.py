@@ -19,6 +19,7 @@ class Document(StrEnum):
     MARKDOWN = "md"
     CSV = "csv"
     JSON = "json"
+    TRACE = "trace"
 
 
 def report(
@@ -41,6 +42,8 @@ def report(
         harness report reports/nightly --to csv > nightly.csv
 
         harness report reports/nightly --figures pictures/
+
+        harness report reports/nightly --to trace -o operators.trace.json
     """
     from harness.report import FORMATS, write_report  # noqa: PLC0415
 

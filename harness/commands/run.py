@@ -50,6 +50,9 @@ def run(
     accept: Annotated[
         list[str] | None, typer.Option(help="Measure in spite of this obstacle (`harness devices`). Repeatable.")
     ] = None,
+    profile_ops: Annotated[
+        bool, typer.Option("--profile-ops", help="Also take the time of each operator, in a process of its own.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -64,7 +67,7 @@ def run(
 
         harness run detector.tflite classifier.onnx
 
-        harness run nightly.toml --output reports/nightly
+        harness run nightly.toml --output reports/nightly --profile-ops
 
         harness run --resume
     """
@@ -77,7 +80,7 @@ def run(
         def work(watch: Callable[[Event], None]) -> StoredRun:
             return pipeline.resume(folder, retry_failed=retry_failed, watch=watch)
     else:
-        suite = _suite(targets or [], artifact, threads, device, processes)
+        suite = _suite(targets or [], artifact, threads, device, processes=processes, profile_ops=profile_ops)
         plan = pipeline.plan_run(
             suite,
             command=("harness", *sys.argv[1:]),
@@ -102,12 +105,15 @@ def _suite(
     artifacts: list[str] | None,
     threads: list[int] | None,
     devices: list[str] | None,
+    *,
     processes: int | None,
+    profile_ops: bool,
 ) -> Suite:
     """The suite a command line means: a stored one, or one made of the models it names, with the options on top."""
     import msgspec  # noqa: PLC0415
 
     from harness.matrix import suite_of  # noqa: PLC0415
+    from harness.records import PROFILE_ITERATIONS  # noqa: PLC0415
 
     suite = suite_of(targets)
     changes: dict[str, object] = {}
@@ -117,8 +123,12 @@ def _suite(
         changes["threads"] = tuple(threads)
     if devices:
         changes["devices"] = tuple(devices)
+    measure: dict[str, int] = {}
     if processes:
-        changes["measure"] = msgspec.structs.replace(suite.measure, processes_min=processes, processes_max=processes)
+        measure |= {"processes_min": processes, "processes_max": processes}
+    if profile_ops:
+        measure["profile_iterations"] = suite.measure.profile_iterations or PROFILE_ITERATIONS
+    changes["measure"] = msgspec.structs.replace(suite.measure, **measure)
     return msgspec.structs.replace(suite, **changes)
 
 
@@ -143,6 +153,8 @@ def _finish(stored: StoredRun, output_format: Output) -> None:
     from harness.report import FORMATS, render, write_report  # noqa: PLC0415
 
     for kind, made in FORMATS.items():
+        if made.is_of_profiles and not stored.plan.measure.profile_iterations:
+            continue
         write_report(stored, kind, stored.folder / made.file_name)
     if output_format is Output.JSON:
         typer.echo(render(stored, "json"), nl=False)

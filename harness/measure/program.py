@@ -28,6 +28,7 @@ from harness.protocol import (
     Message,
     Meta,
     Outputs,
+    Profile,
     ProgramError,
     TimedBlock,
     Warmup,
@@ -125,6 +126,8 @@ def _require_complete(device: Device, job: Job, transcript: Transcript) -> None:
     expected: dict[type[Message], int] = {Meta: 1, Loaded: 1, End: 1}
     if job.mode == "memory":
         expected |= {Memory: 3}
+    elif job.mode == "profile":
+        expected |= {Profile: 1}
     else:
         expected |= {First: 1, Outputs: 1, Warmup: 1, TimedBlock: job.blocks}
     for kind, count in expected.items():

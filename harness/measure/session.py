@@ -1,8 +1,8 @@
 """One cell: fresh processes until the figure is precise enough, then memory, every answer checked.
 
 The order is: state of the device; timed processes, each checked against the checkpoint before the next starts; memory
-in processes of its own; state of the device. What is asked for is read back. A process that was disturbed is repeated a
-bounded number of times, and kept in the record either way.
+in processes of its own; where asked for, the operators in one more; state of the device. What is asked for is read
+back. A process that was disturbed is repeated a bounded number of times, and kept in the record either way.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
+import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from harness import parity, statistics
 from harness.device.outputs import pull_outputs
-from harness.errors import AcceleratorRefused, DeviceError, NeverSteady
+from harness.errors import AcceleratorRefused, BadData, DeviceError, NeverSteady
+from harness.measure import operators
 from harness.measure.program import Transcript, run_program
-from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, TimedBlock, Warmup
+from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, Profile, TimedBlock, Warmup
 from harness.records import (
     Artifact,
     Block,
@@ -27,6 +29,7 @@ from harness.records import (
     Measurement,
     MeasurePlan,
     MemoryRecord,
+    OperatorProfile,
     Parity,
     ProcessRecord,
     RuntimeChoice,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
     from harness.device.device import Device
 
+_Mode = Literal["latency", "memory", "profile"]
 STEAL_LIMIT = 0.05
 """A block counts only if the hypervisor kept less than this share of its processors' time."""
 COOL_MARGIN_CELSIUS = 3.0
@@ -94,6 +98,7 @@ def measure(
     try:
         processes, stopped_by = _timed_processes(session, _Cooling(device, state_before.temperature_celsius), watch)
         memory = tuple(session.memory() for _ in range(plan.memory_processes))
+        profile, profile_missing = session.profile() if plan.profile_iterations else (None, "")
     finally:
         with contextlib.suppress(DeviceError):  # what went wrong before is what is told
             device.remove(outputs, timeout_s=60)
@@ -110,6 +115,8 @@ def measure(
         state_after=device.state(),
         stopped_by=stopped_by,
         accepted_obstacles=question.accepted_obstacles,
+        profile=profile,
+        profile_missing=profile_missing,
     )
 
 
@@ -162,17 +169,28 @@ class _Session:
         """Memory of one process that is not timed."""
         return _memory_record(self._run("memory"), self.plan)
 
+    def profile(self) -> tuple[OperatorProfile | None, str]:
+        """The time of each operator, in one more process; or why there is none. No reason to lose what was timed."""
+        try:
+            said = self._run("profile").one(Profile)
+            with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+                local = Path(scratch) / "profile"
+                self.device.pull(PurePosixPath(said.file), local, timeout_s=60)
+                return operators.read_profile(local, said), ""
+        except (DeviceError, BadData, ValueError) as error:
+            return None, str(error)
+
     def found(self) -> tuple[RuntimeRan, Parity]:
         """What ran, and the first comparison of its answers. There was at least one timed process."""
         assert self._ran is not None
         return self._ran, next(iter(self._checks.values()))
 
-    def _run(self, mode: Literal["latency", "memory"]) -> Transcript:
+    def _run(self, mode: _Mode) -> Transcript:
         job = _job(self.question, self._outputs, self.plan, mode)
         return run_program(self.device, job, self._command, timeout_s=self.plan.timeout_s)
 
 
-def _job(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode: Literal["latency", "memory"]) -> Job:
+def _job(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode: _Mode) -> Job:
     return Job(
         choice=question.choice,
         model=question.deployment.remote_path,
@@ -187,6 +205,7 @@ def _job(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode: Li
         warmup_s=plan.warmup_s,
         warmup_cap_s=plan.warmup_cap_s,
         memory_iterations=plan.memory_iterations,
+        profile_iterations=max(1, plan.profile_iterations),
     )
 
 

@@ -3,8 +3,9 @@
     view         what all of them show: one row a cell with its figures and warnings, grouped by device
     words        every sentence: warnings, failures, the answer in three sentences
     terminal     a table for a terminal
-    markdown · html · csv_file · json_file
+    markdown · html · csv_file · json_file · trace_file
     figures      latency distributions as SVG, for the page
+    charts       pictures that can be explored; pictures has their library, and makes files of all
     frame        a pandas data frame
 
 Nothing here reads a run's files or measures anything, and rich, pandas and NumPy are loaded when first needed.
@@ -36,6 +37,8 @@ class Format:
     """Its name in the run's folder."""
     module: str
     """Has `render(run) -> str`."""
+    is_of_profiles: bool = False
+    """Says something only of a run in which the time of each operator was taken."""
 
 
 FORMATS = {
@@ -43,6 +46,7 @@ FORMATS = {
     "md": Format("report.md", "harness.report.markdown"),
     "csv": Format("report.csv", "harness.report.csv_file"),
     "json": Format("report.json", "harness.report.json_file"),
+    "trace": Format("operators.trace.json", "harness.report.trace_file", is_of_profiles=True),
 }
 """A new format is a line here and a module with `render`."""
 

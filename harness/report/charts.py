@@ -1,21 +1,16 @@
-"""The pictures of a run as Vega-Lite specifications: one for the page, where they can be explored, and for papers.
+"""The pictures of a run: what there is to draw of each device.
 
-    charts(view)            what there is to draw of each device, in the order in which a reader asks
-    page_spec(chart)        with its data, for a page
-    static_spec(chart)      with a title and on white, for a file
-
-A specification is plain JSON; nothing of the drawing library is loaded to make one. Emulated devices have no pictures
-of times. Source: https://vega.github.io/vega-lite/docs/ (version 6).
+In the order in which a reader asks. Emulated devices have no pictures of times.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from harness import statistics
 from harness.report.figures import slug
+from harness.report.spec import LIGHT, Chart, Datum, Spec, axis, legend_choice, row_choice, scaled, with_width
 from harness.report.view import clean, threads
 
 if TYPE_CHECKING:
@@ -24,49 +19,13 @@ if TYPE_CHECKING:
     from harness.records import Block, ProcessRecord
     from harness.report.view import DeviceRows, Row, View
 
-Spec = dict[str, Any]
-"""A part of a Vega-Lite specification: JSON."""
-Datum = dict[str, str | float | int | bool | None]
-
-SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
-"""A name only: nothing is fetched from there."""
-STATIC_WIDTH: Final = 720
-LIGHT: Final[Spec] = {
-    "background": "#ffffff",
-    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
-    "range": {"category": ["#2563c9", "#b4530f", "#1d7a4f", "#7d3fb3", "#0e7c86", "#a8336b", "#6b6f00", "#555f6b"]},
-    "legend": {"columnPadding": 16},
-    "axis": {
-        "titleFontWeight": "normal",
-        "gridColor": "#d9dee3",
-        "domainColor": "#5b646e",
-        "tickColor": "#5b646e",
-        "labelColor": "#1a1d21",
-    },
-    "view": {"stroke": None},
-}
-"""Colours that differ in brightness too, and stay apart for the common kinds of colour blindness."""
-
 _T = TypeVar("_T")
 _LINES: Final = 60
 """Lines that one picture has room to name."""
+_OPERATORS: Final = 20
+"""Of one row; the whole is in the record, and in the trace."""
 _BLOCK_ROWS: Final = 60
 """Rows whose blocks are embedded for the picture over time; beyond that the page would outgrow its use."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One picture."""
-
-    name: str
-    """Of its file, unique in the run: `size-latency-host`."""
-    device_id: str
-    title: str
-    says: str
-    """What a reader sees in it, and what a screen reader says in its place."""
-    data: tuple[Datum, ...]
-    spec: Spec
-    """Without its data."""
 
 
 def charts(shown: View) -> tuple[Chart, ...]:
@@ -78,23 +37,6 @@ def charts(shown: View) -> tuple[Chart, ...]:
         for draw in _DRAWN
         if (chart := draw(device)) is not None
     )
-
-
-def page_spec(chart: Chart) -> Spec:
-    """For a page: as wide as its place, colours by the page's theme."""
-    fit = {} if "vconcat" in chart.spec else {"autosize": {"type": "fit-x", "contains": "padding"}}
-    return {"$schema": SCHEMA, "description": chart.says, "data": {"values": list(chart.data)}, **fit, **chart.spec}
-
-
-def static_spec(chart: Chart) -> Spec:
-    """For a file: with a title, on white, of a fixed size."""
-    title = {"text": chart.title, "anchor": "start", "fontSize": 14, "offset": 12}
-    spec = page_spec(chart) | {"title": title, "config": LIGHT, "padding": 12}
-    return _with_width(spec)
-
-
-def _with_width(spec: Spec) -> Spec:
-    return {key: STATIC_WIDTH if (key, value) == ("width", "container") else value for key, value in spec.items()}
 
 
 # --- what is drawn -------------------------------------------------------------------------------------------------
@@ -109,8 +51,8 @@ def _size_latency(device: DeviceRows) -> Chart | None:
     data = [_datum(row) | {"front": row.cell.id in fronts} for row in rows]
     by = _coloured_by(rows)
     shared: Spec = {
-        "x": _axis("size_mib", "file, MiB (logarithmic)", is_log=True),
-        "y": _axis("p50_ms", "p50, ms (logarithmic)", is_log=True),
+        "x": axis("size_mib", "file, MiB (logarithmic)", is_log=True),
+        "y": axis("p50_ms", "p50, ms (logarithmic)", is_log=True),
         "color": {"field": by, "type": "nominal", "title": None},
     }
     line: Spec = {
@@ -119,7 +61,7 @@ def _size_latency(device: DeviceRows) -> Chart | None:
         "encoding": shared | {"detail": {"field": "model"}},
     }
     points: Spec = {
-        "params": [_legend_choice(by)],
+        "params": [legend_choice(by)],
         "mark": {"type": "point", "filled": True, "size": 70},
         "encoding": shared
         | {
@@ -181,14 +123,14 @@ def _threads(device: DeviceRows) -> Chart | None:
     by_file: dict[tuple[str, str], dict[int, Row]] = {}
     for row in _good(device):
         by_file.setdefault((row.cell.model, row.file), {})[row.cell.choice.threads] = row
-    scaled = [by_threads for by_threads in by_file.values() if len(by_threads) > 1 and 1 in by_threads]
-    if not scaled:
+    of_several = [by_threads for by_threads in by_file.values() if len(by_threads) > 1 and 1 in by_threads]
+    if not of_several:
         return None
-    several, left_out = _most(scaled, lambda by_threads: _p50_ms(by_threads[1]))
+    several, left_out = _most(of_several, lambda by_threads: _p50_ms(by_threads[1]))
     data: list[Datum] = [
         _datum(row)
         | {
-            "speedup": _scaled(_p50_ms(by_threads[1]) / _p50_ms(row), 1),
+            "speedup": scaled(_p50_ms(by_threads[1]) / _p50_ms(row), 1),
             "of": f"{clean(row.cell.model)} {row.file}",
             "ideal": count,
         }
@@ -202,11 +144,11 @@ def _threads(device: DeviceRows) -> Chart | None:
     }
     by = _coloured_by([row for by_threads in several for row in by_threads.values()])
     lines: Spec = {
-        "params": [_legend_choice(by)],
+        "params": [legend_choice(by)],
         "mark": {"type": "line", "point": True},
         "encoding": {
             "x": x,
-            "y": _axis("speedup", "times as fast as one thread"),
+            "y": axis("speedup", "times as fast as one thread"),
             "color": {"field": by, "type": "nominal", "title": None},
             "strokeDash": {"field": "format", "type": "nominal", "title": None},
             "detail": {"field": "of"},
@@ -251,7 +193,7 @@ def _memory(device: DeviceRows) -> Chart | None:
             "mark": {"type": "bar"},
             "encoding": {
                 "y": {"field": "label", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
-                "x": _axis("mib", "MiB"),
+                "x": axis("mib", "MiB"),
                 "color": {"field": "part", "type": "nominal", "title": None, "sort": "descending"},
                 "order": {"field": "part", "sort": "descending"},
                 "tooltip": [*_tooltip(), {"field": "part"}, {"field": "mib", "title": "MiB", "format": ".1f"}],
@@ -267,7 +209,7 @@ def _over_time(device: DeviceRows) -> Chart | None:
     if not data:
         return None
     names = list(dict.fromkeys(str(datum["label"]) for datum in data))
-    x = _axis("seconds", "seconds since the cell's first block")
+    x = axis("seconds", "seconds since the cell's first block")
     marks: list[Spec] = [
         {
             "height": 220,
@@ -275,7 +217,7 @@ def _over_time(device: DeviceRows) -> Chart | None:
             "mark": {"type": "point", "filled": True, "size": 45},
             "encoding": {
                 "x": x,
-                "y": _axis("p50_ms", "block median, ms", from_zero=False),
+                "y": axis("p50_ms", "block median, ms", from_zero=False),
                 "color": {"field": "process", "type": "nominal", "legend": None},
                 "shape": {"field": "counted", "type": "nominal", "title": None},
                 "tooltip": [
@@ -289,20 +231,14 @@ def _over_time(device: DeviceRows) -> Chart | None:
     ]
     for field, title in (("celsius", "temperature, °C"), ("cap_mhz", "clock limit, MHz")):
         if any(datum[field] is not None for datum in data):
-            line = {"x": x, "y": _axis(field, title, from_zero=False)}
+            line = {"x": x, "y": axis(field, title, from_zero=False)}
             marks.append({"height": 70, "width": "container", "mark": "line", "encoding": line})
     spec: Spec = {
-        "params": [
-            {
-                "name": "shown",
-                "value": names[0],
-                "bind": {"input": "select", "options": names, "name": "Row "},
-            }
-        ],
+        "params": [row_choice(names)],
         "transform": [{"filter": "datum.label == shown"}],
     }
     # A single picture must not be a concatenation of one: those do not take the width of their place.
-    spec |= marks[0] if len(marks) == 1 else {"vconcat": [_with_width(mark) for mark in marks]}
+    spec |= marks[0] if len(marks) == 1 else {"vconcat": [with_width(mark) for mark in marks]}
     return Chart(
         name=f"over-time-{slug(device.id)}",
         device_id=device.id,
@@ -313,12 +249,51 @@ def _over_time(device: DeviceRows) -> Chart | None:
     )
 
 
+def _operators(device: DeviceRows) -> Chart | None:
+    """Where the time of an inference goes: the operators that take most of it, and where each ran."""
+    rows = [row for row in device.rows if row.measured and row.measured.profile][:_BLOCK_ROWS]
+    data = [datum for row in rows for datum in _operator_times(row)]
+    if not data:
+        return None
+    names = list(dict.fromkeys(str(datum["label"]) for datum in data))
+    return Chart(
+        name=f"operators-{slug(device.id)}",
+        device_id=device.id,
+        title=f"Time of each operator on {clean(device.name)}",
+        says=(
+            f"The {_OPERATORS} operators of a row that take longest, in a process in which they were timed, which "
+            "slows the whole down. Their names are the runtime's, after it has fused and rewritten the graph."
+        ),
+        data=tuple(data),
+        spec={
+            "width": "container",
+            "height": 18 * _OPERATORS,
+            "params": [row_choice(names)],
+            "transform": [{"filter": "datum.label == shown"}],
+            "mark": {"type": "bar"},
+            "encoding": {
+                "y": {"field": "operator", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+                "x": axis("share_pct", "share of the operators' time, %"),
+                "color": {"field": "accelerator", "type": "nominal", "title": None},
+                "tooltip": [
+                    {"field": "operator"},
+                    {"field": "kind"},
+                    {"field": "accelerator", "title": "ran on"},
+                    {"field": "us", "title": "µs", "format": ".4~g"},
+                    {"field": "share_pct", "title": "%", "format": ".1f"},
+                ],
+            },
+        },
+    )
+
+
 _DRAWN: Final[Sequence[Callable[[DeviceRows], Chart | None]]] = (
     _size_latency,
     _runtimes,
     _threads,
     _memory,
     _over_time,
+    _operators,
 )
 """A new picture is a line here and a function above."""
 
@@ -359,13 +334,32 @@ def _datum(row: Row) -> Datum:
         "model": clean(row.cell.model),
         "format": row.cell.format,
         "threads": row.cell.choice.threads,
-        "p50_ms": _scaled(summary.p50_ns, 1e6),
-        "low_ms": _scaled(summary.p50_low_ns, 1e6),
-        "high_ms": _scaled(summary.p50_high_ns, 1e6),
-        "size_mib": _scaled(summary.size_bytes, 2**20),
-        "peak_mib": _scaled(summary.peak_memory_bytes, 2**20),
-        "model_mib": _scaled(summary.model_memory_bytes, 2**20),
+        "p50_ms": scaled(summary.p50_ns, 1e6),
+        "low_ms": scaled(summary.p50_low_ns, 1e6),
+        "high_ms": scaled(summary.p50_high_ns, 1e6),
+        "size_mib": scaled(summary.size_bytes, 2**20),
+        "peak_mib": scaled(summary.peak_memory_bytes, 2**20),
+        "model_mib": scaled(summary.model_memory_bytes, 2**20),
     }
+
+
+def _operator_times(row: Row) -> list[Datum]:
+    profile = row.measured.profile if row.measured else None
+    if profile is None:
+        return []
+    whole = sum(operator.median_ns for operator in profile.operators)
+    longest = sorted(profile.operators, key=lambda operator: -operator.median_ns)[:_OPERATORS]
+    return [
+        {
+            "label": f"{clean(row.cell.model)} {row.name}",
+            "operator": clean(operator.name),
+            "kind": clean(operator.kind),
+            "accelerator": clean(operator.accelerator),
+            "us": scaled(operator.median_ns, 1e3),
+            "share_pct": scaled(100 * operator.median_ns, whole) if whole else None,
+        }
+        for operator in longest
+    ]
 
 
 def _blocks(row: Row) -> list[Datum]:
@@ -389,16 +383,11 @@ def _block(process: ProcessRecord, block: Block, began_ns: int) -> Datum:
     return {
         "process": f"{process.index + 1}",
         "seconds": round((block.start_ns - began_ns) / 1e9, 2),
-        "p50_ms": _scaled(statistics.median(block.ns) / block.iterations_per_sample, 1e6),
+        "p50_ms": scaled(statistics.median(block.ns) / block.iterations_per_sample, 1e6),
         "counted": "discarded" if discarded else "counted",
         "celsius": block.conditions.temperature_celsius,
-        "cap_mhz": _scaled(block.conditions.cpu_cap_hz, 1e6),
+        "cap_mhz": scaled(block.conditions.cpu_cap_hz, 1e6),
     }
-
-
-def _scaled(value: float | None, by: float) -> float | None:
-    """To five significant digits: more than any picture shows, and a page half as long."""
-    return None if value is None else float(f"{value / by:.5g}")
 
 
 def _fronts(rows: Iterable[Row]) -> frozenset[str]:
@@ -427,32 +416,21 @@ def _runtime_line(row: Row) -> str:
     return f"{clean(row.cell.model)} {row.cell.precision}, {threads(row.cell.choice.threads)}"
 
 
-def _axis(field: str, title: str, *, is_log: bool = False, from_zero: bool = True) -> Spec:
-    scale: Spec = {"type": "log", "nice": False, "padding": 18} if is_log else {"zero": from_zero}
-    axis: Spec = {"tickCount": 6, "format": "~g"} if is_log else {}
-    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
-
-
 def _dots_with_intervals(y: Spec, colour: Spec, *, x_title: str, is_log: bool) -> list[Spec]:
     rule: Spec = {
         "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.5},
-        "encoding": {"y": y, "x": _axis("low_ms", x_title, is_log=is_log), "x2": {"field": "high_ms"}, "color": colour},
+        "encoding": {"y": y, "x": axis("low_ms", x_title, is_log=is_log), "x2": {"field": "high_ms"}, "color": colour},
     }
     dot: Spec = {
         "mark": {"type": "point", "filled": True, "size": 60},
         "encoding": {
             "y": y,
-            "x": _axis("p50_ms", x_title, is_log=is_log),
+            "x": axis("p50_ms", x_title, is_log=is_log),
             "color": colour,
             "tooltip": _tooltip(),
         },
     }
     return [rule, dot]
-
-
-def _legend_choice(field: str) -> Spec:
-    """A click in the legend shows one kind alone."""
-    return {"name": field, "select": {"type": "point", "fields": [field]}, "bind": "legend"}
 
 
 def _tooltip() -> list[Spec]:

@@ -16,16 +16,17 @@ import msgspec
 
 from harness import units
 from harness.report import figures, pictures, words
-from harness.report.charts import charts, page_spec
+from harness.report.charts import charts
 from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
+from harness.report.spec import page_spec
 from harness.report.view import clean, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.records import MeasurePlan, Plan
-    from harness.report.charts import Chart
+    from harness.report.spec import Chart
     from harness.report.view import DeviceRows, Row, Run, View
     from harness.summary import Summary, WarningKind
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from harness.errors import MissingExtra
 from harness.report import figures
-from harness.report.charts import charts, static_spec
+from harness.report.charts import charts
+from harness.report.spec import static_spec
 from harness.report.view import view
 from harness.workspace import write_atomically
 

@@ -55,6 +55,8 @@ int LiteRtGetCompiledModelOutputBufferRequirements(handle c, size_t s, size_t i,
 int LiteRtCompiledModelGetProfiler(handle compiled, handle *profiler) { return 1; }
 int LiteRtStartProfiler(handle profiler) { return 1; }
 int LiteRtStopProfiler(handle profiler) { return 1; }
+int LiteRtGetNumProfilerEvents(handle profiler, int *count) { return 1; }
+int LiteRtGetProfilerEvents(handle profiler, int count, void *events) { return 1; }
 int LiteRtGetProfileSummary(handle profiler, handle compiled, const char **summary) { return 1; }
 int LiteRtUnlockTensorBuffer(handle buffer) { return 0; }
 int LiteRtGetModelSignature(handle model, size_t index, handle *signature) { return give(signature); }

@@ -21,6 +21,7 @@ from harness.deploy.bench_build import SOURCES
 from harness.deploy.runtimes import installed_library
 from harness.device.host import HostDevice
 from harness.errors import ParityFailed, RunnerDied, RunnerHung, RuntimeRefused, UnreadableModel
+from harness.measure.operators import read_profile
 from harness.measure.program import run_program
 from harness.protocol import (
     Canary,
@@ -32,6 +33,7 @@ from harness.protocol import (
     Message,
     Meta,
     Outputs,
+    Profile,
     ProgramError,
     TimedBlock,
     Warmup,
@@ -534,6 +536,37 @@ def test_a_server_that_is_left_or_misunderstood_does_not_end_well(
     assert problem in messages[-1].message
 
 
+# --- the time of each operator --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "accelerator", "ran"),
+    [
+        ("tiny.onnx", "cpu", {"CPUExecutionProvider"}),
+        ("tiny.tflite", "cpu", {"xnnpack"}),
+        ("tiny.tflite", "builtin", {"builtin"}),
+        ("partial.tflite", "cpu", {"xnnpack", "builtin"}),
+    ],
+)
+def test_a_profile_has_every_operator_with_where_it_ran(
+    bench: Path, folder: Path, model: str, accelerator: str, ran: set[str]
+) -> None:
+    job = with_inputs(bench, job_for(folder, model), folder)
+    choice = msgspec.structs.replace(job.choice, accelerator=accelerator)
+    job = msgspec.structs.replace(job, mode="profile", choice=choice, profile_iterations=3)
+    (folder / "out").mkdir(exist_ok=True)
+
+    messages, returncode, log = say(with_library(bench, job.choice.runtime), job)
+
+    assert returncode == 0, log
+    (said,) = [message for message in messages if isinstance(message, Profile)]
+    profile = read_profile(Path(said.file), said)
+    assert {operator.accelerator for operator in profile.operators} == ran
+    assert len(profile.inferences_ns) == 3
+    # Whole microseconds are rounded up or down for each operator; together they cannot exceed the whole by more.
+    assert sum(each.median_ns for each in profile.operators) < max(said.ns) + 1000 * len(profile.operators)
+
+
 # --- the sources ----------------------------------------------------------------------------------------------------
 
 
@@ -561,7 +594,7 @@ def test_sanitizers_find_nothing(folder: Path, tmp_path: Path, fake_litert: Call
     whole = ["dense.onnx", "casts.onnx", "shapeless.onnx", "many_outputs.tflite", "tiny_int8.tflite", "free.tflite"]
     refused = ["cut.onnx", "unknown.onnx", "cut.tflite", "custom.tflite", "foreign.tflite", "none.onnx"]
     jobs = [with_inputs(program, job_for(folder, model), folder) for model in whole]
-    jobs += [msgspec.structs.replace(job, mode="memory") for job in jobs]
+    jobs += [msgspec.structs.replace(job, mode=mode) for job in jobs for mode in ("memory", "profile")]
     jobs += [job_for(folder, model) for model in refused]
     runs = [(with_library(program, job.choice.runtime), job) for job in jobs]
     runs += [([str(program), "--library", str(fake_litert(fault))], fake_job(folder)) for fault in ("drift", "print")]

@@ -14,7 +14,7 @@ import pytest
 
 from harness.deploy.worker import loop
 from harness.device.ios import connected, job_folder
-from harness.protocol import PROTOCOL_VERSION, Job, Message
+from harness.protocol import PROTOCOL_VERSION, Job, Message, Profile
 from harness.records import BlockConditions, RuntimeChoice, TensorSpec
 
 IOS = Path(__file__).resolve().parents[2] / "harness" / "deploy" / "ios"
@@ -62,7 +62,8 @@ def said(kind: str) -> list[set[str]]:
     return [keys_of(RUNNER, start) for start in starts]
 
 
-MESSAGES = {message.__struct_config__.tag: message for message in get_args(Message)}
+# Core ML tells which unit an operator is planned for, and no time: a job that asks for a profile is refused.
+MESSAGES = {message.__struct_config__.tag: message for message in get_args(Message) if message is not Profile}
 
 
 @pytest.mark.parametrize("kind", sorted(MESSAGES))

@@ -33,6 +33,7 @@ from harness.protocol import (
     Message,
     Meta,
     Outputs,
+    Profile,
     ProgramError,
     TimedBlock,
     Warmup,
@@ -179,6 +180,39 @@ def test_the_order_is_timed_processes_then_memory_and_the_state_is_read_before_a
     assert len(measured.processes) == 5
     assert measured.memory[0].peak_bytes == 75 * 2**20
     assert measured.stopped_by == "precision"
+
+
+PROFILED = Profile(file="/fake/outputs/profile", format="litert-events", ns=(2 * MS, 3 * MS))
+EVENTS = b"""{"type":"delegate_op","name":"Convolution","node":0,"us":900}
+{"type":"op","name":"CUMSUM","node":1,"us":80}
+{"type":"delegate_op","name":"Convolution","node":0,"us":1100}
+{"type":"op","name":"CUMSUM","node":1,"us":90}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "events", "shares", "missing"),
+    [
+        (PROFILED, EVENTS, [("Convolution #0", "xnnpack", 1e6), ("CUMSUM #1", "builtin", 85e3)], ""),
+        (PROFILED, EVENTS[: EVENTS.rindex(b"{")], None, "does not hold 2 inferences of the same operators"),
+        (PROFILED, b"Segmentation fault", None, "malformed"),
+        (ProgramError(kind="unsupported_profile", message="it does not tell"), b"", None, "it does not tell"),
+    ],
+    ids=["whole", "one operator short", "rubbish", "refused"],
+)
+def test_a_profile_is_one_more_process_and_its_failure_loses_no_figure(
+    said: Message, events: bytes, shares: list[tuple[str, str, float]] | None, missing: str
+) -> None:
+    lines = [latency_lines()[0], loaded(), said, *([] if isinstance(said, ProgramError) else [End()])]
+    device = playing([*[latency() for _ in range(5)], MEMORY, FakeProgram(lines=lines)])
+    device.files[PurePosixPath("/fake/outputs/profile")] = events
+
+    measured = measure(question(), device, msgspec.structs.replace(PLAN, profile_iterations=2))
+
+    found = measured.profile and [(each.name, each.accelerator, each.median_ns) for each in measured.profile.operators]
+    assert found == shares
+    assert missing in measured.profile_missing
+    assert len(measured.processes) == 5
 
 
 def test_every_raw_time_is_kept_in_run_order_with_the_warm_up_and_the_cold_start() -> None:

@@ -9,9 +9,9 @@
 static const char USAGE[] =
     "usage: bench --runtime NAME --library FILE --model FILE --output-folder FOLDER [--input FILE]...\n"
     "             [--library-version TEXT] [--accelerator NAME] [--threads N] [--graph-optimization LEVEL]\n"
-    "             [--option KEY=JSON]... [--samples N] [--mode latency|memory] [--blocks N] [--block-s S]\n"
+    "             [--option KEY=JSON]... [--samples N] [--mode latency|memory|profile] [--blocks N] [--block-s S]\n"
     "             [--block-iterations N] [--warmup-iterations N] [--warmup-s S] [--warmup-cap-s S]\n"
-    "             [--memory-iterations N] [--serve]\n"
+    "             [--memory-iterations N] [--profile-iterations N] [--serve]\n"
     "Prints one JSON object a line; harness/protocol.py says what they mean.\n";
 
 static void refuse(const char *problem, const char *flag);
@@ -27,6 +27,7 @@ void job_read(struct job *job, int count, char **flags) {
         .samples = 1,
         .blocks = 4,
         .memory_iterations = 20,
+        .profile_iterations = 20,
         .block = {.iterations = 5, .seconds = 0.25, .per_sample = 1},
         .warmup = {.iterations = 10, .seconds = 0.25, .cap_s = 8.0},
     };
@@ -72,8 +73,9 @@ void job_read(struct job *job, int count, char **flags) {
             job->output_folder = value;
         } else if (strcmp(flag, "--mode") == 0) {
             job->is_memory = strcmp(value, "memory") == 0;
-            if (!job->is_memory && strcmp(value, "latency") != 0) {
-                refuse("the mode is latency or memory at", flag);
+            job->is_profile = strcmp(value, "profile") == 0;
+            if (!job->is_memory && !job->is_profile && strcmp(value, "latency") != 0) {
+                refuse("the mode is latency, memory or profile at", flag);
             }
         } else if (strcmp(flag, "--blocks") == 0) {
             job->blocks = whole_number(value, flag, 0);
@@ -89,6 +91,8 @@ void job_read(struct job *job, int count, char **flags) {
             job->warmup.cap_s = seconds(value, flag);
         } else if (strcmp(flag, "--memory-iterations") == 0) {
             job->memory_iterations = whole_number(value, flag, 0);
+        } else if (strcmp(flag, "--profile-iterations") == 0) {
+            job->profile_iterations = whole_number(value, flag, 1);
         } else {
             refuse("there is no flag", flag);
         }
@@ -96,8 +100,8 @@ void job_read(struct job *job, int count, char **flags) {
     if (job->choice.runtime == NULL || job->model == NULL || job->output_folder == NULL) {
         refuse("needed are --runtime, --model and --output-folder, not all came after", flags[0]);
     }
-    if (job->is_server && job->is_memory) {
-        refuse("memory is not measured by a server: leave out", "--serve");
+    if (job->is_server && (job->is_memory || job->is_profile)) {
+        refuse("a server measures latency alone: leave out", "--serve");
     }
 }
 

@@ -15,9 +15,11 @@ struct job {
     size_t samples;
     const char *output_folder;
     bool is_memory;
+    bool is_profile;
     bool is_server;
     uint64_t blocks;
     uint64_t memory_iterations;
+    uint64_t profile_iterations;
     struct block_plan block;
     struct warmup_plan warmup;
 };

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "capture.h"
+#include "ndjson.h"
 #include "runtime.h"
 
 #define LITERT_MAX_RANK 8
@@ -45,6 +46,19 @@ struct layout { /* the second part of a ranked_type */
 struct quantization {
     float scale;
     int64_t zero_point;
+};
+
+/* One operator of one inference. Source: ProfiledEventData in litert/c/litert_profiler_event.h, whose version for C
+ * declares the memory usages with two numbers each; the library, built from the one for C++, writes three. */
+struct event {
+    const char *name; /* the profiler's */
+    int kind;
+    uint64_t start_us;
+    uint64_t elapsed_us;
+    int64_t memory[6];
+    uint64_t node;
+    uint64_t subgraph;
+    int source;
 };
 
 _Static_assert(sizeof(struct ranked_type) == 72, "as litert_model_types.h asserts");
@@ -79,6 +93,8 @@ _Static_assert(sizeof(struct quantization) == 16, "as litert_model_types.h asser
     USE(CompiledModelGetProfiler, (handle compiled, handle *profiler))                                       \
     USE(StartProfiler, (handle profiler))                                                                    \
     USE(StopProfiler, (handle profiler))                                                                     \
+    USE(GetNumProfilerEvents, (handle profiler, int *count))                                                 \
+    USE(GetProfilerEvents, (handle profiler, int count, struct event *events))                               \
     USE(GetProfileSummary, (handle profiler, handle compiled, const char **summary))                         \
     USE(GetModelSignature, (handle model, size_t index, handle *signature))                                  \
     USE(GetSignatureSubgraph, (handle signature, handle *subgraph))                                          \
@@ -116,6 +132,7 @@ enum { RANKED_TYPE = 0, PER_TENSOR_QUANTIZATION = 1 };
 enum { READ_BUFFER = 0, WRITE_BUFFER = 1 };
 enum { HARDWARE_CPU = 1 };
 enum { SIGNATURE = 0 };
+enum { OPERATOR_EVENT = 1 << 1, DELEGATE_OPERATOR_EVENT = 1 << 2, DELEGATE_PROFILED_EVENT = 1 << 3 };
 
 static handle env;
 
@@ -131,6 +148,7 @@ struct slot {
 struct state {
     handle model;
     handle compiled;
+    handle profiler;
     struct slot *inputs, *outputs; /* in the subgraph's order */
     handle *input_buffers, *output_buffers; /* in the signature's order */
     size_t input_count, output_count;
@@ -141,6 +159,7 @@ struct state {
 static bool compile(struct state *state, const char *model, const struct choice *choice, struct failure *why);
 static int read_layouts(struct state *state);
 static handle make_options(const struct choice *choice, struct failure *why);
+static bool allow_profile(handle options, struct failure *why);
 static bool describe(struct session *session, struct state *state, struct failure *why);
 static bool describe_side(handle signature, handle subgraph, bool is_input, struct slot *slots,
                           struct tensor *tensors, size_t count, struct failure *why);
@@ -313,6 +332,61 @@ static bool litert_read_output(struct session *session, size_t index,
     return is_unlocked && (is_taken || fail(why, "out_of_memory", "no memory for output %zu", index));
 }
 
+static bool litert_profile_start(struct session *session, struct failure *why) {
+    struct state *state = session->state;
+    return passed(api.CompiledModelGetProfiler(state->compiled, &state->profiler), "CompiledModelGetProfiler",
+                  "run_failed", why) &&
+           passed(api.StartProfiler(state->profiler), "StartProfiler", "run_failed", why);
+}
+
+/* A kind is one bit, a source one of three. */
+static bool is_event(const struct event *event) {
+    return event->name != NULL && event->kind > 0 && event->kind <= 1 << 8 &&
+           (event->kind & (event->kind - 1)) == 0 && event->source >= 0 && event->source <= 2;
+}
+
+/* One JSON object a line for each operator of each inference, in the order in which they ended. */
+static bool litert_profile_end(struct session *session, const char *path, struct failure *why) {
+    struct state *state = session->state;
+    int count = 0;
+    if (!passed(api.StopProfiler(state->profiler), "StopProfiler", "run_failed", why) ||
+        !passed(api.GetNumProfilerEvents(state->profiler, &count), "GetNumProfilerEvents", "run_failed", why)) {
+        return false;
+    }
+    /* Twice the room: a library whose events are larger must not write beyond it before that is noticed. */
+    struct event *events = calloc(2 * ((size_t)(count > 0 ? count : 0) + 1), sizeof *events);
+    if (events == NULL) {
+        return fail(why, "out_of_memory", "no memory for the profile");
+    }
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool is_written =
+        passed(api.GetProfilerEvents(state->profiler, count, events), "GetProfilerEvents", "run_failed", why) &&
+        (file >= 0 || fail(why, "run_failed", "%s: %s", path, strerror(errno)));
+    struct line line = {0};
+    for (int index = 0; is_written && index < count; index++) {
+        const struct event *event = &events[index];
+        if (!is_event(event)) {
+            is_written = fail(why, "unsupported_profile", "the events of this LiteRT have a form that is not known");
+            break;
+        }
+        if ((event->kind & (OPERATOR_EVENT | DELEGATE_OPERATOR_EVENT | DELEGATE_PROFILED_EVENT)) == 0) {
+            continue;
+        }
+        line_begin(&line, event->kind == OPERATOR_EVENT ? "op" : "delegate_op");
+        line_text(&line, "name", event->name);
+        line_integer(&line, "node", (int64_t)event->node);
+        line_integer(&line, "start_us", (int64_t)event->start_us);
+        line_integer(&line, "us", (int64_t)event->elapsed_us);
+        line_send(&line, file);
+    }
+    line_free(&line);
+    if (file >= 0) {
+        (void)close(file);
+    }
+    free(events);
+    return is_written;
+}
+
 static void litert_close(struct session *session) {
     struct state *state = session->state;
     if (state != NULL) {
@@ -420,11 +494,26 @@ static handle make_options(const struct choice *choice, struct failure *why) {
         /* Takes the opaque options over, and the text with them. */
         are_made = are_made && passed(api.AddOpaqueOptions(options, processor), "AddOpaqueOptions", "load_failed", why);
     }
+    are_made = are_made && (choice->profile == NULL || allow_profile(options, why));
     if (!are_made) {
         api.DestroyOptions(options);
         return NULL;
     }
     return options;
+}
+
+static bool allow_profile(handle options, struct failure *why) {
+    handle profiling = NULL;
+    char *text = strdup("enable_profiling = true\n");
+    if (text == NULL) {
+        return fail(why, "out_of_memory", "no memory for the options");
+    }
+    if (!passed(api.CreateOpaqueOptions("runtime_options_string", text, free, &profiling), "CreateOpaqueOptions",
+                "load_failed", why)) {
+        free(text);
+        return false;
+    }
+    return passed(api.AddOpaqueOptions(options, profiling), "AddOpaqueOptions", "load_failed", why);
 }
 
 static bool describe(struct session *session, struct state *state, struct failure *why) {
@@ -646,18 +735,16 @@ static int64_t profile_left_nodes(const char *model, const struct choice *choice
     struct failure why;
     struct choice alone = *choice;
     alone.threads = 1;
-    handle options = make_options(&alone, &why), profiling = NULL, profiler = NULL;
+    alone.profile = ""; /* the events stay in memory */
+    handle options = make_options(&alone, &why), profiler = NULL;
     struct session session = {0};
     struct state *copy = calloc(1, sizeof *copy);
-    char *text = strdup("enable_profiling = true\n");
     const char *summary = NULL;
-    if (options == NULL || copy == NULL || text == NULL) {
+    if (options == NULL || copy == NULL) {
         return -1;
     }
     session.state = copy;
-    bool is_profiled = api.CreateOpaqueOptions("runtime_options_string", text, free, &profiling) == 0 &&
-                       api.AddOpaqueOptions(options, profiling) == 0 &&
-                       api.CreateModelFromFile(env, model, &copy->model) == 0 &&
+    bool is_profiled = api.CreateModelFromFile(env, model, &copy->model) == 0 &&
                        api.CreateCompiledModel(env, copy->model, options, &copy->compiled) == 0 &&
                        read_layouts(copy) == 0 && describe(&session, copy, &why) && fix_batch(&session, copy, &why) &&
                        make_buffers(&session, copy, &why) &&
@@ -698,6 +785,9 @@ const struct runtime litert_runtime = {
     .set_input = litert_set_input,
     .invoke = litert_invoke,
     .read_output = litert_read_output,
+    .profile_start = litert_profile_start,
+    .profile_end = litert_profile_end,
+    .profile_format = "litert-events",
     .close = litert_close,
     .unload_library = litert_unload_library,
 };

@@ -39,6 +39,8 @@ static bool latency_job(struct program *program, const struct job *job, const st
                         struct failure *why);
 static bool memory_job(struct program *program, const struct job *job, const struct runtime *runtime,
                        struct failure *why);
+static bool profile_job(struct program *program, const struct job *job, const struct runtime *runtime,
+                        struct failure *why);
 static bool load(struct program *program, const struct job *job, const struct runtime *runtime, struct failure *why);
 static bool answer_all(struct program *program, const struct job *job, const struct runtime *runtime,
                        struct failure *why);
@@ -106,7 +108,9 @@ static bool do_job(struct program *program, const struct job *job, struct failur
         const char *said = version[0] != '\0' ? version : job->library_version;
         say_meta(program, job, runtime, said != NULL ? said : "unknown", startup_ns);
         is_done = (runtime->check_file == NULL || runtime->check_file(job->model, why)) &&
-                  (job->is_memory ? memory_job(program, job, runtime, why) : latency_job(program, job, runtime, why));
+                  (job->is_memory    ? memory_job(program, job, runtime, why)
+                   : job->is_profile ? profile_job(program, job, runtime, why)
+                                     : latency_job(program, job, runtime, why));
         bytes_free(program->outputs, program->session.output_count);
         free(program->outputs);
         if (program->session.state != NULL) {
@@ -184,6 +188,45 @@ static bool memory_job(struct program *program, const struct job *job, const str
         }
     }
     say_memory(program, "peak", was_reset);
+    return true;
+}
+
+/* Taking the time of each operator slows the whole down: so this is a process of its own, and its whole inferences are
+ * said beside the operators, to be held against those that were timed undisturbed. */
+static bool profile_job(struct program *program, const struct job *job, const struct runtime *runtime,
+                        struct failure *why) {
+    if (runtime->profile_start == NULL) {
+        return fail(why, "unsupported_profile", "%s does not tell the time of its operators", runtime->name);
+    }
+    struct session *session = &program->session;
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/profile", job->output_folder);
+    if (length < 0 || (size_t)length >= sizeof path) {
+        return fail(why, "usage", "the path of the output folder is too long");
+    }
+    struct job profiled = *job;
+    profiled.choice.profile = path;
+    if (!load(program, &profiled, runtime, why) || !inputs_read(job, session, &program->inputs, why) ||
+        !inputs_set(job, runtime, session, program->inputs, 0, why) || !runtime->invoke(session->state, why) ||
+        !samples_reserve(&program->times, job->profile_iterations, why) || !runtime->profile_start(session, why)) {
+        return false;
+    }
+    program->times.count = 0;
+    for (uint64_t index = 0; index < job->profile_iterations; index++) {
+        uint64_t before = clock_ns();
+        if (!runtime->invoke(session->state, why)) {
+            return false;
+        }
+        program->times.ns[program->times.count++] = clock_ns() - before;
+    }
+    if (!runtime->profile_end(session, path, why)) {
+        return false;
+    }
+    line_begin(&program->line, "profile");
+    line_text(&program->line, "file", path);
+    line_text(&program->line, "format", runtime->profile_format);
+    line_integers(&program->line, "ns", program->times.ns, program->times.count);
+    line_send(&program->line, program->output);
     return true;
 }
 

@@ -9,6 +9,7 @@
  * Not known: the level of graph optimization that a session really has (no function reads it back; the setter refuses
  * levels that the library does not know), and, before ONNX Runtime 1.24, which provider took which node. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ typedef void (*ort_function)(void);
     USE(3, ort, CreateEnv, (int severity, const char *name, ort *env))                              \
     USE(7, ort, CreateSession, (ort env, const char *path, ort options, ort *session))              \
     USE(10, ort, CreateSessionOptions, (ort *options))                                              \
+    USE(14, ort, EnableProfiling, (ort options, const char *prefix))                                \
     USE(22, ort, SetSessionLogSeverityLevel, (ort options, int severity))                           \
     USE(23, ort, SetSessionGraphOptimizationLevel, (ort options, int level))                        \
     USE(24, ort, SetIntraOpNumThreads, (ort options, int threads))                                  \
@@ -60,6 +62,7 @@ typedef void (*ort_function)(void);
     USE(98, void, ReleaseTypeInfo, (ort))                                                           \
     USE(99, void, ReleaseTensorTypeAndShapeInfo, (ort))                                             \
     USE(100, void, ReleaseSessionOptions, (ort))                                                    \
+    USE(110, ort, SessionEndProfiling, (ort session, ort allocator, char **path))                   \
     USE(125, ort, GetAvailableProviders, (char ***names, int *count))                               \
     USE(126, ort, ReleaseAvailableProviders, (char **names, int count))                             \
     USE(130, ort, AddSessionConfigEntry, (ort options, const char *key, const char *value))         \
@@ -281,6 +284,27 @@ static bool onnxruntime_read_output(struct session *session, size_t index,
     return is_read;
 }
 
+/* It has been taking times since the session was made: who reads the file takes the last inferences. */
+static bool onnxruntime_profile_start(struct session *session, struct failure *why) {
+    (void)session;
+    (void)why;
+    return true;
+}
+
+/* It writes a file whose name ends in the time of day. */
+static bool onnxruntime_profile_end(struct session *session, const char *path, struct failure *why) {
+    struct state *state = session->state;
+    char *written = NULL;
+    if (!passed(api.SessionEndProfiling(state->session, state->allocator, &written), "run_failed", why)) {
+        return false;
+    }
+    bool is_named = rename(written, path) == 0;
+    if (!is_named) {
+        (void)fail(why, "run_failed", "%s cannot be renamed: %s", written, strerror(errno));
+    }
+    return passed(api.AllocatorFree(state->allocator, written), "run_failed", why) && is_named;
+}
+
 static void onnxruntime_close(struct session *session) {
     struct state *state = session->state;
     if (state != NULL) {
@@ -344,6 +368,9 @@ static bool make_options(const struct choice *choice, const char *provider, ort 
         if (strchr(option->key, '.') != NULL) {
             are_made = passed(api.AddSessionConfigEntry(*options, option->key, option->value), "bad_setting", why);
         }
+    }
+    if (are_made && choice->profile != NULL) {
+        are_made = passed(api.EnableProfiling(*options, choice->profile), "bad_setting", why);
     }
     are_made = are_made && add_provider(*options, choice, provider, why);
     if (!are_made && *options != NULL) {
@@ -572,6 +599,9 @@ const struct runtime onnxruntime_runtime = {
     .set_input = onnxruntime_set_input,
     .invoke = onnxruntime_invoke,
     .read_output = onnxruntime_read_output,
+    .profile_start = onnxruntime_profile_start,
+    .profile_end = onnxruntime_profile_end,
+    .profile_format = "onnxruntime-trace",
     .close = onnxruntime_close,
     .unload_library = onnxruntime_unload_library,
 };

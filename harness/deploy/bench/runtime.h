@@ -50,6 +50,7 @@ struct choice {
     const char *graph_optimization;
     struct option *options;
     size_t option_count;
+    const char *profile; /* file to write the time of each operator into; NULL: none is taken */
 };
 
 /* A loaded model, ready to run. */
@@ -91,6 +92,12 @@ struct runtime {
     bool (*read_output)(struct session *session, size_t index,
                         bool (*take)(void *context, const void *bytes, size_t count), void *context,
                         struct failure *why);
+
+    /* Between the two, the time of each operator is taken; the second writes it into `choice.profile`, in the form that
+     * `profile_format` names. Both NULL: this runtime cannot. */
+    bool (*profile_start)(struct session *session, struct failure *why);
+    bool (*profile_end)(struct session *session, const char *path, struct failure *why);
+    const char *profile_format;
 
     void (*close)(struct session *session);
     void (*unload_library)(void);

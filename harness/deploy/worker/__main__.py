@@ -81,6 +81,8 @@ def _do(job: Job, out: BinaryIO) -> None:
         startup_ns=startup_ns,
     )
     _say(out, meta)
+    if job.mode == "profile":
+        raise JobRefused("unsupported_profile", "the Python worker does not take the time of operators, bench does")
     # The collector would run inside some inferences and not in others; a job makes no garbage that matters.
     gc.collect()
     gc.disable()
@@ -227,8 +229,8 @@ def _read_job(flags: Sequence[str]) -> Job:
     parser.add_argument("--input", action="append", default=[], dest="inputs")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--output-folder", required=True)
-    parser.add_argument("--mode", choices=("latency", "memory"), default="latency")
-    for name in ("blocks", "block_iterations", "warmup_iterations", "memory_iterations"):
+    parser.add_argument("--mode", choices=("latency", "memory", "profile"), default="latency")
+    for name in ("blocks", "block_iterations", "warmup_iterations", "memory_iterations", "profile_iterations"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     for name in ("block_s", "warmup_s", "warmup_cap_s"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))

@@ -57,6 +57,7 @@ public struct Job: Decodable, Equatable {
     public let warmup_s: Double
     public let warmup_cap_s: Double
     public let memory_iterations: Int
+    public let profile_iterations: Int
 }
 
 public struct SentFile: Decodable, Equatable {
@@ -140,6 +141,7 @@ public struct JobFile: Decodable, Equatable {
 private let jobKeys: Set<String> = [
     "choice", "model", "inputs", "samples", "output_folder", "mode", "blocks", "block_s", "block_iterations",
     "warmup_iterations", "warmup_s", "warmup_cap_s", "memory_iterations",
+    "profile_iterations",
 ]
 private let choiceKeys: Set<String> = ["runtime", "accelerator", "threads", "graph_optimization", "options", "driver"]
 

@@ -10,7 +10,7 @@ private func jobText(_ changes: [String: String] = [:], id: String = "j1", schem
         "choice": choice, "model": #""/Documents/models/m.bin""#, "inputs": #"["/Documents/inputs/x.bin"]"#,
         "samples": "2", "output_folder": #""/Documents/outputs""#, "mode": #""latency""#, "blocks": "2",
         "block_s": "0.0", "block_iterations": "3", "warmup_iterations": "2", "warmup_s": "0.0",
-        "warmup_cap_s": "0.01", "memory_iterations": "2",
+        "warmup_cap_s": "0.01", "memory_iterations": "2", "profile_iterations": "2",
     ]
     for (key, value) in changes { fields[key] = value }
     let job = fields.map { "\"\($0)\":\($1)" }.joined(separator: ",")

@@ -1,0 +1,94 @@
+"""A picture as a Vega-Lite specification: what every picture shares, and what a page and a file add to it.
+
+    page_spec(chart)        with its data, for a page
+    static_spec(chart)      with a title and on white, for a file
+
+A specification is plain JSON; nothing of the drawing library is loaded to make one. Source:
+https://vega.github.io/vega-lite/docs/ (version 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Spec = dict[str, Any]
+"""A part of a Vega-Lite specification: JSON."""
+Datum = dict[str, str | float | int | bool | None]
+
+SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
+"""A name only: nothing is fetched from there."""
+STATIC_WIDTH: Final = 720
+LIGHT: Final[Spec] = {
+    "background": "#ffffff",
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
+    "range": {"category": ["#2563c9", "#b4530f", "#1d7a4f", "#7d3fb3", "#0e7c86", "#a8336b", "#6b6f00", "#555f6b"]},
+    "legend": {"columnPadding": 16},
+    "axis": {
+        "titleFontWeight": "normal",
+        "gridColor": "#d9dee3",
+        "domainColor": "#5b646e",
+        "tickColor": "#5b646e",
+        "labelColor": "#1a1d21",
+    },
+    "view": {"stroke": None},
+}
+"""Colours that differ in brightness too, and stay apart for the common kinds of colour blindness."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture."""
+
+    name: str
+    """Of its file, unique in the run: `size-latency-host`."""
+    device_id: str
+    title: str
+    says: str
+    """What a reader sees in it, and what a screen reader says in its place."""
+    data: tuple[Datum, ...]
+    spec: Spec
+    """Without its data."""
+
+
+def page_spec(chart: Chart) -> Spec:
+    """For a page: as wide as its place, colours by the page's theme."""
+    fit = {} if "vconcat" in chart.spec else {"autosize": {"type": "fit-x", "contains": "padding"}}
+    return {"$schema": SCHEMA, "description": chart.says, "data": {"values": list(chart.data)}, **fit, **chart.spec}
+
+
+def static_spec(chart: Chart) -> Spec:
+    """For a file: with a title, on white, of a fixed size."""
+    title = {"text": chart.title, "anchor": "start", "fontSize": 14, "offset": 12}
+    spec = page_spec(chart) | {"title": title, "config": LIGHT, "padding": 12}
+    return with_width(spec)
+
+
+def with_width(spec: Spec) -> Spec:
+    """As wide as a file is, where it would have taken the width of its place."""
+    return {key: STATIC_WIDTH if (key, value) == ("width", "container") else value for key, value in spec.items()}
+
+
+def axis(field: str, title: str, *, is_log: bool = False, from_zero: bool = True) -> Spec:
+    """A channel of numbers, with about six marks."""
+    scale: Spec = {"type": "log", "nice": False, "padding": 18} if is_log else {"zero": from_zero}
+    marks: Spec = {"tickCount": 6, "format": "~g"} if is_log else {}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": marks}
+
+
+def row_choice(names: Sequence[str]) -> Spec:
+    """One row at a time, chosen from a list; a file shows the first."""
+    return {"name": "shown", "value": names[0], "bind": {"input": "select", "options": list(names), "name": "Row "}}
+
+
+def legend_choice(field: str) -> Spec:
+    """A click in the legend shows one kind alone."""
+    return {"name": field, "select": {"type": "point", "fields": [field]}, "bind": "legend"}
+
+
+def scaled(value: float | None, by: float) -> float | None:
+    """To five significant digits: more than any picture shows, and a page half as long."""
+    return None if value is None else float(f"{value / by:.5g}")

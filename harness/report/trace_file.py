@@ -1,0 +1,48 @@
+"""Profiles of operators as Chrome trace events: Perfetto (ui.perfetto.dev) and chrome://tracing open the file.
+
+A process of the trace is a row of the run. Its operators stand end to end, each as long as its median over the profiled
+inferences: runtimes time operators in whole microseconds, and a delegate does not say when one began. Source of the
+form: the Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.report.view import clean, view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.records import OperatorProfile
+    from harness.report.view import Run
+
+
+def render(run: Run) -> str:
+    """The whole document, on one line. A run without profiles has no events."""
+    events: list[dict[str, Any]] = []
+    for number, row in enumerate(view(run).rows, start=1):
+        if row.measured is not None and row.measured.profile is not None:
+            name = f"{clean(row.cell.model)} {row.name} on {clean(row.cell.device_id)}"
+            events.append({"ph": "M", "name": "process_name", "pid": number, "args": {"name": name}})
+            events.extend(_events(row.measured.profile, number))
+    return msgspec.json.encode({"displayTimeUnit": "ms", "traceEvents": events}).decode() + "\n"
+
+
+def _events(profile: OperatorProfile, number: int) -> Iterator[dict[str, Any]]:
+    at_us = 0.0
+    for operator in profile.operators:
+        us = operator.median_ns / 1e3
+        yield {
+            "ph": "X",
+            "name": operator.name,
+            "cat": operator.kind,
+            "ts": round(at_us, 3),
+            "dur": round(us, 3),
+            "pid": number,
+            "tid": 1,
+            "args": {"kind": operator.kind, "accelerator": operator.accelerator, "timed by": profile.source},
+        }
+        at_us += us

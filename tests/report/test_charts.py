@@ -1,0 +1,119 @@
+"""The pictures: which a run has, what they show and leave out, and as files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.records import OperatorProfile, OperatorTime
+from harness.report import render
+from harness.report.charts import charts
+from harness.report.pictures import write_pictures
+from harness.report.view import view
+from tests.fakes import records
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.report.spec import Chart
+    from tests.fakes.records import FakeRun
+
+PROFILE = OperatorProfile(
+    source="onnxruntime-trace",
+    inferences_ns=(4_000_000, 4_100_000),
+    operators=tuple(
+        OperatorTime(name=f"conv_{n}", kind="Conv", accelerator="CPUExecutionProvider", median_ns=1000.0 * (n + 1))
+        for n in range(30)
+    ),
+)
+
+
+def named(run: FakeRun) -> dict[str, Chart]:
+    return {chart.name.removesuffix("-host"): chart for chart in charts(view(run))}
+
+
+def files(*sizes_and_times: tuple[float, float], **which: Any) -> list[Any]:
+    precisions = ("fp32", "fp16", "int8")
+    return [
+        records.result(precision=precisions[index], size_mib=size, p50_ms=p50, **which)
+        for index, (size, p50) in enumerate(sizes_and_times)
+    ]
+
+
+def test_the_front_is_what_no_other_file_of_the_model_beats_in_both() -> None:
+    smaller_and_faster, larger, slower = (4.0, 5.0), (14.0, 3.0), (7.0, 9.0)
+
+    chart = named(records.run(files(smaller_and_faster, larger, slower)))["size-latency"]
+
+    assert [datum["front"] for datum in chart.data] == [True, True, False]
+
+
+def test_a_file_that_computes_something_else_is_in_no_picture() -> None:
+    wrong = records.result(precision="int8", p50_ms=0.1, measured={"parity": records.parity(passed=False)})
+
+    chart = named(records.run([*files((14.0, 9.0), (7.0, 6.0)), wrong]))["size-latency"]
+
+    assert len(chart.data) == 2
+
+
+def test_an_emulated_device_has_no_picture_of_times() -> None:
+    run = records.run(files((14.0, 9.0), (7.0, 6.0)), devices=[records.device(device_class="emulator")])
+
+    assert charts(view(run)) == ()
+
+
+def test_threads_are_shown_against_one_thread() -> None:
+    run = records.run([records.result(threads=1, p50_ms=10.0), records.result(threads=2, p50_ms=4.0)])
+
+    alone, both = named(run)["threads"].data
+
+    assert alone["speedup"] == 1
+    assert both["speedup"] == pytest.approx(2.5, rel=0.02)
+    assert both["ideal"] == 2
+
+
+def test_what_a_picture_has_no_room_for_is_said() -> None:
+    results = [records.result(model=f"net_{n:03}", threads=t, p50_ms=1.0 + n) for n in range(70) for t in (1, 2)]
+
+    chart = named(records.run(results))["threads"]
+
+    assert "The 60 slowest files of 70; the table has all." in chart.says
+    assert {str(datum["of"]).split()[0] for datum in chart.data} == {f"net_{n:03}" for n in range(10, 70)}
+
+
+def test_the_longest_operators_are_shown_with_their_share_of_all() -> None:
+    run = records.run([records.result(measured={"profile": PROFILE})])
+
+    data = named(run)["operators"].data
+
+    assert [datum["operator"] for datum in data] == [f"conv_{n}" for n in range(29, 9, -1)]
+    assert data[0]["share_pct"] == pytest.approx(100 * 30 / 465, rel=1e-4)
+
+
+def test_a_trace_has_every_operator_end_to_end_and_a_process_a_row() -> None:
+    run = records.run([records.result(), records.result(threads=2, measured={"profile": PROFILE})])
+
+    name, *operators = json.loads(render(run, "trace"))["traceEvents"]
+
+    assert name["args"]["name"] == "mobilenet_v2 onnx/fp32, 2 threads on host"
+    assert [each["name"] for each in operators] == [each.name for each in PROFILE.operators]
+    assert [each["ts"] for each in operators[:3]] == [0, 1, 3]
+    assert {each["pid"] for each in operators} == {name["pid"]}
+
+
+@pytest.mark.slow
+def test_every_picture_of_the_page_is_also_a_file(tmp_path: Path) -> None:
+    results = [
+        records.result(format=format_, threads=threads, size_mib=size, measured={"profile": PROFILE})
+        for format_, size in (("onnx", 14.0), ("tflite", 13.0))
+        for threads in (1, 2)
+    ]
+    run = records.run(results)
+
+    written = write_pictures(run, tmp_path / "pictures")
+
+    drawn = ["latency-host-mobilenet_v2", *(chart.name for chart in charts(view(run)))]
+    assert [path.name for path in written] == [f"{name}{suffix}" for name in drawn for suffix in (".svg", ".png")]
+    assert all(path.read_bytes().startswith((b"<svg", b"\x89PNG")) for path in written)
