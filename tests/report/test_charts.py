@@ -59,7 +59,7 @@ def test_a_file_that_computes_something_else_is_in_no_picture() -> None:
 
 
 def test_an_emulated_device_has_no_picture_of_times() -> None:
-    run = records.run(files((14.0, 9.0), (7.0, 6.0)), devices=[records.device(device_class="emulator")])
+    run = records.run(files((14.0, 9.0), (7.0, 6.0)), devices=[records.device(device_class="emulated")])
 
     assert charts(view(run)) == ()
 
