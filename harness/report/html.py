@@ -6,20 +6,14 @@ still there, and the pictures of raw samples with it.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from harness import units
-from harness.report import figures, pictures, words
+from harness.report import figures, pictures, shell, words
 from harness.report.charts import charts
 from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
-from harness.report.spec import page_spec
 from harness.report.view import clean, view
 
 if TYPE_CHECKING:
@@ -29,8 +23,6 @@ if TYPE_CHECKING:
     from harness.report.spec import Chart
     from harness.report.view import DeviceRows, Row, Run, View
     from harness.summary import Summary, WarningKind
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -100,39 +92,17 @@ def render(run: Run) -> str:
     """The whole page."""
     shown = view(run)
     drawn = charts(shown)
-    library = pictures.page_script() if drawn else None
-    scripts = tuple(script for script in (library, _asset("page.js")) if script)
-    devices = (_device(device, index, drawn if library else ()) for index, device in enumerate(shown.devices))
-    body = element(
-        "body",
-        element("a", "Skip to the figures", href="#figures", class_="skip"),
-        _header(shown),
-        element("main", *devices, _no_pictures() if drawn and not library else None, _conditions(shown), id="figures"),
-        _footer(),
-        element("script", _embedded(document(shown, ())), type="application/json", id="data"),
-        element("script", _embedded([page_spec(chart) for chart in drawn]), type="application/json", id="charts")
-        if library
-        else None,
-        *(element("script", Markup(script)) for script in scripts),
-    )
-    page = element("html", _head(shown, scripts), body, lang="en", data_run=clean(shown.plan.run))
-    return f"<!DOCTYPE html>\n{page}\n"
-
-
-def _head(shown: View, scripts: Sequence[str]) -> Markup:
-    # Nothing remote may load, whatever a name in the data tries: only scripts whose digests are given may run.
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="generator", content=f"harness {clean(shown.plan.harness_version)}"),
-        element("link", rel="icon", href="data:,"),
-        element("title", f"{clean(shown.plan.suite)} · {words.moment(shown.plan.created_at)}"),
-        element("style", Markup(_asset("page.css"))),
+    can_draw = shell.can_draw()
+    devices = (_device(device, index, drawn if can_draw else ()) for index, device in enumerate(shown.devices))
+    return shell.page(
+        title=f"{clean(shown.plan.suite)} · {words.moment(shown.plan.created_at)}",
+        name=clean(shown.plan.run),
+        version=clean(shown.plan.harness_version),
+        header=_header(shown),
+        main=(*devices, _no_pictures() if drawn and not can_draw else None, _conditions(shown)),
+        footer=_footer(),
+        data=document(shown, ()),
+        drawn=drawn,
     )
 
 
@@ -221,7 +191,7 @@ def _device(device: DeviceRows, index: int, drawn: Sequence[Chart]) -> Markup:
         _table(device, index, marks),
         element("ul", *listed, class_="notes") if notes else None,
         *(_figure(model.rows, words.model_line(model)) for model in device.models),
-        *(_chart(chart, number) for number, chart in enumerate(drawn) if chart.device_id == device.id),
+        *(shell.chart(chart, number) for number, chart in enumerate(drawn) if chart.device_id == device.id),
     )
 
 
@@ -319,15 +289,6 @@ def _figure(rows: tuple[Row, ...], title: str) -> Markup | None:
     return element("figure", element("figcaption", title), scroll)
 
 
-def _chart(chart: Chart, number: int) -> Markup:
-    return element(
-        "figure",
-        element("figcaption", chart.title),
-        element("p", chart.says, class_="quiet"),
-        element("div", data_chart=number, role="group", aria_label=f"{chart.title}. {chart.says}", class_="chart"),
-    )
-
-
 def _no_pictures() -> Markup:
     said = ("More pictures stand here where the drawing library is installed: ", element("code", pictures.INSTALL))
     return element("p", *said, class_="quiet")
@@ -404,18 +365,6 @@ def _footer() -> Markup:
         element("h2", "How to read this"),
         *(element("p", text, class_="legend") for text in (words.LEGEND, picture)),
     )
-
-
-def _embedded(data: object) -> Markup:
-    """JSON that cannot end its own script element."""
-    text = msgspec.json.encode(data).decode()
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _asset(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _number(value: float | None) -> str:

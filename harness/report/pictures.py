@@ -6,6 +6,7 @@ without a browser. Nothing is fetched.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ _PNG_SCALE: Final = 2.0
 """Two pixels a point: sharp on a slide."""
 
 
+@functools.cache
 def page_script() -> str | None:
     """What a page needs to draw, about 0.9 MB; None where the package is not installed."""
     try:
