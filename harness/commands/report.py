@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.console import last_run, note, open_run, print_table
+from harness.commands.console import REPORTS, last_run, note, open_run, print_table
+from harness.errors import UnreadableRecord, UsageError
 
 
 class Document(StrEnum):
@@ -31,6 +32,7 @@ def report(
     pictures: Annotated[
         Path | None, typer.Option("--figures", help="Write every picture into this folder, as SVG and PNG.")
     ] = None,
+    index: Annotated[bool, typer.Option("--index", help="One page of all runs in RUN, or in reports/.")] = False,
 ) -> None:
     """Make a report from a stored run, complete or not.
 
@@ -44,9 +46,14 @@ def report(
         harness report reports/nightly --figures pictures/
 
         harness report reports/nightly --to trace -o operators.trace.json
+
+        harness report --index
     """
     from harness.report import FORMATS, write_report  # noqa: PLC0415
 
+    if index:
+        _write_index(folder or REPORTS, output)
+        return
     stored = open_run(folder or last_run())
     if pictures is not None:
         from harness.report.pictures import write_pictures  # noqa: PLC0415
@@ -66,3 +73,32 @@ def report(
         return
     write_report(stored, to.value, output)
     note(f"wrote {output}")
+
+
+def _write_index(folder: Path, output: Path | None) -> None:
+    """One page of every run in a folder, whole or damaged."""
+    import os  # noqa: PLC0415
+
+    from harness import __version__  # noqa: PLC0415
+    from harness.report import FORMATS, write_report  # noqa: PLC0415
+    from harness.report.index_page import FILE_NAME, Listed, render  # noqa: PLC0415
+    from harness.workspace import write_atomically  # noqa: PLC0415
+
+    runs = sorted(plan.parent for plan in folder.glob("*/plan.json"))
+    if not runs:
+        raise UsageError(f"there is no run in {folder}; `harness run` makes one")
+    to = output or folder / FILE_NAME
+    found: list[Listed] = []
+    for number, each in enumerate(runs, start=1):
+        note(f"reading run {number} of {len(runs)}: {each.name}")
+        try:
+            stored = open_run(each)
+        except UnreadableRecord as error:
+            found.append(Listed(each.name, None, None, str(error)))
+            continue
+        page = each / FORMATS["html"].file_name
+        if not page.exists():
+            write_report(stored, "html", page)
+        found.append(Listed(each.name, Path(os.path.relpath(page, to.parent)).as_posix(), stored))
+    write_atomically(to, render(found, version=__version__).encode())
+    note(f"wrote {to}")

@@ -6,6 +6,7 @@
     markdown · html · csv_file · json_file · trace_file
     figures      latency distributions as SVG, for the page
     charts       pictures that can be explored; pictures has their library, and makes files of all
+    index_page   many runs on one page; shell is what all pages have around what they say
     frame        a pandas data frame
 
 Nothing here reads a run's files or measures anything, and rich, pandas and NumPy are loaded when first needed.

@@ -7,7 +7,7 @@ for (const button of document.querySelectorAll("thead button")) {
 const rows = [...document.querySelectorAll("tbody tr")];
 const filter = document.getElementById("filter");
 const choices = [...document.querySelectorAll("select[data-filter]")];
-for (const control of [filter, ...choices]) control.addEventListener("input", narrow);
+for (const control of [filter, ...choices]) control?.addEventListener("input", narrow);
 
 function narrow() {
   const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -55,7 +55,7 @@ function showColumns() {
 }
 
 const text = document.getElementById("data").textContent;
-document.getElementById("copy").addEventListener("click", async (event) => {
+document.getElementById("copy")?.addEventListener("click", async (event) => {
   const button = event.currentTarget;
   const label = button.textContent;
   try {

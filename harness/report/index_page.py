@@ -1,0 +1,204 @@
+"""Many runs on one page: what each measured, what came out, a link to its own page; and the same row run after run.
+
+It is made from the stored runs alone. Whether a figure really changed is judged by `harness history` and
+`harness compare`; this page shows the figures side by side and says that days differ.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from harness.report import shell, words
+from harness.report.markup import Markup, breakable, element
+from harness.report.spec import Chart, Datum, axis, row_choice, scaled
+from harness.report.view import clean, view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from harness.report.view import Run, View
+
+FILE_NAME: Final = "index.html"
+_SERIES: Final = 200
+"""Rows that can be chosen in the picture: those measured most often."""
+_HEADS: Final = ("Run", "When", "Suite", "Devices", "Cells", "Failed", "Not run", "Result")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run's folder, as it was found."""
+
+    name: str
+    link: str | None
+    """The run's own page, from where the index lies; None where there is none."""
+    run: Run | None
+    problem: str = ""
+    """Why it could not be read."""
+
+
+def render(found: Sequence[Listed], *, version: str) -> str:
+    """The whole page.
+
+    Args:
+        found: The runs, in any order; the newest are shown first.
+        version: Of this program.
+    """
+    views = {each.name: view(each.run) for each in found if each.run is not None}
+    drawn = [picture] if (picture := _over_runs(tuple(views.values()))) is not None else []
+    newest_first = sorted(found, key=lambda each: views[each.name].plan.created_at if each.run else "", reverse=True)
+    places = [shell.chart(each, number) for number, each in enumerate(drawn)] if shell.can_draw() else []
+    return shell.page(
+        title="Runs",
+        name="runs",
+        version=clean(version),
+        header=_header(found, views),
+        main=(_table(newest_first, views), *places),
+        footer=element(
+            "footer",
+            element("h2", "How to read this"),
+            element(
+                "p",
+                "Days differ: heat, other programs and updates move figures that have nothing to do with the model. "
+                "Whether one really changed is judged by `harness history MODEL` and `harness compare`.",
+                class_="legend",
+            ),
+        ),
+        data={name: _figures(shown) for name, shown in views.items()},
+        drawn=drawn,
+    )
+
+
+def _header(found: Sequence[Listed], views: Mapping[str, View]) -> Markup:
+    cells = sum(len(shown.rows) for shown in views.values())
+    failed = sum(row.status == "failed" for shown in views.values() for row in shown.rows)
+    unread = len(found) - len(views)
+    runs = words.count(len(views), "run", "runs")
+    sentences = [f"{runs} with {words.count(cells, 'cell', 'cells')}; {failed} failed."]
+    if unread:
+        sentences.append(f"{words.count(unread, 'folder', 'folders')} could not be read; the table says why.")
+    return element(
+        "header",
+        element("h1", "Runs"),
+        element("section", *(element("p", text) for text in sentences), class_="answer", aria_label="Answer"),
+        element(
+            "div",
+            element("label", "Filter rows ", for_="filter"),
+            element("input", id="filter", type="search", placeholder="nightly pixel", autocomplete="off"),
+            element("span", id="count", role="status"),
+            element("button", "Save the figures (JSON)", id="save", type="button"),
+            element("button", "Theme: system", id="theme", type="button"),
+            class_="tools",
+            role="search",
+            aria_label="Table",
+        ),
+    )
+
+
+def _table(found: Sequence[Listed], views: Mapping[str, View]) -> Markup:
+    heads = (element("th", element("button", head, type="button"), scope="col", class_="text") for head in _HEADS)
+    rows = (_row(each, views.get(each.name)) for each in found)
+    table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), aria_label="Runs")
+    return element("div", table, class_="scroll", role="region", aria_label="Runs", tabindex=0)
+
+
+def _row(listed: Listed, shown: View | None) -> Markup:
+    name = breakable(clean(listed.name))
+    linked = element("a", name, href=listed.link) if listed.link else name
+    first = element("th", linked, scope="row", class_="text long")
+    if shown is None:
+        why = element("td", element("p", element("strong", "unreadable"), f": {clean(listed.problem)}"), colspan=7)
+        return element("tr", first, why, class_="failed", data_text=clean(f"{listed.name} unreadable").lower())
+    statuses = Counter(row.status for row in shown.rows)
+    devices = ", ".join(clean(device.name) + (" (emulated)" if device.is_emulated else "") for device in shown.devices)
+    said = words.answer(shown)[0]
+    return element(
+        "tr",
+        first,
+        element("td", words.moment(shown.plan.created_at), class_="text"),
+        element("td", clean(shown.plan.suite), class_="text"),
+        element("td", devices, class_="text"),
+        element("td", str(len(shown.rows)), data_v=len(shown.rows)),
+        element(
+            "td", str(statuses["failed"]), data_v=statuses["failed"], class_="wrong" if statuses["failed"] else None
+        ),
+        element("td", str(statuses["not_run"]), data_v=statuses["not_run"]),
+        element("td", said, class_="text long"),
+        class_="measured",
+        data_text=clean(f"{listed.name} {shown.plan.suite} {devices} {said}").lower(),
+    )
+
+
+def _over_runs(views: Sequence[View]) -> Chart | None:
+    """The p50 of one row in every run that has it, on the same device."""
+    series: dict[str, list[Datum]] = defaultdict(list)
+    for shown in sorted(views, key=lambda each: each.plan.created_at):
+        for label, datum in _points(shown):
+            series[label].append(datum)
+    often = sorted((label for label, data in series.items() if len(data) > 1), key=lambda label: -len(series[label]))
+    if not often:
+        return None
+    names = sorted(often[:_SERIES])
+    data = tuple(datum for label in names for datum in series[label])
+    x = {"field": "at", "type": "temporal", "title": None}
+    shared = {"x": x, "color": {"field": "version", "type": "nominal", "title": "runtime"}}
+    return Chart(
+        name="runs",
+        device_id="",
+        title="The same row, run after run",
+        says="p50 with its interval within each run. Runs of different days differ by more than these intervals show.",
+        data=data,
+        spec={
+            "width": "container",
+            "height": 280,
+            "params": [row_choice(names)],
+            "transform": [{"filter": "datum.label == shown"}],
+            "layer": [
+                {
+                    "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.5},
+                    "encoding": shared | {"y": axis("low_ms", "p50, ms", from_zero=False), "y2": {"field": "high_ms"}},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 60},
+                    "encoding": shared
+                    | {
+                        "y": axis("p50_ms", "p50, ms", from_zero=False),
+                        "tooltip": [
+                            {"field": "run"},
+                            {"field": "p50_ms", "title": "p50, ms", "format": ".4~g"},
+                            {"field": "version", "title": "runtime"},
+                        ],
+                    },
+                },
+            ],
+        },
+    )
+
+
+def _points(shown: View) -> Iterable[tuple[str, Datum]]:
+    for device in shown.devices:
+        for row in () if device.is_emulated else device.rows:
+            if row.summary is None or row.measured is None or not row.summary.parity_passed:
+                continue
+            label = f"{clean(row.cell.model)} {row.name} on {clean(device.name)}"
+            yield (
+                label,
+                {
+                    "label": label,
+                    "run": clean(shown.plan.run),
+                    "at": shown.plan.created_at,
+                    "p50_ms": scaled(row.summary.p50_ns, 1e6),
+                    "low_ms": scaled(row.summary.p50_low_ns, 1e6),
+                    "high_ms": scaled(row.summary.p50_high_ns, 1e6),
+                    "version": f"{row.measured.ran.runtime} {row.measured.ran.version}",
+                },
+            )
+
+
+def _figures(shown: View) -> dict[str, object]:
+    return {
+        "created_at": shown.plan.created_at,
+        "suite": shown.plan.suite,
+        "summaries": {row.cell.id: row.summary for row in shown.rows},
+    }
