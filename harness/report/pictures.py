@@ -6,8 +6,10 @@ without a browser. Nothing is fetched.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from harness.errors import MissingExtra
@@ -15,13 +17,14 @@ from harness.report import figures
 from harness.report.charts import charts
 from harness.report.spec import static_spec
 from harness.report.view import view
-from harness.workspace import write_atomically
+from harness.workspace import cache_dir, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.report.view import Run
 
+_PACKAGE: Final = "vl-convert-python"
 INSTALL: Final = "pip install 'inference-harness[pictures]'"
 _PNG_SCALE: Final = 2.0
 """Two pixels a point: sharp on a slide."""
@@ -31,11 +34,20 @@ _PNG_SCALE: Final = 2.0
 def page_script() -> str | None:
     """What a page needs to draw, about 0.9 MB; None where the package is not installed."""
     try:
-        import vl_convert  # noqa: PLC0415
-    except ImportError:
+        version = metadata.version(_PACKAGE)
+    except metadata.PackageNotFoundError:
         return None
+    # Bundling takes seconds, so it is done once for each version of the package.
+    kept = cache_dir() / "report" / f"vega-{version}.js"
+    with contextlib.suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    import vl_convert  # noqa: PLC0415
+
     # "</script" would end the element that the script stands in.
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")
+    script = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the page
+        write_atomically(kept, script.encode())
+    return script
 
 
 def write_pictures(run: Run, folder: Path) -> tuple[Path, ...]:
@@ -51,7 +63,7 @@ def write_pictures(run: Run, folder: Path) -> tuple[Path, ...]:
     try:
         import vl_convert  # noqa: PLC0415
     except ImportError as error:
-        raise MissingExtra("vl-convert-python", "pictures as files", "pictures") from error
+        raise MissingExtra(_PACKAGE, "pictures as files", "pictures") from error
     shown = view(run)
     drawn = figures.latency_files(shown.devices)
     drawn |= {chart.name: vl_convert.vegalite_to_svg(json.dumps(static_spec(chart))) for chart in charts(shown)}
