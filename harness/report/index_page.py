@@ -82,25 +82,12 @@ def _header(found: Sequence[Listed], views: Mapping[str, View]) -> Markup:
         "header",
         element("h1", "Runs"),
         element("section", *(element("p", text) for text in sentences), class_="answer", aria_label="Answer"),
-        element(
-            "div",
-            element("label", "Filter rows ", for_="filter"),
-            element("input", id="filter", type="search", placeholder="nightly pixel", autocomplete="off"),
-            element("span", id="count", role="status"),
-            element("button", "Save the figures (JSON)", id="save", type="button"),
-            element("button", "Theme: system", id="theme", type="button"),
-            class_="tools",
-            role="search",
-            aria_label="Table",
-        ),
+        shell.tools(placeholder="nightly pixel"),
     )
 
 
 def _table(found: Sequence[Listed], views: Mapping[str, View]) -> Markup:
-    heads = (element("th", element("button", head, type="button"), scope="col", class_="text") for head in _HEADS)
-    rows = (_row(each, views.get(each.name)) for each in found)
-    table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), aria_label="Runs")
-    return element("div", table, class_="scroll", role="region", aria_label="Runs", tabindex=0)
+    return shell.table("Runs", _HEADS, (_row(each, views.get(each.name)) for each in found))
 
 
 def _row(listed: Listed, shown: View | None) -> Markup:

@@ -80,6 +80,28 @@ def chart(drawn: Chart, number: int) -> Markup:
     )
 
 
+def tools(*, placeholder: str) -> Markup:
+    """What narrows a page's only table, and what takes its figures elsewhere."""
+    return element(
+        "div",
+        element("label", "Filter rows ", for_="filter"),
+        element("input", id="filter", type="search", placeholder=placeholder, autocomplete="off"),
+        element("span", id="count", role="status"),
+        element("button", "Save the figures (JSON)", id="save", type="button"),
+        element("button", "Theme: system", id="theme", type="button"),
+        class_="tools",
+        role="search",
+        aria_label="Table",
+    )
+
+
+def table(name: str, heads: Sequence[str], rows: Iterable[Markup]) -> Markup:
+    """A table that sorts by each of its heads."""
+    cells = (element("th", element("button", head, type="button"), scope="col", class_="text") for head in heads)
+    whole = element("table", element("thead", element("tr", *cells)), element("tbody", *rows), aria_label=name)
+    return element("div", whole, class_="scroll", role="region", aria_label=name, tabindex=0)
+
+
 def _head(title: str, version: str, scripts: Sequence[str]) -> Markup:
     # Nothing remote may load, whatever a name in the data tries: only scripts whose digests are given may run.
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Spec = dict[str, Any]
 """A part of a Vega-Lite specification: JSON."""
-Datum = dict[str, str | float | int | bool | None]
+Datum = dict[str, str | float | int | bool | list[float | None] | None]
 
 SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
 """A name only: nothing is fetched from there."""

@@ -12,8 +12,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-from harness.report import render, write_report
+from harness.report import comparison_page, index_page, render
 from tests.fakes import records
+from tests.report import test_comparison_page, test_index_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,14 +67,14 @@ class Opened:
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Any]:
-    """Opens a run's page with the network off; fails where the page complains or asks for anything."""
+    """Opens a run's page, or a page's text, with the network off; fails where it complains or asks for anything."""
     context = browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900})
     context.set_offline(True)
     every: list[Opened] = []
 
-    def open_run(run: FakeRun, **emulated: Any) -> Opened:
+    def open_run(run: FakeRun | str, **emulated: Any) -> Opened:
         path = tmp_path / f"page-{len(every)}.html"
-        write_report(run, "html", path)
+        path.write_text(run if isinstance(run, str) else render(run, "html"), encoding="utf-8")
         page = context.new_page()
         found = Opened(page, path)
         page.on("request", found.asks)
@@ -259,6 +260,32 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
     assert not page.get_by_label("Filter rows").is_visible(), "paper has no controls"
     table = page.locator("table").first.bounding_box()
     assert table is not None
+
+
+# --- other pages ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        index_page.render(
+            [test_index_page.listed(test_index_page.run_of(day, 9.0 + day)) for day in (1, 2)], version="1"
+        ),
+        comparison_page.render("monday", "tuesday", test_comparison_page.ROWS, version="1", data={}),
+    ],
+    ids=["many runs", "a comparison"],
+)
+def test_the_other_pages_are_pages_of_the_same_kind(opened: Any, text: str) -> None:
+    page = opened(text).page
+
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("[data-chart] svg").count() == 1
+    page.locator("thead button").first.click()
+    page.get_by_label("Filter rows").fill("no such row")
+    assert page.get_by_role("status").inner_text().startswith("0 of")
+    found = Axe().run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in {"serious", "critical"}] == []
 
 
 # --- the extremes --------------------------------------------------------------------------------------------------

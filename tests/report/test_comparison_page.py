@@ -1,0 +1,60 @@
+"""A comparison as a page."""
+
+from __future__ import annotations
+
+from harness.report.comparison_page import Compared, Found, render
+from tests.report.test_html import HOSTILE, Page
+from tests.report.test_index_page import charts_of
+
+SLOWER = Found(
+    figure="p50", verdict="regression", ratio=1.052, low=1.041, high=1.063, margin=0.03, trials=(1.05, 1.06, 1.045)
+)
+SAME = Found(figure="size", verdict="pass", ratio=1.0, low=1.0, high=1.0, margin=0.005)
+ROWS = (
+    Compared(name="mobilenet_v2 onnx/fp32", found=(SLOWER, SAME)),
+    Compared(name="resnet18 onnx/fp32", found=(), problem="device: a pixel, b host"),
+)
+
+
+def page_of(*rows: Compared, a: str = "monday", b: str = "tuesday") -> str:
+    return render(a, b, rows, version="1", notes=("Runs apart in time carry drift.",), data={})
+
+
+def test_every_figure_is_a_row_with_its_verdict_change_interval_and_margin() -> None:
+    page = Page(page_of(*ROWS))
+
+    texts = [text for _, text in page.texts]
+    start = texts.index("p50")
+    assert texts[start : start + 6] == ["p50", "regression", "+5.20", "+4.10 to +6.30", "3", "3"]
+    assert "device: a pixel, b host" in " ".join(texts)
+
+
+def test_the_answer_counts_verdicts_and_carries_the_warning() -> None:
+    said = " ".join(text for _, text in Page(page_of(*ROWS)).texts)
+
+    assert "2 rows compared: 1 regression, 1 pass, 1 without a figure." in said
+    assert "Runs apart in time carry drift." in said
+
+
+def test_the_picture_has_interval_margin_and_trials_in_per_cent() -> None:
+    (chart,) = charts_of(page_of(*ROWS))
+
+    slower, same = chart["data"]["values"]  # type: ignore[index]
+    assert (slower["change"], slower["low"], slower["high"], slower["margin"]) == (5.2, 4.1, 6.3, 3.0)
+    assert slower["trials"] == [5.0, 6.0, 4.5]
+    assert same["trials"] == []
+
+
+def test_a_comparison_without_a_figure_has_no_picture() -> None:
+    assert charts_of(page_of(ROWS[1])) == []
+
+
+def test_no_name_becomes_markup() -> None:
+    def shape(text: str) -> list[str]:
+        return [tag for tag, _ in Page(text).elements if tag != "wbr"]
+
+    hostile = page_of(
+        Compared(name=HOSTILE, found=(SLOWER,)), Compared(name=HOSTILE, found=(), problem=HOSTILE), a=HOSTILE
+    )
+    plain = page_of(Compared(name="m", found=(SLOWER,)), Compared(name="n", found=(), problem="x"))
+    assert shape(hostile) == shape(plain)
