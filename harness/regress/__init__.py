@@ -1,0 +1,1 @@
+"""Compare: estimate an effect from trials, decide about it, plan how many trials that takes."""
