@@ -645,3 +645,66 @@ class Suite(Record, frozen=True, kw_only=True):
     threads: Annotated[tuple[Threads, ...], msgspec.Meta(min_length=1)] = (1,)
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("host",)
     measure: MeasurePlan = MeasurePlan()
+
+
+# --- regress: comparing --------------------------------------------------------------------------------------------
+
+
+class ComparePlan(Record, frozen=True, kw_only=True):
+    """How two builds are compared, fixed before the first sample."""
+
+    trials: Count = 20
+    """Fresh processes of either side, alive together."""
+    turns: Count = 8
+    """ABBA or BAAB, drawn anew for each; every letter is one block."""
+    block_s: Seconds = 0.015
+    block_iterations: Count = 5
+    warmup_iterations: Count = 10
+    warmup_s: SecondsOrNone = 0.1
+    warmup_cap_s: Seconds = 0.5
+    """Neither side has to be steady for the two to be alike."""
+    memory_trials: CountOrNone = 6
+    """Of the trials, those that also measure memory, each in a process of its own."""
+    memory_iterations: Count = 20
+    seed: int = 0
+    """Of the order of everything."""
+    timeout_s: Seconds = 300.0
+    """For one process to start and warm up, and for each of its blocks."""
+
+
+class Trial(Record, frozen=True, kw_only=True):
+    """One trial: fresh processes of A and of B under like conditions."""
+
+    index: int
+    how: Literal["alive together", "whole processes"]
+    order: str
+    """Alive together: a letter a block, in the order of time. Whole processes: a letter a process."""
+    a: tuple[ProcessRecord, ...]
+    """One process where they are alive together, two where whole processes alternate."""
+    b: tuple[ProcessRecord, ...]
+    a_memory: MemoryRecord | None = None
+    b_memory: MemoryRecord | None = None
+
+
+class ComparedSide(Record, frozen=True, kw_only=True):
+    """One of the two builds of a comparison."""
+
+    said: str
+    """As the user named it."""
+    artifact: Artifact
+    choice: RuntimeChoice
+    ran: RuntimeRan
+
+
+class Comparison(Record, frozen=True, kw_only=True):
+    """Two builds compared by interleaved trials. Effects and verdicts are computed from this, never stored in it."""
+
+    schema: int
+    at: str
+    device: DeviceFacts
+    a: ComparedSide
+    b: ComparedSide
+    plan: ComparePlan
+    state_before: DeviceState
+    state_after: DeviceState
+    trials: tuple[Trial, ...]

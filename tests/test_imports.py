@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"catalog"}),
     frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
     frozenset({"doctor", "pipeline", "run"}),
-    frozenset({"live", "tables"}),
+    frozenset({"comparison", "live", "tables"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +51,23 @@ class RunningProgram(Protocol):
 
     def end(self) -> None:
         """End it and everything it started, at once. Does nothing if it has ended."""
+        ...
+
+
+class ToldProgram(RunningProgram, Protocol):
+    """A running program that reads lines, too."""
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input. What is told to a program that has ended is lost."""
+        ...
+
+
+@runtime_checkable
+class TellsPrograms(Protocol):
+    """A device that can also talk to a program while it runs. Not every way to reach one can."""
+
+    def start_told(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> ToldProgram:
+        """Start a program whose standard input stays open, and return at once."""
         ...
 
 

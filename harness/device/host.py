@@ -140,6 +140,12 @@ class HostDevice:
             self._folder.mkdir(parents=True, exist_ok=True)
         return LocalProgram(HOST_ID, argv, environment=_environment(environment), folder=self._folder)
 
+    def start_told(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> LocalProgram:
+        """As `start`; its standard input stays open, to be told lines."""
+        with _mapped("make the folder", self.work_folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return LocalProgram(HOST_ID, argv, environment=_environment(environment), folder=self._folder, is_told=True)
+
     def worker_command(self) -> tuple[str, ...]:
         """Our Python worker in the interpreter that runs this."""
         return (sys.executable, "-m", "harness.deploy.worker")

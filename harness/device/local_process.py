@@ -47,15 +47,25 @@ class LocalProgram:
         argv: What to start.
         environment: The whole environment.
         folder: Where it runs.
+        is_told: Whether `tell` will be called. Else its standard input is empty.
 
     Raises:
         DeviceCommandFailed: There is no such program, or it may not be started.
     """
 
-    def __init__(self, device_id: str, argv: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        is_told: bool = False,
+    ) -> None:
         self._device_id = device_id
         self._argv = tuple(argv)
-        self._process = _start(device_id, self._argv, environment, folder)
+        stdin = subprocess.PIPE if is_told else subprocess.DEVNULL
+        self._process = _start(device_id, self._argv, environment, folder, stdin)
         self._lines: queue.Queue[str | None] = queue.Queue(maxsize=_QUEUED_LINES)
         self._unheard = threading.Event()
         """Set once nobody will read more lines: they are then dropped, so that the program never waits for a reader."""
@@ -70,6 +80,14 @@ class LocalProgram:
     def argv(self) -> tuple[str, ...]:
         """What was started."""
         return self._argv
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        pipe = cast("io.BufferedWriter", self._process.stdin)
+        # How it ended is told by whoever reads its lines; that it no longer listens says less.
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write(f"{line}\n".encode())
+            pipe.flush()
 
     def lines(self, *, timeout_s: float) -> Iterator[str]:
         """Its standard output line by line. Sleeps between lines."""
@@ -151,6 +169,9 @@ class LocalProgram:
         _end_group(self._process)
         with self._reaping:
             self._process.wait()
+            if self._process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    self._process.stdin.close()
             self._over.set()
 
 
@@ -187,12 +208,12 @@ def run_to_end(device_id: str, argv: Sequence[str], *, environment: Mapping[str,
 
 
 def _start(
-    device_id: str, argv: tuple[str, ...], environment: Mapping[str, str], folder: Path
+    device_id: str, argv: tuple[str, ...], environment: Mapping[str, str], folder: Path, stdin: int
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,

@@ -94,23 +94,38 @@ def run_program(device: Device, job: Job, command: Sequence[str], *, timeout_s: 
 
 def _listen(device: Device, program: RunningProgram, job: Job, transcript: Transcript, timeout_s: float) -> None:
     for line in program.lines(timeout_s=timeout_s):
-        if not line.strip():
-            continue
-        try:
-            message = read_message(line)
-        except ValueError as error:
-            if not line.endswith("}"):
-                break  # cut off in mid-line: how the program ended says more than half a message
-            raise RunnerUnreadable(device.id, line, str(error)) from None
-        if isinstance(message, ProgramError):
-            raise _refused(device, job, message)
-        if isinstance(message, Meta) and message.protocol != PROTOCOL_VERSION:
-            problem = f"it speaks version {message.protocol}, this program version {PROTOCOL_VERSION}"
-            raise RunnerUnreadable(device.id, line, problem)
-        transcript.messages.append(message)
+        message = hear(line, device, job)
+        if message is not None:
+            transcript.messages.append(message)
     returncode = program.wait(timeout_s=30)
     if returncode != 0 or not transcript.all(End):
         raise RunnerDied(device.id, program.argv, returncode, program.last_words())
+
+
+def hear(line: str, device: Device, job: Job) -> Message | None:
+    """One line of a timing program, read and checked.
+
+    Returns:
+        None where there is nothing on the line, or it was cut off in the middle: how the program ended then says more.
+
+    Raises:
+        RunnerUnreadable: It is not in the vocabulary.
+        RuntimeRefused, UnreadableModel, AcceleratorRefused: It says that the model cannot be run.
+    """
+    if not line.strip():
+        return None
+    try:
+        message = read_message(line)
+    except ValueError as error:
+        if not line.endswith("}"):
+            return None
+        raise RunnerUnreadable(device.id, line, str(error)) from None
+    if isinstance(message, ProgramError):
+        raise _refused(device, job, message)
+    if isinstance(message, Meta) and message.protocol != PROTOCOL_VERSION:
+        problem = f"it speaks version {message.protocol}, this program version {PROTOCOL_VERSION}"
+        raise RunnerUnreadable(device.id, line, problem)
+    return message
 
 
 def _refused(device: Device, job: Job, message: ProgramError) -> HarnessError:

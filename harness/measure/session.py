@@ -161,13 +161,13 @@ class _Session:
     def timed(self, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
         """One process, its set-up and its answers checked."""
         transcript = self._run("latency")
-        self._ran = _what_ran(self.question, self.device, transcript)
-        _check_outputs(self.question, self.device, transcript, self._checks)
-        return _process_record(transcript, index, attempt, first_cap_hz=first_cap_hz)
+        self._ran = what_ran(self.question, self.device, transcript)
+        check_outputs(self.question, self.device, transcript, self._checks)
+        return process_record(transcript, index, attempt, first_cap_hz=first_cap_hz)
 
     def memory(self) -> MemoryRecord:
         """Memory of one process that is not timed."""
-        return _memory_record(self._run("memory"), self.plan)
+        return memory_record(self._run("memory"), self.plan)
 
     def profile(self) -> tuple[OperatorProfile | None, str]:
         """The time of each operator, in one more process; or why there is none. No reason to lose what was timed."""
@@ -186,11 +186,12 @@ class _Session:
         return self._ran, next(iter(self._checks.values()))
 
     def _run(self, mode: _Mode) -> Transcript:
-        job = _job(self.question, self._outputs, self.plan, mode)
+        job = job_for(self.question, self._outputs, self.plan, mode)
         return run_program(self.device, job, self._command, timeout_s=self.plan.timeout_s)
 
 
-def _job(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode: _Mode) -> Job:
+def job_for(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode: _Mode) -> Job:
+    """What one process of a cell is told to do."""
     return Job(
         choice=question.choice,
         model=question.deployment.remote_path,
@@ -209,7 +210,7 @@ def _job(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode: _M
     )
 
 
-def _what_ran(question: Question, device: Device, transcript: Transcript) -> RuntimeRan:
+def what_ran(question: Question, device: Device, transcript: Transcript) -> RuntimeRan:
     """Read back what was set up, and refuse what was not asked for."""
     meta, loaded = transcript.one(Meta), transcript.one(Loaded)
     asked = question.choice
@@ -252,7 +253,7 @@ def _library_sha256(device: Device, library: str | None) -> str | None:
     return _LIBRARY_DIGESTS[key]
 
 
-def _check_outputs(question: Question, device: Device, transcript: Transcript, checks: dict[str, Parity]) -> None:
+def check_outputs(question: Question, device: Device, transcript: Transcript, checks: dict[str, Parity]) -> None:
     """Compare this process's outputs with the checkpoint's, unless the very same bytes were compared before."""
     said = transcript.one(Outputs)
     if said.sha256 in checks:
@@ -274,7 +275,8 @@ def _check_outputs(question: Question, device: Device, transcript: Transcript, c
     checks[said.sha256] = result
 
 
-def _process_record(transcript: Transcript, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
+def process_record(transcript: Transcript, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
+    """A timed process as a record, with what was disturbed in it said."""
     blocks = tuple(_block(message, first_cap_hz) for message in transcript.all(TimedBlock))
     bad = [block.discarded for block in blocks if block.discarded is not None]
     warmup = transcript.one(Warmup)
@@ -330,7 +332,8 @@ def _half_width_pct(counted: Sequence[ProcessRecord]) -> float:
     return math.inf if width is None else width
 
 
-def _memory_record(transcript: Transcript, plan: MeasurePlan) -> MemoryRecord:
+def memory_record(transcript: Transcript, plan: MeasurePlan) -> MemoryRecord:
+    """A memory process as a record."""
     at = {message.at: message for message in transcript.all(Memory)}
     peak = at["peak"]
     return MemoryRecord(

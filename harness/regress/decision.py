@@ -30,20 +30,21 @@ Metric: TypeAlias = Literal["p50", "p90", "cold_start", "memory", "size"]
 memory of the process, bytes of the file."""
 
 MARGINS: Final[dict[Metric, float]] = {"p50": 0.03, "p90": 0.10, "cold_start": 0.10, "memory": 0.01, "size": 0.005}
+_ROUNDING: Final = 1e-12
 
 
 def decide(effect: Effect | None, margin: float) -> Verdict:
     """The verdict on one effect; None, where too few trials were left to estimate it, is inconclusive."""
     if effect is None:
         return "inconclusive"
-    limit = math.log1p(margin)
+    # An exact figure may equal its margin, that much was allowed; logarithms of it are then a rounding apart.
+    limit = math.log1p(margin) + _ROUNDING
     if effect.low > limit:
         return "regression"
     if effect.low > 0:
         return "small slowdown"
     if effect.high < 0:
         return "improvement"
-    # An exact figure may be equal to its margin: that much was allowed. Of an estimate it never happens.
     if effect.high < limit or effect.low == effect.high:
         return "pass"
     return "inconclusive"

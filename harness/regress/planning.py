@@ -19,6 +19,8 @@ One trial in twenty on a shared machine is far off, and the trimmed mean with it
 the plain one would be on the rest. Replays of recorded noise (`tests/regress/test_planning.py`) find at least 90 % of
 what is called visible with this factor, and do not without it.
 """
+_CUT: Final = 2
+"""At least one trial is cut off at either end before the mean; of few trials that is much."""
 DEFAULT_NOISE: Final = 0.015
 """The robust standard deviation of a trial's log ratio that is assumed of a device that was not calibrated."""
 
@@ -29,18 +31,18 @@ def trials_needed(noise: float, effect: float, *, alpha: float = ALPHA, power: f
     The same number passes an unchanged build under a margin of `effect` as often: both ask for an interval that is
     narrower than the effect on one side.
 
-    Source: n = ((z_alpha + z_power) noise / log(1 + effect))^2, times `HEAVY_TAILS`.
+    Source: n = ((z_alpha + z_power) noise / log(1 + effect))^2, times `HEAVY_TAILS`, and two that are cut off.
     """
     if effect <= 0:
         problem = "no number of trials shows an effect of nothing"
         raise ValueError(problem)
     needed = HEAVY_TAILS * (_z(alpha, power) * noise / math.log1p(effect)) ** 2
-    return max(MIN_TRIALS["trimmed t"], math.ceil(needed - 1e-9))
+    return max(MIN_TRIALS["trimmed t"], _CUT + math.ceil(needed - 1e-9))
 
 
 def smallest_effect(noise: float, trials: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
     """The smallest slowdown (0.03 is 3 %) that so many trials find with probability `power`."""
-    return math.expm1(_z(alpha, power) * noise * math.sqrt(HEAVY_TAILS / trials))
+    return math.expm1(_z(alpha, power) * noise * math.sqrt(HEAVY_TAILS / (trials - _CUT)))
 
 
 def _z(alpha: float, power: float) -> float:

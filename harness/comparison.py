@@ -1,0 +1,218 @@
+"""Compare two builds on one device, from their names to a stored comparison.
+
+A build is a model or a ready file, the file made of it, and the runtime with its settings. Both are converted, proved
+and put on the device before the first trial; the plan is fixed before it, too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.models import find_model
+from harness.convert.convert import make_artifact, why_not
+from harness.deploy.push import push
+from harness.deploy.runner import choose_runner
+from harness.deploy.runtimes import find_library, host_target
+from harness.errors import UsageError
+from harness.matrix import expand
+from harness.measure.interleaved import Arm, run_trials
+from harness.measure.session import Question
+from harness.pipeline import READY_SOURCES
+from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, Suite, SuiteRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from harness.device.device import Device
+    from harness.records import Artifact, Cell, ModelFormat, RuntimeChoice, Setting, Trial
+
+KEYS = ("artifact", "runtime", "accelerator", "threads", "graph_optimization", "version", "library", "driver")
+"""What can be said of a build beside its model; any other key is an option of the runtime's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One of the two things to compare, as it is asked for.
+
+    Attributes:
+        said: As the user said it.
+        reference: A model, as `harness run` takes it, or a ready file.
+        artifact: `tflite/int8`...; None for a ready file as it is.
+        runtime: With its settings; None for the one that usually runs such a file.
+        threads: Of the runtime.
+        version: Of the runtime; None for the one that is installed.
+        library: The runtime's shared library itself; None to look it up.
+    """
+
+    said: str
+    reference: str
+    artifact: str | None = None
+    runtime: SuiteRuntime | None = None
+    threads: int = 1
+    version: str | None = None
+    library: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A build that is on the device, ready for its first process."""
+
+    build: Build
+    artifact: Artifact
+    arm: Arm
+
+
+def parse_build(text: str, shared: Mapping[str, str] | None = None) -> Build:
+    """`mobilenet_v2,artifact=tflite/int8,threads=2` as a build.
+
+    Args:
+        text: A model or file, then `key=value` pairs.
+        shared: Pairs that hold where the text says nothing else.
+
+    Raises:
+        UsageError: A pair has no `=`, or its value is of the wrong type.
+    """
+    reference, *pairs = text.split(",")
+    said = dict(shared or {})
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"{text}: after the model come KEY=VALUE pairs, not {pair!r}")
+        said[key.strip()] = value.strip()
+    threads = said.get("threads", "1")
+    if not threads.isdecimal() or not int(threads):
+        raise UsageError(f"{text}: threads is a number from 1 on, not {threads!r}")
+    options = {key: _value(value) for key, value in said.items() if key not in KEYS}
+    runtime = None
+    if "runtime" in said:
+        settings = {key: said[key] for key in ("accelerator", "graph_optimization", "driver") if key in said}
+        try:
+            runtime = msgspec.convert({"name": said["runtime"], "options": options, **settings}, SuiteRuntime)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{text}: {error}") from None
+    elif options or {"accelerator", "graph_optimization", "driver"} & said.keys():
+        raise UsageError(f"{text}: name the runtime whose settings these are: runtime=...")
+    return Build(
+        said=text,
+        reference=reference,
+        artifact=said.get("artifact"),
+        runtime=runtime,
+        threads=int(threads),
+        version=said.get("version"),
+        library=said.get("library"),
+    )
+
+
+def prepare(build: Build, device: Device) -> Ready:
+    """Convert a build, prove it, and put it on the device. Blocks for as long as a conversion takes.
+
+    Raises:
+        HarnessError: Whatever stands in the way: an unknown name, a failed conversion, a device that is gone.
+    """
+    spec = find_model(build.reference).spec
+    cell = _cell(build, spec.name, READY_SOURCES.get(type(spec.source)), device)
+    reason = why_not(spec, cell.format, cell.precision)
+    if reason is not None:
+        raise UsageError(f"{build.said}: there is no {cell.format}/{cell.precision} of it: {reason}")
+    checkpoint = make_checkpoint(spec)
+    artifact = make_artifact(spec, checkpoint, cell.format, cell.precision)
+    question = Question(
+        choice=cell.choice,
+        artifact=artifact,
+        deployment=push(artifact, _arrays(Path(checkpoint.folder) / "inputs.npz"), device),
+        expected=_arrays(Path(checkpoint.folder) / "reference.npz"),
+        reference=checkpoint.reference,
+        tolerance=artifact.parity.tolerance,
+    )
+    runner = choose_runner(device, cell.choice)
+    command = _with_library(runner.command, build, cell.choice) if runner.driver == "bench" else runner.command
+    if runner.driver != "bench" and (build.library or build.version):
+        why = runner.why_not_bench or "the driver is python-worker"
+        raise UsageError(f"{build.said}: only the native loop loads another library, and it cannot run here: {why}")
+    return Ready(
+        build=build,
+        artifact=artifact,
+        arm=Arm(question=question, command=command, can_serve=runner.driver == "bench"),
+    )
+
+
+def compare(
+    a: Ready,
+    b: Ready,
+    device: Device,
+    plan: ComparePlan,
+    *,
+    watch: Callable[[Trial], None] = lambda _trial: None,
+) -> Comparison:
+    """Run one interleaved comparison of two builds. Blocks until every trial is done.
+
+    Raises:
+        DeviceError, BadData: See `harness.measure.interleaved.run_trials`.
+    """
+    at, before = datetime.now(UTC), device.state()
+    found = run_trials(a.arm, b.arm, device, plan, watch=watch)
+    return Comparison(
+        schema=SCHEMA_VERSION,
+        at=at.isoformat(timespec="seconds"),
+        device=device.facts(),
+        a=ComparedSide(said=a.build.said, artifact=a.artifact, choice=a.arm.question.choice, ran=found.a_ran),
+        b=ComparedSide(said=b.build.said, artifact=b.artifact, choice=b.arm.question.choice, ran=found.b_ran),
+        plan=plan,
+        state_before=before,
+        state_after=device.state(),
+        trials=found.trials,
+    )
+
+
+def _cell(build: Build, model: str, ready: ModelFormat | None, device: Device) -> Cell:
+    suite = Suite(
+        schema=1,
+        name="compare",
+        models=(build.reference,),
+        artifacts=(build.artifact or "source",),
+        runtimes=(build.runtime,) if build.runtime else (),
+        threads=(build.threads,),
+        devices=(device.id,),
+    )
+    cells = expand(suite, {model: ready})
+    if not cells:
+        what = f"{build.artifact or 'source'} on {build.runtime.name if build.runtime else 'any runtime'}"
+        raise UsageError(f"{build.said}: there is no {what}; say artifact=FORMAT/PRECISION, and a runtime that runs it")
+    return cells[0]
+
+
+def _with_library(command: tuple[str, ...], build: Build, choice: RuntimeChoice) -> tuple[str, ...]:
+    """The command with the library that was asked for in place of the usual one."""
+    path, version = build.library, build.version
+    if path is None and version is None:
+        return command
+    if path is None:
+        path = find_library(choice.runtime, target=host_target(), version=version).path
+    program, *flags = command
+    kept = dict(zip(flags[::2], flags[1::2], strict=True)) | {"--library": str(Path(path).absolute())}
+    if version is not None:
+        kept["--library-version"] = version
+    return (program, *(word for pair in kept.items() for word in pair))
+
+
+def _value(text: str) -> Setting:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

@@ -1,0 +1,261 @@
+"""Two builds on one device in turn: trials of two fresh processes each, so that what happens to one happens to both.
+
+Where the device can talk to a running program and both programs are the native loop, the two processes of a trial are
+alive together and run blocks in the order ABBA or BAAB, drawn anew each time. Elsewhere whole processes take turns in
+such an order; that needs several times as many trials for the same precision.
+
+Everything that is drawn is drawn from the plan's seed, and nothing here looks at a time to decide what comes next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from harness.device.device import TellsPrograms
+from harness.errors import DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
+from harness.measure.program import Transcript, hear, run_program
+from harness.measure.session import Question, check_outputs, job_for, memory_record, process_record, what_ran
+from harness.protocol import End, Message, TimedBlock, Warmup
+from harness.records import MeasurePlan, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import PurePosixPath
+
+    from harness.device.device import Device, ToldProgram
+    from harness.protocol import Job
+    from harness.records import ComparePlan, MemoryRecord, Parity, ProcessRecord, RuntimeRan
+
+_Kind = TypeVar("_Kind", bound=Message)
+_ORDERS = ("ABBA", "BAAB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One of the two builds, ready on the device.
+
+    Attributes:
+        question: What is measured, and what the right answers are.
+        command: What starts the timing program there, without a job's flags.
+        can_serve: Whether that program can be told to run one block at a time.
+    """
+
+    question: Question
+    command: tuple[str, ...]
+    can_serve: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interleaved:
+    """What the trials left.
+
+    Attributes:
+        trials: In the order of time.
+        a_ran: What ran as A, read back.
+        b_ran: What ran as B.
+    """
+
+    trials: tuple[Trial, ...]
+    a_ran: RuntimeRan
+    b_ran: RuntimeRan
+
+
+def can_be_alive_together(a: Arm, b: Arm, device: Device) -> bool:
+    """Whether two processes of these can run blocks in turn on this device."""
+    return a.can_serve and b.can_serve and isinstance(device, TellsPrograms)
+
+
+def run_trials(
+    a: Arm, b: Arm, device: Device, plan: ComparePlan, *, watch: Callable[[Trial], None] = lambda _trial: None
+) -> Interleaved:
+    """Run every planned trial. Blocks for the whole of it.
+
+    Args:
+        a: The build that is compared with.
+        b: The build that is compared.
+        device: Where both are.
+        plan: How many trials of what; its seed decides every order.
+        watch: Told of every trial.
+
+    Raises:
+        DeviceError: A program died, hung or printed rubbish, or what ran is not what was asked.
+        BadData: The outputs of a process are wrong or not finite, or the runtime refuses the model.
+    """
+    draw = random.Random(plan.seed)  # noqa: S311  (an order that can be repeated, no secret)
+    outputs = device.work_folder / "outputs" / secrets.token_hex(8)
+    sides = {"A": _Side(a, device, plan, outputs / "a"), "B": _Side(b, device, plan, outputs / "b")}
+    one_trial = _together if can_be_alive_together(a, b, device) else _alternating
+    trials = []
+    try:
+        for index in range(plan.trials):
+            trial = one_trial(sides, draw, index, with_memory=index < plan.memory_trials)
+            trials.append(trial)
+            watch(trial)
+    finally:
+        with contextlib.suppress(DeviceError):  # what went wrong before is what is told
+            device.remove(outputs, timeout_s=60)
+    a_ran, b_ran = sides["A"].ran, sides["B"].ran
+    assert a_ran is not None
+    assert b_ran is not None
+    return Interleaved(trials=tuple(trials), a_ran=a_ran, b_ran=b_ran)
+
+
+def _together(sides: dict[str, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
+    """Two processes alive at once; only one of them works at any time."""
+    plan = sides["A"].plan
+    first, second = draw.choice((("A", "B"), ("B", "A")))
+    order = "".join(draw.choice(_ORDERS) for _ in range(plan.turns))
+    servers: dict[str, _Server] = {}
+    try:
+        # One after the other: a cold start beside another one would be the cold start of two.
+        for name in (first, second):
+            servers[name] = sides[name].serve()
+        for letter in order:
+            servers[letter].block()
+        said = {name: server.finish() for name, server in servers.items()}
+    finally:
+        for server in servers.values():
+            server.end()
+    memory = _memory(sides, (first, second)) if with_memory else {}
+    return Trial(
+        index=index,
+        how="alive together",
+        order=order,
+        a=(sides["A"].record(said["A"], index),),
+        b=(sides["B"].record(said["B"], index),),
+        a_memory=memory.get("A"),
+        b_memory=memory.get("B"),
+    )
+
+
+def _alternating(sides: dict[str, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
+    """Two whole processes of either side."""
+    order = draw.choice(_ORDERS)
+    found: dict[str, list[ProcessRecord]] = {"A": [], "B": []}
+    for letter in order:
+        side = sides[letter]
+        found[letter].append(side.record(side.run("latency"), index))
+    memory = _memory(sides, order[:2]) if with_memory else {}
+    return Trial(
+        index=index,
+        how="whole processes",
+        order=order,
+        a=tuple(found["A"]),
+        b=tuple(found["B"]),
+        a_memory=memory.get("A"),
+        b_memory=memory.get("B"),
+    )
+
+
+def _memory(sides: dict[str, _Side], order: Sequence[str]) -> dict[str, MemoryRecord]:
+    return {name: memory_record(sides[name].run("memory"), sides[name].measure_plan) for name in order}
+
+
+class _Side:
+    """One build: its processes, and what they have in common."""
+
+    def __init__(self, arm: Arm, device: Device, plan: ComparePlan, outputs: PurePosixPath) -> None:
+        self.plan = plan
+        self.ran: RuntimeRan | None = None
+        self.measure_plan = _measure_plan(plan)
+        self._arm, self._device, self._outputs = arm, device, outputs
+        self._checks: dict[str, Parity] = {}
+
+    def serve(self) -> _Server:
+        """A fresh process, warm and waiting to be told."""
+        job = job_for(self._arm.question, self._outputs, self.measure_plan, "latency")
+        assert isinstance(self._device, TellsPrograms)
+        program = self._device.start_told(
+            (*self._arm.command, "--serve", *job.argv()), environment={"ORT_DISABLE_TELEMETRY": "1"}
+        )
+        server = _Server(self._device, program, job, self.plan.timeout_s)
+        try:
+            server.await_warm()
+        except BaseException:
+            program.end()
+            raise
+        return server
+
+    def run(self, mode: Literal["latency", "memory"]) -> Transcript:
+        """A fresh process from start to end."""
+        job = job_for(self._arm.question, self._outputs, self.measure_plan, mode)
+        return run_program(self._device, job, self._arm.command, timeout_s=self.plan.timeout_s)
+
+    def record(self, transcript: Transcript, index: int) -> ProcessRecord:
+        """What a timed process said, its set-up and its answers checked."""
+        self.ran = what_ran(self._arm.question, self._device, transcript)
+        check_outputs(self._arm.question, self._device, transcript, self._checks)
+        return process_record(transcript, index, 0, first_cap_hz=None)
+
+
+def _measure_plan(plan: ComparePlan) -> MeasurePlan:
+    """One whole process runs as many blocks as a server does in a trial."""
+    return MeasurePlan(
+        blocks=2 * plan.turns,
+        block_s=plan.block_s,
+        block_iterations=plan.block_iterations,
+        warmup_iterations=plan.warmup_iterations,
+        warmup_s=plan.warmup_s,
+        warmup_cap_s=plan.warmup_cap_s,
+        memory_iterations=plan.memory_iterations,
+        timeout_s=plan.timeout_s,
+    )
+
+
+class _Server:
+    """A program that runs a block when it is told."""
+
+    def __init__(self, device: Device, program: ToldProgram, job: Job, timeout_s: float) -> None:
+        self._device, self._program, self._job, self._timeout_s = device, program, job, timeout_s
+        self._began = time.monotonic()
+        self._transcript = Transcript(at=datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+    def await_warm(self) -> None:
+        """Read what it says until its warm-up is over."""
+        self._read_until(Warmup)
+
+    def block(self) -> None:
+        """Have it run one block, and wait for it."""
+        self._program.tell("block")
+        message = self._read_until(TimedBlock)
+        if not message.ns or min(message.ns) <= 0:
+            raise RunnerUnreadable(self._device.id, "", "a block is empty, or holds a time that is not positive")
+
+    def finish(self) -> Transcript:
+        """Have it check its answers once more, and end."""
+        self._program.tell("end")
+        self._read_until(End)
+        returncode = self._program.wait(timeout_s=30)
+        if returncode != 0:
+            raise RunnerDied(self._device.id, self._program.argv, returncode, self._program.last_words())
+        self._transcript.seconds = time.monotonic() - self._began
+        return self._transcript
+
+    def end(self) -> None:
+        """End it now, whatever it does."""
+        self._program.end()
+
+    def _read_until(self, kind: type[_Kind]) -> _Kind:
+        for line in self._lines():
+            message = hear(line, self._device, self._job)
+            if message is None:
+                continue
+            self._transcript.messages.append(message)
+            if isinstance(message, kind):
+                return message
+        returncode = self._program.wait(timeout_s=30)
+        raise RunnerDied(self._device.id, self._program.argv, returncode, self._program.last_words())
+
+    def _lines(self) -> Iterator[str]:
+        try:
+            yield from self._program.lines(timeout_s=self._timeout_s)
+        except DeviceTimedOut:
+            messages = self._transcript.messages
+            last = type(messages[-1]).__name__.lower() if messages else ""
+            raise RunnerHung(self._device.id, self._program.argv, self._timeout_s, last) from None
