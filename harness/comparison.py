@@ -7,10 +7,12 @@ and put on the device before the first trial; the plan is fixed before it, too.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import numpy as np
@@ -21,20 +23,26 @@ from harness.convert.convert import make_artifact, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.runtimes import find_library, host_target
-from harness.errors import UsageError
+from harness.errors import BadData, UsageError
 from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
 from harness.measure.session import Question
 from harness.pipeline import READY_SOURCES
 from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, Suite, SuiteRuntime
+from harness.regress.decision import confirm, is_settled_by_screening
+from harness.regress.runs import CellComparison
+from harness.regress.trials import findings, metric_log_ratios
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from harness.device.device import Device
     from harness.records import Artifact, Cell, ModelFormat, RuntimeChoice, Setting, Trial
+    from harness.regress.decision import FamilyRule, Metric, Verdict
+    from harness.regress.effect import Effect
+    from harness.regress.trials import Finding
 
 KEYS = ("artifact", "runtime", "accelerator", "threads", "graph_optimization", "version", "library", "driver")
 """What can be said of a build beside its model; any other key is an option of the runtime's own."""
@@ -172,6 +180,105 @@ def compare(
         state_after=device.state(),
         trials=found.trials,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two builds of one cell, ready."""
+
+    name: str
+    a: Ready
+    b: Ready
+
+
+def pilot_seconds(pair: Pair, device: Device, plan: ComparePlan) -> float:
+    """How long a trial takes, from one that does not count. It says nothing of the ratio to whoever plans.
+
+    Raises:
+        DeviceError, BadData: As `compare`; what cannot run at all is known from here.
+    """
+    began = time.monotonic()
+    run_trials(pair.a.arm, pair.b.arm, device, msgspec.structs.replace(plan, trials=1, memory_trials=0))
+    return time.monotonic() - began
+
+
+def gate_pairs(
+    pairs: Sequence[Pair],
+    device: Device,
+    plan: ComparePlan,
+    margins_of: Callable[[str], Mapping[Metric, float]],
+    *,
+    rule: FamilyRule,
+    watch: Callable[[str, Trial], None] = lambda _name, _trial: None,
+) -> tuple[CellComparison, ...]:
+    """Judge a family of cells in two stages, the error rate of the whole family held.
+
+    Every cell is screened with `rule.screen_trials`. One with a metric that this does not settle is measured again,
+    with `rule.confirm_trials` of its own, from which alone its unsettled metrics are judged.
+
+    Args:
+        pairs: The cells.
+        device: Where.
+        plan: Of a trial; how many there are is the rule's.
+        margins_of: Cell -> margins.
+        rule: Both stages.
+        watch: Told of every trial.
+
+    Raises:
+        DeviceError: The device cannot be used. What is wrong with one cell's B alone makes that cell `broken`.
+    """
+    screen = msgspec.structs.replace(plan, trials=rule.screen_trials, memory_trials=rule.screen_trials)
+    confirmation = msgspec.structs.replace(
+        plan, trials=rule.confirm_trials, memory_trials=rule.confirm_trials, seed=plan.seed + 1
+    )
+    screened: dict[str, tuple[Finding, ...]] = {}
+    broken: dict[str, CellComparison] = {}
+    for pair in pairs:
+        try:
+            compared = compare(pair.a, pair.b, device, screen, watch=partial(watch, pair.name))
+        except BadData as error:
+            broken[pair.name] = CellComparison(name=pair.name, status="broken", problem=str(error))
+            continue
+        screened[pair.name] = findings(compared, margins_of(pair.name))
+    open_metrics = {
+        name: [f.metric for f in found if f.values and not is_settled_by_screening(f.values, f.margin, rule)]
+        for name, found in screened.items()
+    }
+    fresh: dict[str, list[float]] = {}
+    for pair in pairs:
+        if open_metrics.get(pair.name):
+            trials = compare(pair.a, pair.b, device, confirmation, watch=partial(watch, pair.name)).trials
+            for metric in open_metrics[pair.name]:
+                fresh[f"{pair.name}\n{metric}"] = metric_log_ratios(trials, metric)
+    judged = confirm(
+        fresh,
+        {key: margins_of(key.split("\n")[0])[cast("Metric", key.split("\n")[1])] for key in fresh},
+        family=sum(len([f for f in found if f.values]) for found in screened.values()),
+        rule=rule,
+    )
+    return tuple(
+        broken.get(pair.name)
+        or CellComparison(
+            name=pair.name,
+            status="compared",
+            findings=tuple(_judged(pair.name, finding, judged, fresh) for finding in screened[pair.name]),
+        )
+        for pair in pairs
+    )
+
+
+def _judged(
+    name: str,
+    finding: Finding,
+    judged: Mapping[str, tuple[Verdict, Effect | None]],
+    fresh: Mapping[str, list[float]],
+) -> Finding:
+    """The finding after both stages."""
+    key = f"{name}\n{finding.metric}"
+    if key not in judged:
+        return finding
+    verdict, effect = judged[key]
+    return replace(finding, verdict=verdict, effect=effect, values=tuple(fresh[key]))
 
 
 def _cell(build: Build, model: str, ready: ModelFormat | None, device: Device) -> Cell:

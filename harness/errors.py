@@ -3,9 +3,11 @@
     HarnessError                      exit code
     ├── CellsFailed                   1   the run ended, some of its cells did not
     ├── NothingMeasured               1   the run ended, and none of its cells can run here
+    ├── GateFailed                    1   a gate found a regression
     ├── UsageError                    2   what was asked cannot be done as asked
     │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
     │   ├── UnknownName                   no such model, runtime, device, artifact or run
+    │   ├── Incomparable                  two results are unlike in what has to be the same
     │   ├── RunLocked                     another process is writing to this run
     │   └── UnwritableFolder              a folder cannot be made or written
     ├── DeviceError                   3
@@ -98,11 +100,41 @@ class NothingMeasured(HarnessError):
         return f"none of the {self.total} cells can run here"
 
 
+class GateFailed(HarnessError):
+    """A gate found at least one regression; it was told in full."""
+
+    exit_code = 1
+    kind = "gate_failed"
+
+    def __init__(self, failed: int, total: int) -> None:
+        super().__init__(failed, total)
+        self.failed, self.total = failed, total
+
+    def __str__(self) -> str:
+        return f"the gate failed: {self.failed} of {self.total} cells"
+
+
 class UsageError(HarnessError):
     """What was asked cannot be done as asked."""
 
     exit_code = 2
     kind = "usage"
+
+
+class Incomparable(UsageError):
+    """Two results differ in what has to be the same, or have nothing in common."""
+
+    kind = "incomparable"
+
+    def __init__(self, a: str, b: str, keys: tuple[str, ...]) -> None:
+        super().__init__(a, b, keys)
+        self.a, self.b, self.keys = a, b, keys
+        flags = " ".join(f"--accept {key}" for key in keys)
+        self.hint = f"To compare them all the same: {flags}." if keys else "Compare runs of the same cells."
+
+    def __str__(self) -> str:
+        what = f"they differ in {', '.join(self.keys)}" if self.keys else "they have no measured cell in common"
+        return f"{self.a} and {self.b} cannot be compared: {what}"
 
 
 class BadSetting(UsageError):

@@ -28,6 +28,8 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.DeviceLocked("iphone", "unlock it"),
     errors.AppMissing("iphone", "org.example.app"),
     errors.DeviceFull("host", "/there", 1234567),
+    errors.GateFailed(1, 24),
+    errors.Incomparable("reports/a", "reports/b", ("threads",)),
     errors.DeviceFull("host", "/there", None),
     errors.PushCorrupted("host", "/there", "a" * 64, "b" * 64),
     errors.RunnerDied("host", ("python", "-m", "x"), -11, "Fatal"),

@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"records"}),
     frozenset({"protocol", "settings", "workspace"}),
     frozenset({"child", "matrix", "parity", "statistics", "tensors"}),
-    frozenset({"jobs", "summary"}),
+    frozenset({"checkout", "jobs", "summary"}),
     frozenset({"device", "store"}),
     frozenset({"catalog"}),
     frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
@@ -70,7 +70,7 @@ SAYS = {
     "harness/convert/child.py": "a program of its own; run by harness.child",
 }
 """Who may print, ask and exit, and why."""
-STARTS_PROCESSES = ("harness/device/", "harness/deploy/", "harness/child.py")
+STARTS_PROCESSES = ("harness/device/", "harness/deploy/", "harness/child.py", "harness/checkout.py")
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
 

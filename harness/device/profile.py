@@ -6,11 +6,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import msgspec
+
 from harness.device.obstacles import OBSTACLE_NAMES
-from harness.errors import BadSetting, UnknownName
+from harness.errors import BadSetting, UnknownName, UnwritableFolder
 from harness.records import DeviceClass, DeviceKind, Record
 from harness.settings import line_of, read_settings
-from harness.workspace import data_dirs
+from harness.workspace import data_dirs, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,20 @@ class AppleProduct(Record, frozen=True, kw_only=True):
     """The newest system that Apple made for it, `iOS 12.5`; None while it gets new ones."""
 
 
+class Noise(Record, frozen=True, kw_only=True):
+    """How much one interleaved trial of a build with itself is off, as `harness calibrate` measured it."""
+
+    cpu: str
+    """On which processor: a profile may be shared by several machines."""
+    p50_pct: float
+    """Robust standard deviation of a trial's ratio."""
+    trial_s: float
+    """What a trial took."""
+    trials: int
+    model: str
+    measured_at: str
+
+
 class DeviceProfile(Record, frozen=True, kw_only=True):
     """A `device_profiles/ID.toml`."""
 
@@ -56,6 +72,8 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     """Obstacles that are known and taken as they are, by name; each result measured there says so."""
     apple: AppleProduct | None = None
     """What is known of an iPhone or iPad beforehand."""
+    noise: Noise | None = None
+    """How finely two builds can be compared there."""
 
 
 def find_product(product_type: str) -> DeviceProfile | None:
@@ -94,6 +112,43 @@ def accepted_obstacles(device: DeviceFacts) -> tuple[str, ...]:
     return profile.accepts if profile else ()
 
 
+def noise_of(device: DeviceFacts) -> Noise | None:
+    """What was measured of this device's noise; None where nothing was, or on another processor.
+
+    Raises:
+        BadSetting: The profile is wrong.
+    """
+    profile = profile_of(device.id) or profile_of(device.kind)
+    noise = profile.noise if profile else None
+    return noise if noise is not None and noise.cpu == (device.cpu or device.name) else None
+
+
+def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
+    """Write a device's noise into its profile, in place of what was measured before; the rest of the file stays.
+
+    Args:
+        device: Whose.
+        noise: What was measured.
+        folder: Of the user's own profiles. Without one of this device in it, the one in force is copied there.
+
+    Returns:
+        The file.
+
+    Raises:
+        UnwritableFolder, DeviceFull: It cannot be written.
+    """
+    path = folder / f"{_file_stem(device.id)}.toml"
+    in_force = [found / path.name for found in (folder, *data_dirs("device_profiles"))]
+    text = next((each.read_text(encoding="utf-8") for each in in_force if each.is_file()), profile_text(device))
+    kept = re.sub(r"(?ms)^\[noise\]\n.*?(?=^\[|\Z)", "", text).rstrip()
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in msgspec.to_builtins(noise).items()]
+    try:
+        write_atomically(path, "\n".join([kept, "", "[noise]", *lines, ""]).encode())
+    except OSError as error:
+        raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
+    return path
+
+
 def profile_text(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
     """A profile for a device that is connected, as a file to keep and to edit."""
     text = json.dumps  # its strings are TOML's
@@ -123,11 +178,15 @@ def find_profile(device_id: str) -> DeviceProfile:
     """
     folders = data_dirs("device_profiles")
     for folder in folders:
-        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device_id).lstrip('.')}.toml"
+        path = folder / f"{_file_stem(device_id)}.toml"
         if path.is_file():
             return _read(path)
     known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
     raise UnknownName("device profile", device_id, tuple(known))
+
+
+def _file_stem(device_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", device_id).lstrip(".")
 
 
 def _read(path: Path) -> DeviceProfile:

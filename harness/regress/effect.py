@@ -11,7 +11,8 @@ Ratios are kept as natural logarithms, in which B 3 % slower than A and A 3 % sl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
@@ -58,7 +59,7 @@ class Effect:
     confidence: float
     trials: int
     noise: float | None
-    method: Method | Literal["exact"]
+    method: Method | Literal["exact", "two samples", "assumed noise"]
 
     @property
     def ratio(self) -> float:
@@ -146,6 +147,72 @@ def exact_effect(a: float, b: float) -> Effect:
     """
     value = log_ratio(a, b)
     return Effect(log_ratio=value, low=value, high=value, confidence=1.0, trials=1, noise=None, method="exact")
+
+
+def two_samples(a: Sequence[float], b: Sequence[float], *, confidence: float = CONFIDENCE) -> Effect:
+    """The effect between processes that were not measured in turn: the ratio of geometric means.
+
+    What changed on the device between the two is in it.
+
+    Raises:
+        ValueError: A side has fewer than two values, or one is not positive and finite.
+
+    Source: Welch 1947, "The generalization of Student's problem", Biometrika 34, 28-35, on logarithms.
+    """
+    ours, theirs = np.log(_times(a)), np.log(_times(b))
+    if min(ours.size, theirs.size) < 2:
+        problem = "two samples need two values each"
+        raise ValueError(problem)
+    parts = (float(ours.var(ddof=1)) / ours.size, float(theirs.var(ddof=1)) / theirs.size)
+    middle, variance = float(theirs.mean() - ours.mean()), sum(parts)
+    reach = 0.0
+    if variance > 0:
+        freedom = variance**2 / (parts[0] ** 2 / (ours.size - 1) + parts[1] ** 2 / (theirs.size - 1))
+        reach = math.sqrt(variance) * float(_special().stdtrit(freedom, (1 + confidence) / 2))
+    return Effect(
+        log_ratio=middle,
+        low=middle - reach,
+        high=middle + reach,
+        confidence=confidence,
+        trials=min(ours.size, theirs.size),
+        noise=None,
+        method="two samples",
+    )
+
+
+def noisy_effect(
+    a: Sequence[float], b: Sequence[float], *, noise: float, confidence: float = CONFIDENCE
+) -> Effect:
+    """The effect between quantities whose noise is known beforehand, from as few as one value each.
+
+    Args:
+        a: Values of A.
+        b: Values of B.
+        noise: Standard deviation of the logarithm of one value. Where the values themselves spread more, theirs counts.
+        confidence: Of the interval.
+
+    Raises:
+        ValueError: A side is empty, or a value is not positive and finite.
+    """
+    ours, theirs = np.log(_times(a)), np.log(_times(b))
+    spreads = [float(side.std(ddof=1)) for side in (ours, theirs) if side.size > 1]
+    sigma = max([noise, *spreads])
+    middle = float(theirs.mean() - ours.mean())
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * sigma * math.sqrt(1 / ours.size + 1 / theirs.size)
+    return Effect(
+        log_ratio=middle,
+        low=middle - reach,
+        high=middle + reach,
+        confidence=confidence,
+        trials=min(ours.size, theirs.size),
+        noise=sigma,
+        method="assumed noise",
+    )
+
+
+def shifted(effect: Effect, by: float) -> Effect:
+    """The effect with every logarithm moved."""
+    return replace(effect, log_ratio=effect.log_ratio + by, low=effect.low + by, high=effect.high + by)
 
 
 def p_slower(log_ratios: Sequence[float], *, margin: float = 0.0, method: Method = "trimmed t") -> float:

@@ -1,0 +1,119 @@
+"""The gate: what a team tolerates, and whether a comparison stays within it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import msgspec
+
+from harness.records import Record
+from harness.regress.decision import MARGINS, Metric
+from harness.regress.words import cell_verdict
+from harness.settings import bad_setting, read_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.regress.runs import CellComparison
+
+GATE_SCHEMA = 1
+Percent: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+WhenInconclusive: TypeAlias = Literal["pass", "fail"]
+
+
+class Margins(Record, frozen=True, kw_only=True):
+    """How much larger a figure may be, in per cent. What is not said is as elsewhere."""
+
+    p50_pct: Percent | None = None
+    p90_pct: Percent | None = None
+    cold_start_pct: Percent | None = None
+    memory_pct: Percent | None = None
+    size_pct: Percent | None = None
+
+
+class CellMargins(Record, frozen=True, kw_only=True):
+    """Margins of some cells."""
+
+    match: str
+    """A pattern of cell ids, `*` standing for anything."""
+    margins: Margins
+
+
+class GateSettings(Record, frozen=True, kw_only=True):
+    """A gate.toml."""
+
+    schema: int = GATE_SCHEMA
+    inconclusive: WhenInconclusive = "pass"
+    """What a comparison means that cannot tell no difference from one beyond the margin."""
+    margins: Margins = Margins()
+    cells: tuple[CellMargins, ...] = ()
+    """A later one overrides an earlier one."""
+
+    def margins_of(self, cell: str) -> dict[Metric, float]:
+        """The margins of one cell, as fractions."""
+        found = dict(MARGINS)
+        for margins in (self.margins, *(each.margins for each in self.cells if fnmatchcase(cell, each.match))):
+            for metric in MARGINS:
+                percent = getattr(margins, f"{metric}_pct")
+                if percent is not None:
+                    found[metric] = percent / 100
+        return found
+
+
+def read_gate(path: Path) -> GateSettings:
+    """Read a gate.toml.
+
+    Raises:
+        BadSetting: A key or value in it is wrong.
+    """
+    settings = read_settings(path, GateSettings)
+    if settings.schema != GATE_SCHEMA:
+        problem = f"this program reads version {GATE_SCHEMA}, not {settings.schema}"
+        raise bad_setting(path, ("schema",), problem, (str(GATE_SCHEMA),))
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """What a gate says.
+
+    Attributes:
+        a: What was compared with, for people.
+        b: What was compared.
+        cells: Every cell of either.
+        inconclusive: What an inconclusive cell means.
+        notes: What a reader has to know: how it was compared, and how far that can be trusted.
+    """
+
+    a: str
+    b: str
+    cells: tuple[CellComparison, ...]
+    inconclusive: WhenInconclusive
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 regression, 2 nothing that could be compared, or a cell that could not."""
+        states = {self.state(cell) for cell in self.cells}
+        if "failed" in states:
+            return 1
+        compared = any(cell.status in {"compared", "broken"} for cell in self.cells)
+        return 2 if "refused" in states or not compared else 0
+
+    @property
+    def word(self) -> str:
+        """`passed`, `failed` or `refused`."""
+        return ("passed", "failed", "refused")[self.exit_code]
+
+    def state(self, cell: CellComparison) -> Literal["passed", "failed", "refused", "warned"]:
+        """What one cell does to the gate. `warned` passes, and is to be looked at."""
+        verdict = cell_verdict(cell)
+        if verdict in {"regression", "broken"}:
+            return "failed"
+        if verdict == "incomparable":
+            return "refused"
+        if verdict in {"inconclusive", "gone"}:
+            return "failed" if self.inconclusive == "fail" else "warned"
+        return "warned" if verdict == "small slowdown" else "passed"

@@ -1,0 +1,99 @@
+"""What comparisons say, for people: at most 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness import units
+from harness.regress import planning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.records import Comparison, ComparePlan
+    from harness.regress.runs import CellComparison
+    from harness.regress.trials import Finding
+
+METRIC_NAMES = {"p50": "p50", "p90": "p90", "cold_start": "cold start", "memory": "peak memory", "size": "file size"}
+
+
+def change(ratio: float) -> str:
+    """A ratio as a change: `+2.10 %`."""
+    return f"{100 * (ratio - 1):+.2f} %"
+
+
+def interval(finding: Finding) -> str:
+    """`+1.20 to +3.00 %`, `exact`, or a dash."""
+    effect = finding.effect
+    if effect is None:
+        return "–"
+    if effect.method == "exact":
+        return "exact"
+    return f"{100 * (effect.ratio_low - 1):+.2f} to {100 * (effect.ratio_high - 1):+.2f} %"
+
+
+def plan_text(plan: ComparePlan, noise: float, *, is_calibrated: bool, trial_s: float | None, device: str) -> str:
+    """What a comparison will be able to see, said before it begins."""
+    visible = planning.smallest_effect(noise, plan.trials)
+    where = "measured on this device" if is_calibrated else f"assumed; `harness calibrate {device}` measures it"
+    time = f", some {units.elapsed(trial_s * plan.trials)}" if trial_s is not None else ""
+    return (
+        f"{plan.trials} trials{time}. A slowdown of {100 * visible:.1f} % is found in 9 of 10 comparisons\n"
+        f"(noise of a trial {100 * noise:.2f} %, {where})."
+    )
+
+
+def comparison_text(comparison: Comparison, found: Sequence[Finding]) -> str:
+    """A comparison as a table."""
+    lines = [f"A  {side_text(comparison.a.said)}", f"B  {side_text(comparison.b.said)}", ""]
+    lines += table(found)
+    how = comparison.trials[0].how if comparison.trials else "alive together"
+    lines += ["", f"B over A; {len(comparison.trials)} trials, processes {how}, interval of 98 %."]
+    disturbed = max((finding.disturbed for finding in found), default=0)
+    if disturbed:
+        lines.append(f"{disturbed} trials were disturbed and do not count.")
+    if comparison.device.is_emulated:
+        lines.append("The device is emulated: no time means anything.")
+    return "\n".join(lines)
+
+
+def side_text(said: str) -> str:
+    """What the user said, shortened to a line."""
+    return said if len(said) <= 76 else f"…{said[-75:]}"
+
+
+def table(found: Sequence[Finding]) -> list[str]:
+    """The findings of one cell, aligned."""
+    lines = [f"{'metric':<12} {'change':>10} {'interval':>22} {'margin':>8}  verdict"]
+    for finding in found:
+        changed = "–" if finding.effect is None else change(finding.effect.ratio)
+        lines.append(
+            f"{METRIC_NAMES[finding.metric]:<12} {changed:>10} {interval(finding):>22} "
+            f"{f'{100 * finding.margin:g} %':>8}  {finding.verdict}"
+        )
+    return lines
+
+
+def cells_text(cells: Sequence[CellComparison]) -> str:
+    """Cells as a list: what is well in a line each, what is not with its figures."""
+    lines: list[str] = []
+    for cell in cells:
+        lines += [f"{cell.name}: {cell_verdict(cell)}"]
+        if cell.status == "compared":
+            lines += [f"  {line}" for line in table(cell.findings)]
+        lines += [f"  {difference.key}: {difference.a} | {difference.b}" for difference in cell.differences]
+        if cell.problem:
+            lines.append(f"  {cell.problem}")
+        if cell.canary is not None and abs(cell.canary - 1) > 0.01:
+            lines.append(f"  A fixed piece of work took {change(cell.canary)} in the second run: the device changed.")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def cell_verdict(cell: CellComparison) -> str:
+    """The one word for a cell: its status, or the gravest of its verdicts."""
+    if cell.status != "compared":
+        return cell.status
+    order = ("regression", "inconclusive", "small slowdown", "improvement", "pass")
+    verdicts = {finding.verdict for finding in cell.findings}
+    return next((verdict for verdict in order if verdict in verdicts), "inconclusive")
