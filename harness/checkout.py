@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -51,12 +52,12 @@ def path_at(path: Path, ref: str) -> Path:
 
 
 def _git(*arguments: str, of: str) -> bytes:
-    try:
-        done = subprocess.run(
-            ("git", *arguments), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_TIMEOUT_S
-        )
-    except FileNotFoundError:
-        raise MissingTool("git", f"the files at {of}", "apt-get install git") from None
+    git = shutil.which("git")
+    if git is None:
+        raise MissingTool("git", f"the files at {of}", "apt-get install git")
+    done = subprocess.run(
+        (git, *arguments), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_TIMEOUT_S
+    )
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()
         raise UsageError(f"git has no files at {of}: {said or 'there is no such commit here'}")

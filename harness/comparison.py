@@ -19,17 +19,20 @@ import numpy as np
 
 from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.models import find_model
+from harness.checkout import path_at
 from harness.convert.convert import make_artifact, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.runtimes import find_library, host_target
-from harness.errors import BadData, UsageError
+from harness.device.profile import Noise
+from harness.errors import BadData, NeverSteady, UsageError
 from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
 from harness.measure.session import Question
 from harness.pipeline import READY_SOURCES
 from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, Suite, SuiteRuntime
 from harness.regress.decision import confirm, is_settled_by_screening
+from harness.regress.effect import MIN_TRIALS, noise
 from harness.regress.runs import CellComparison
 from harness.regress.trials import findings, metric_log_ratios
 
@@ -76,6 +79,7 @@ class Ready:
     """A build that is on the device, ready for its first process."""
 
     build: Build
+    cell: Cell
     artifact: Artifact
     arm: Arm
 
@@ -121,6 +125,27 @@ def parse_build(text: str, shared: Mapping[str, str] | None = None) -> Build:
     )
 
 
+def build_at(build: Build, ref: str) -> Build:
+    """The same build from the repository's files at another commit.
+
+    Raises:
+        MissingTool: git is not installed.
+        UsageError: There is no such commit or file, or its source is Python code, which cannot be had from two commits
+            in one process.
+    """
+    path = Path(build.reference)
+    if not path.suffix:
+        path = Path("models") / build.reference / "model.toml"
+        if not path.is_file():
+            problem = f"{build.reference} is a part of this program, not of your repository: there is no other version"
+            raise UsageError(f"{problem} of it at {ref}")
+    there = path_at(path, ref)
+    if isinstance(find_model(str(there)).spec.source, PythonSource):
+        problem = "its network is code that is loaded from here, not from there"
+        raise UsageError(f"{build.said} cannot be rebuilt from {ref}: {problem}; compare converted files")
+    return replace(build, said=f"{build.said} at {ref}", reference=str(there))
+
+
 def prepare(build: Build, device: Device) -> Ready:
     """Convert a build, prove it, and put it on the device. Blocks for as long as a conversion takes.
 
@@ -149,6 +174,7 @@ def prepare(build: Build, device: Device) -> Ready:
         raise UsageError(f"{build.said}: only the native loop loads another library, and it cannot run here: {why}")
     return Ready(
         build=build,
+        cell=cell,
         artifact=artifact,
         arm=Arm(question=question, command=command, can_serve=runner.driver == "bench"),
     )
@@ -191,14 +217,66 @@ class Pair:
     b: Ready
 
 
-def pilot_seconds(pair: Pair, device: Device, plan: ComparePlan) -> float:
+def prepare_pairs(
+    builds: Sequence[tuple[Build, Build]], device: Device
+) -> tuple[tuple[Pair, ...], tuple[CellComparison, ...]]:
+    """Make everything that is to be compared ready, before anything is measured.
+
+    Returns:
+        The pairs, and the cells whose B cannot be made although its A can.
+
+    Raises:
+        HarnessError: Something that is not B's fault stands in the way.
+    """
+    pairs: list[Pair] = []
+    broken: list[CellComparison] = []
+    for a, b in builds:
+        before = prepare(a, device)
+        try:
+            after = prepare(b, device)
+        except BadData as error:
+            name = f"{b.said} {before.cell.format}/{before.cell.precision} t{b.threads}"
+            broken.append(CellComparison(name=name, status="broken", problem=str(error)))
+            continue
+        pairs.append(Pair(name=after.cell.id, a=before, b=after))
+    return tuple(pairs), tuple(broken)
+
+
+def calibrate(
+    ready: Ready, device: Device, plan: ComparePlan, *, watch: Callable[[Trial], None] = lambda _trial: None
+) -> Noise:
+    """Measure a device's noise: a build compared with itself.
+
+    Raises:
+        NeverSteady: Too few trials were undisturbed to tell.
+        DeviceError, BadData: As `compare`.
+    """
+    began = time.monotonic()
+    compared = compare(ready, ready, device, plan, watch=watch)
+    seconds = time.monotonic() - began
+    values = metric_log_ratios(compared.trials, "p50")
+    found = noise(values) if len(values) >= MIN_TRIALS["trimmed t"] else None
+    if found is None:
+        raise NeverSteady(device.id, plan.trials, "too few trials were undisturbed to measure the noise")
+    facts = compared.device
+    return Noise(
+        cpu=facts.cpu or facts.name,
+        p50_pct=round(100 * found, 3),
+        trial_s=round(seconds / plan.trials, 2),
+        trials=len(values),
+        model=f"{ready.artifact.model} {ready.artifact.format}/{ready.artifact.precision}",
+        measured_at=compared.at,
+    )
+
+
+def pilot_seconds(a: Ready, b: Ready, device: Device, plan: ComparePlan) -> float:
     """How long a trial takes, from one that does not count. It says nothing of the ratio to whoever plans.
 
     Raises:
         DeviceError, BadData: As `compare`; what cannot run at all is known from here.
     """
     began = time.monotonic()
-    run_trials(pair.a.arm, pair.b.arm, device, msgspec.structs.replace(plan, trials=1, memory_trials=0))
+    run_trials(a.arm, b.arm, device, msgspec.structs.replace(plan, trials=1, memory_trials=0))
     return time.monotonic() - began
 
 

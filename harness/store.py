@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder
+from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder, UsageError
 from harness.records import SCHEMA_VERSION, Cell, CellResult, Plan
-from harness.workspace import write_atomically
+from harness.workspace import cache_dir, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +114,33 @@ def write_run(folder: Path, plan: Plan | None = None) -> Iterator[RunWriter]:
         yield RunWriter(folder)
     finally:
         lock.release()
+
+
+def keep_run(stored: StoredRun, folder: Path) -> int:
+    """Copy a run to be kept in git: the plan and the cells, without the paths of this machine.
+
+    The cache becomes `<cache>`, the folder where the user works nothing. Cells that are there and not in the run are
+    removed.
+
+    Returns:
+        How many cells were kept.
+
+    Raises:
+        UnwritableFolder, DeviceFull: It cannot be written.
+        UsageError: The run is not complete.
+    """
+    if stored.missing:
+        raise UsageError(f"{stored.folder} is not complete: {len(stored.missing)} cells are missing; --resume it first")
+    kept = {f"{result.cell.id}.json" for result in stored.results}
+    with _explained(folder):
+        for path in [stored.folder / "plan.json", *(stored.folder / "cells" / name for name in sorted(kept))]:
+            text = path.read_text(encoding="utf-8")
+            text = text.replace(str(cache_dir().absolute()), "<cache>").replace(f"{Path.cwd()}/", "")
+            write_atomically(folder / path.relative_to(stored.folder), text.encode())
+        for old in (folder / "cells").glob("*.json"):
+            if old.name not in kept:
+                old.unlink()
+    return len(kept)
 
 
 def latest_run(reports: Path) -> Path | None:

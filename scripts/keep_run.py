@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.store import StoredRun
-from harness.workspace import cache_dir
+from harness.store import StoredRun, keep_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,11 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(run: Path, name: str) -> None:
     """Copy, and make sure that what was copied can be read."""
     kept = ROOT / "reports" / "baselines" / name
-    (kept / "cells").mkdir(parents=True, exist_ok=True)
-    for path in [run / "plan.json", *sorted((run / "cells").glob("*.json"))]:
-        text = path.read_text(encoding="utf-8")
-        text = text.replace(str(cache_dir()), "<cache>").replace(f"{ROOT}/", "")
-        (kept / path.relative_to(run)).write_text(text, encoding="utf-8")
+    keep_run(StoredRun.open(run), kept)
     StoredRun.open(kept)
 
 

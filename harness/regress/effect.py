@@ -180,9 +180,7 @@ def two_samples(a: Sequence[float], b: Sequence[float], *, confidence: float = C
     )
 
 
-def noisy_effect(
-    a: Sequence[float], b: Sequence[float], *, noise: float, confidence: float = CONFIDENCE
-) -> Effect:
+def noisy_effect(a: Sequence[float], b: Sequence[float], *, noise: float, confidence: float = CONFIDENCE) -> Effect:
     """The effect between quantities whose noise is known beforehand, from as few as one value each.
 
     Args:

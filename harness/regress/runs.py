@@ -29,7 +29,6 @@ MEMORY_NOISE: Final = 0.0015
 """Of the peak of one process, as a standard deviation of its logarithm, where too few processes tell it.
 
 Source: 30 processes of one build on a shared virtual machine agreed within 0.11 % (one standard deviation)."""
-CANARY_NOTICED: Final = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +91,12 @@ def compare_runs(
         if id(result) not in paired and isinstance(result.outcome, Measurement)
     ]
     return tuple(found)
+
+
+def refused_keys(cells: Iterable[CellComparison], accept: Collection[str]) -> tuple[str, ...]:
+    """In what incomparable cells differ that was not accepted."""
+    keys = [d.key for cell in cells if cell.status == "incomparable" for d in cell.differences if d.key not in accept]
+    return tuple(dict.fromkeys(keys))
 
 
 def differences(a: CellResult, b: CellResult, a_plan: Plan, b_plan: Plan) -> tuple[Difference, ...]:

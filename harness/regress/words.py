@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from harness import units
@@ -10,7 +11,8 @@ from harness.regress import planning
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.records import Comparison, ComparePlan
+    from harness.records import ComparePlan, Comparison
+    from harness.regress.decision import FamilyRule
     from harness.regress.runs import CellComparison
     from harness.regress.trials import Finding
 
@@ -40,6 +42,44 @@ def plan_text(plan: ComparePlan, noise: float, *, is_calibrated: bool, trial_s: 
     return (
         f"{plan.trials} trials{time}. A slowdown of {100 * visible:.1f} % is found in 9 of 10 comparisons\n"
         f"(noise of a trial {100 * noise:.2f} %, {where})."
+    )
+
+
+def detectable(noise: float, trial_s: float) -> list[dict[str, float]]:
+    """What slowdown is found in which time."""
+    rows = []
+    for trials in (10, 20, 40, 100, 200):
+        visible = planning.smallest_effect(noise, trials)
+        rows.append({"trials": trials, "seconds": trials * trial_s, "slowdown_pct": 100 * visible})
+    return rows
+
+
+def noise_text(device: str, noise: float, trial_s: float) -> str:
+    """A device's noise, and what it means."""
+    lines = [f"{device}: a trial is off by {100 * noise:.2f} % (one robust standard deviation)", ""]
+    lines.append(f"{'trials':>6} {'time':>10}  slowdown found in 9 of 10 comparisons")
+    lines += [
+        f"{row['trials']:>6.0f} {units.elapsed(row['seconds']):>10}  {row['slowdown_pct']:.1f} %"
+        for row in detectable(noise, trial_s)
+    ]
+    return "\n".join(lines)
+
+
+def family_text(rule: FamilyRule, cells: int) -> str:
+    """How a family of cells was judged."""
+    return (
+        f"{cells} cells, measured in turn with what they are compared with: {rule.screen_trials} trials each, and "
+        f"{rule.confirm_trials} fresh ones where these left something open. A false alarm in at most "
+        f"{100 * rule.family_alpha:g} % of runs, over all cells."
+    )
+
+
+def apart_text(a_at: str, b_at: str) -> str:
+    """The warning that belongs to two runs."""
+    apart_s = abs((datetime.fromisoformat(b_at) - datetime.fromisoformat(a_at)).total_seconds())
+    return (
+        f"These runs are {units.elapsed(apart_s)} apart: what changed on the device meanwhile is in every ratio. "
+        "Builds measured in turn (`harness compare A B`) do not have this."
     )
 
 

@@ -1,0 +1,191 @@
+"""`harness compare` and `harness calibrate`: two builds in turn, two stored runs, a device with itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.console import FormatOption, Output, note, open_run
+from harness.errors import Incomparable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.comparison import Ready
+    from harness.device.device import Device
+    from harness.records import ComparePlan, Trial
+    from harness.regress.decision import Metric
+
+ArtifactOption = Annotated[str | None, typer.Option("--artifact", "-a", help="format/precision of both.")]
+TrialsOption = Annotated[int, typer.Option(min=7, max=1000, help="Pairs of fresh processes.")]
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="What is compared with: a build, or the folder of a run.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What is compared.")],
+    artifact: ArtifactOption = None,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Of both.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Of both.")] = None,
+    device: Annotated[str, typer.Option("--device", "-d")] = "host",
+    trials: TrialsOption = 20,
+    seed: Annotated[int, typer.Option(help="Of the order of everything.")] = 0,
+    margin: Annotated[
+        list[str] | None, typer.Option(help="METRIC=PER_CENT, e.g. p50=2: how much larger B may be. Repeatable.")
+    ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Runs: compare although they differ in this. Repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the trials, as JSON.")] = None,
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Compare two builds on one device, or two stored runs.
+
+    A build is a model or a file, then what is particular to it: artifact=, runtime=, threads=, accelerator=,
+    graph_optimization=, version= (of the runtime), library= (the runtime's own file), or an option of the runtime.
+
+    Two builds are measured in turn, in fresh processes that are alive together; two runs are compared as they are
+    stored, and refused where device, threads, inputs and the like differ.
+
+    Examples:
+        harness compare old.tflite new.tflite
+
+        harness compare mobilenet_v2,artifact=onnx/fp32 mobilenet_v2,artifact=tflite/fp32
+
+        harness compare detector.onnx detector.onnx,threads=2 --trials 40 --margin p50=2
+
+        harness compare reports/monday reports/tuesday --accept power-mode
+    """
+    if (Path(a) / "plan.json").is_file() or (Path(b) / "plan.json").is_file():
+        _compare_runs(Path(a), Path(b), margin or [], accept or [], output_format)
+        return
+    if accept:
+        raise UsageError("--accept is for two stored runs; two builds are measured now, under like conditions")
+    from harness.comparison import compare as compare_builds  # noqa: PLC0415
+    from harness.comparison import parse_build, prepare  # noqa: PLC0415
+    from harness.device.registry import find_device  # noqa: PLC0415
+    from harness.records import ComparePlan  # noqa: PLC0415
+    from harness.regress.gate_files import finding_json  # noqa: PLC0415
+    from harness.regress.trials import findings  # noqa: PLC0415
+    from harness.regress.words import comparison_text  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+
+    margins = _margins(margin or [])
+    shared = {"artifact": artifact, "threads": threads and str(threads), "runtime": runtime}
+    said = {key: value for key, value in shared.items() if value}
+    builds = [parse_build(text, said) for text in (a, b)]
+    found_device = find_device(device)
+    ready = [prepare(build, found_device) for build in builds]
+    plan = ComparePlan(trials=trials, seed=seed)
+    announce(ready[0], ready[1], found_device, plan)
+    compared = compare_builds(ready[0], ready[1], found_device, plan, watch=progress(plan.trials))
+    if output is not None:
+        from harness.workspace import write_atomically  # noqa: PLC0415
+
+        write_atomically(output, to_json(compared).encode())
+        note(f"wrote {output}")
+    found = findings(compared, margins)
+    if output_format is Output.JSON:
+        typer.echo(to_json({"comparison": compared, "findings": [finding_json(each) for each in found]}))
+    else:
+        typer.echo(comparison_text(compared, found))
+
+
+def calibrate(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, as `harness devices` shows it.")] = "host",
+    model: Annotated[str, typer.Option(help="What is compared with itself.")] = "mobilenet_v2",
+    artifact: ArtifactOption = "tflite/fp32",
+    trials: TrialsOption = 40,
+    profiles: Annotated[Path, typer.Option(help="Folder of your device profiles.")] = Path("device_profiles"),
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Measure a device's noise: a build compared with itself. Store it in the device's profile.
+
+    Says what slowdown can be found there in which time.
+
+    Example:
+        harness calibrate host --trials 40
+    """
+    from harness.comparison import calibrate as measure_noise  # noqa: PLC0415
+    from harness.comparison import parse_build, prepare  # noqa: PLC0415
+    from harness.device.profile import keep_noise  # noqa: PLC0415
+    from harness.device.registry import find_device  # noqa: PLC0415
+    from harness.records import ComparePlan  # noqa: PLC0415
+    from harness.regress.words import detectable, noise_text  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+
+    found_device = find_device(device)
+    ready = prepare(parse_build(model, {"artifact": artifact} if artifact else {}), found_device)
+    plan = ComparePlan(trials=trials, memory_trials=0)
+    note(f"{ready.artifact.model} compared with itself, {trials} trials")
+    noise = measure_noise(ready, found_device, plan, watch=progress(trials))
+    path = keep_noise(found_device.facts(), noise, profiles)
+    if output_format is Output.JSON:
+        rows = detectable(noise.p50_pct / 100, noise.trial_s)
+        typer.echo(to_json({"device": device, "noise": noise, "detectable": rows}))
+    else:
+        typer.echo(noise_text(device, noise.p50_pct / 100, noise.trial_s))
+    note(f"wrote {path}")
+
+
+def announce(a: Ready, b: Ready, device: Device, plan: ComparePlan) -> None:
+    """Say what a comparison will be able to see, and how long it takes, before it begins."""
+    from harness.comparison import pilot_seconds  # noqa: PLC0415
+    from harness.device.profile import noise_of  # noqa: PLC0415
+    from harness.regress.planning import DEFAULT_NOISE  # noqa: PLC0415
+    from harness.regress.words import plan_text  # noqa: PLC0415
+
+    noise = noise_of(device.facts())
+    trial_s = pilot_seconds(a, b, device, plan)
+    sigma = noise.p50_pct / 100 if noise else DEFAULT_NOISE
+    note(plan_text(plan, sigma, is_calibrated=noise is not None, trial_s=trial_s, device=device.id))
+
+
+def progress(total: int) -> Callable[[Trial], None]:
+    """What tells of every tenth part of the trials."""
+
+    def tell(trial: Trial) -> None:
+        if (trial.index + 1) % max(1, total // 10) == 0:
+            note(f"{trial.index + 1} of {total} trials")
+
+    return tell
+
+
+def _compare_runs(a: Path, b: Path, margin: list[str], accept: list[str], output_format: Output) -> None:
+    from harness.regress.gate import GateResult  # noqa: PLC0415
+    from harness.regress.gate_files import as_json  # noqa: PLC0415
+    from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
+    from harness.regress.words import apart_text, cells_text  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+
+    margins = _margins(margin)
+    before, after = open_run(a), open_run(b)
+    cells = compare_runs(before, after, lambda _cell: margins, accept=accept)
+    warning = apart_text(before.plan.created_at, after.plan.created_at)
+    if output_format is Output.JSON:
+        result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", notes=(warning,))
+        typer.echo(to_json(as_json(result)))
+    else:
+        typer.echo(cells_text(cells))
+    note(warning)
+    keys = refused_keys(cells, accept)
+    if keys or not any(cell.status == "compared" for cell in cells):
+        raise Incomparable(str(a), str(b), keys)
+
+
+def _margins(said: list[str]) -> dict[Metric, float]:
+    from harness.regress.decision import MARGINS  # noqa: PLC0415
+
+    found = dict(MARGINS)
+    for text in said:
+        key, _, value = text.partition("=")
+        metric = next((each for each in MARGINS if each == key), None)
+        try:
+            percent = float(value)
+        except ValueError:
+            percent = 0.0
+        if metric is None or not 0 < percent <= 1000:
+            raise UsageError(f"--margin is METRIC=PER_CENT with one of {', '.join(MARGINS)}, not {text!r}")
+        found[metric] = percent / 100
+    return found

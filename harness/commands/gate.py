@@ -1,0 +1,207 @@
+"""`harness gate`: one line for CI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.console import FormatOption, Output, note, open_run
+from harness.errors import GateFailed, Incomparable, UsageError
+
+if TYPE_CHECKING:
+    from harness.regress.gate import GateResult, GateSettings
+
+
+def gate(
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="A build, or with --baseline a run's folder.")],
+    against: Annotated[str | None, typer.Option(help="The build that it is measured in turn with.")] = None,
+    ref: Annotated[str | None, typer.Option(help="The same build from this commit's files, measured in turn.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="A stored run, as under reports/baselines/; apart in time, and less certain.")
+    ] = None,
+    artifact: Annotated[
+        list[str] | None, typer.Option("--artifact", "-a", help="format/precision, e.g. tflite/int8. Repeatable.")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option("--threads", "-t", min=1, help="Repeatable.")] = None,
+    device: Annotated[str, typer.Option("--device", "-d")] = "host",
+    settings: Annotated[
+        Path | None, typer.Option(help="Margins, a TOML; default: gate.toml here, where there is one.")
+    ] = None,
+    inconclusive: Annotated[
+        str | None, typer.Option(help="What an inconclusive cell means, pass or fail; overrides the TOML.")
+    ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="With --baseline: compare although they differ in this. Repeatable.")
+    ] = None,
+    screen_trials: Annotated[int, typer.Option(min=7, help="Of every cell.")] = 10,
+    confirm_trials: Annotated[int, typer.Option(min=7, help="Fresh ones, of cells that screening leaves open.")] = 40,
+    seed: Annotated[int, typer.Option(help="Of the order of everything.")] = 0,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    comment: Annotated[Path | None, typer.Option(help="Write Markdown for a pull request's comment here.")] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Make the run the new baseline, after showing what that changes.")
+    ] = False,
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Fail where a build is slower, larger or hungrier than its baseline by more than is allowed.
+
+    Leaves with 0 when it passes, 1 on a regression, 2 where nothing can be compared. Under GitHub Actions it also
+    writes the step's summary and annotations.
+
+    Examples:
+        harness gate new.tflite --against old.tflite
+
+        harness gate models/mine/detector.tflite --ref origin/main --junit gate.xml --comment gate.md
+
+        harness gate reports/today --baseline reports/baselines/quick --inconclusive fail
+
+        harness gate reports/today --baseline reports/baselines/quick --update
+    """
+    chosen = [name for name, value in (("--against", against), ("--ref", ref), ("--baseline", baseline)) if value]
+    if len(chosen) != 1:
+        raise UsageError("say one of --against, --ref and --baseline: what to compare with")
+    if update and baseline is None:
+        raise UsageError("--update changes a stored baseline: say which, with --baseline")
+    if accept and baseline is None:
+        raise UsageError("--accept is for stored runs; builds are measured now, under like conditions")
+    rules = _settings(settings, inconclusive)
+    if baseline is not None:
+        if update and not (baseline / "plan.json").exists():
+            _keep(Path(candidate), baseline)
+            return
+        result, keys = _against_run(Path(candidate), baseline, rules, accept or [])
+    else:
+        keys = ()
+        result = _against_build(
+            candidate,
+            against,
+            ref,
+            [{"artifact": one} for one in artifact or ()] or [{}],
+            [{"threads": str(one)} for one in threads or (1,)],
+            device,
+            rules,
+            (screen_trials, confirm_trials, seed),
+        )
+    _tell(result, output_format, junit, comment)
+    if update:
+        _keep(Path(candidate), Path(result.a))
+        return
+    if result.exit_code == 1:
+        failed = sum(result.state(cell) == "failed" for cell in result.cells)
+        raise GateFailed(failed, len(result.cells))
+    if result.exit_code == 2:
+        raise Incomparable(result.a, result.b, keys)
+
+
+def _settings(path: Path | None, inconclusive: str | None) -> GateSettings:
+    import msgspec  # noqa: PLC0415
+
+    from harness.regress.gate import GateSettings, read_gate  # noqa: PLC0415
+
+    usual = Path("gate.toml")
+    found = read_gate(path or usual) if path or usual.is_file() else GateSettings()
+    if inconclusive is None:
+        return found
+    if inconclusive not in {"pass", "fail"}:
+        raise UsageError(f"--inconclusive is pass or fail, not {inconclusive!r}")
+    return msgspec.structs.replace(found, inconclusive=inconclusive)
+
+
+def _against_run(
+    candidate: Path, baseline: Path, rules: GateSettings, accept: list[str]
+) -> tuple[GateResult, tuple[str, ...]]:
+    from harness.regress.gate import GateResult  # noqa: PLC0415
+    from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
+    from harness.regress.words import apart_text  # noqa: PLC0415
+
+    before, after = open_run(baseline), open_run(candidate)
+    cells = compare_runs(before, after, rules.margins_of, accept=accept)
+    warning = apart_text(before.plan.created_at, after.plan.created_at)
+    result = GateResult(
+        a=str(baseline), b=str(candidate), cells=cells, inconclusive=rules.inconclusive, notes=(warning,)
+    )
+    return result, refused_keys(cells, accept)
+
+
+def _against_build(
+    candidate: str,
+    against: str | None,
+    ref: str | None,
+    artifacts: list[dict[str, str]],
+    threads: list[dict[str, str]],
+    device: str,
+    rules: GateSettings,
+    amounts: tuple[int, int, int],
+) -> GateResult:
+    from harness.commands.compare import announce  # noqa: PLC0415
+    from harness.comparison import build_at, gate_pairs, parse_build, prepare_pairs  # noqa: PLC0415
+    from harness.device.registry import find_device  # noqa: PLC0415
+    from harness.records import ComparePlan, Trial  # noqa: PLC0415
+    from harness.regress.decision import FamilyRule  # noqa: PLC0415
+    from harness.regress.gate import GateResult  # noqa: PLC0415
+    from harness.regress.words import family_text  # noqa: PLC0415
+
+    screen, confirmation, seed = amounts
+    found_device = find_device(device)
+    builds = []
+    for shared in [{**one, **other} for one in artifacts for other in threads]:
+        b = parse_build(candidate, shared)
+        a = build_at(b, ref) if ref is not None else parse_build(against or "", shared)
+        builds.append((a, b))
+    pairs, broken = prepare_pairs(builds, found_device)
+    rule = FamilyRule(screen_trials=screen, confirm_trials=confirmation)
+    plan = ComparePlan(trials=confirmation, seed=seed)
+    if pairs:
+        announce(pairs[0].a, pairs[0].b, found_device, plan)
+    done: dict[str, int] = {}
+
+    def tell(name: str, _trial: Trial) -> None:
+        done[name] = done.get(name, 0) + 1
+        if done[name] % 10 == 0:
+            note(f"{name}: {done[name]} trials")
+
+    cells = gate_pairs(pairs, found_device, plan, rules.margins_of, rule=rule, watch=tell)
+    a_said = against if against is not None else f"{candidate} at {ref}"
+    return GateResult(
+        a=a_said,
+        b=candidate,
+        cells=(*cells, *broken),
+        inconclusive=rules.inconclusive,
+        notes=(family_text(rule, len(cells)),),
+    )
+
+
+def _tell(result: GateResult, output_format: Output, junit: Path | None, comment: Path | None) -> None:
+    from harness.regress import gate_files  # noqa: PLC0415
+    from harness.regress.words import cells_text  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+    from harness.workspace import write_atomically  # noqa: PLC0415
+
+    if output_format is Output.JSON:
+        typer.echo(to_json(gate_files.as_json(result)))
+    else:
+        typer.echo(cells_text(result.cells))
+    for text in (*result.notes, f"gate {result.word}"):
+        note(text)
+    for path, content in ((junit, gate_files.junit(result)), (comment, gate_files.markdown(result))):
+        if path is not None:
+            write_atomically(path, content.encode())
+            note(f"wrote {path}")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in gate_files.annotations(result):
+            note(line)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(gate_files.markdown(result))
+
+
+def _keep(run: Path, baseline: Path) -> None:
+    """Make a run the baseline, and say so."""
+    from harness.store import keep_run  # noqa: PLC0415
+
+    kept = keep_run(open_run(run), baseline)
+    note(f"baseline changed: {baseline} is now {run} ({kept} cells); review and commit it")
