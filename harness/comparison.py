@@ -30,7 +30,7 @@ from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
 from harness.measure.session import Question
 from harness.pipeline import READY_SOURCES
-from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, Suite, SuiteRuntime
+from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, PythonSource, Suite, SuiteRuntime
 from harness.regress.decision import confirm, is_settled_by_screening
 from harness.regress.effect import MIN_TRIALS, noise
 from harness.regress.runs import CellComparison

@@ -26,7 +26,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-CHANNELS, SIZE, LAYERS = 32, 40, 4
+CHANNELS, SIZE, LAYERS = 32, 28, 4
 
 
 def main() -> int:

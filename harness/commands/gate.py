@@ -191,7 +191,7 @@ def _tell(result: GateResult, output_format: Output, junit: Path | None, comment
             write_atomically(path, content.encode())
             note(f"wrote {path}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in gate_files.annotations(result):
+        for line in gate_files.annotation_lines(result):
             note(line)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:

@@ -27,7 +27,7 @@ def junit(result: GateResult) -> str:
         "skipped": str(sum(cell.status in {"new", "not measured"} for cell in result.cells)),
     }
     root = ET.Element("testsuites")
-    suite = ET.SubElement(root, "testsuite", name="harness gate", **counts, time="0")
+    suite = ET.SubElement(root, "testsuite", {"name": "harness gate", **counts, "time": "0"})
     for cell, state in zip(result.cells, states, strict=True):
         case = ET.SubElement(suite, "testcase", name=_xml_text(cell.name), classname="gate", time="0")
         text = _xml_text(_cell_lines(cell))
@@ -67,7 +67,7 @@ def markdown(result: GateResult) -> str:
     return "\n".join([*lines, "", *[f"<sub>{note}</sub>  " for note in result.notes], ""])
 
 
-def annotations(result: GateResult) -> list[str]:
+def annotation_lines(result: GateResult) -> list[str]:
     """GitHub's workflow commands: a line for each cell that is not well.
 
     Source: GitHub Actions documentation, "Workflow commands", `error` and `warning`.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from harness.records import Measurement
+from harness.records import Failure, Measurement
 from harness.regress.decision import MARGINS, Metric, decide
 from harness.regress.effect import CONFIDENCE, Effect, exact_effect, noisy_effect, shifted, two_samples
 from harness.regress.trials import Finding
@@ -120,7 +120,7 @@ def _compare(
         status = "new" if isinstance(b.outcome, Measurement) else "not measured"
         return CellComparison(name=name, status=status)
     if not isinstance(b.outcome, Measurement):
-        problem = getattr(b.outcome, "message", None) or getattr(b.outcome, "reason", "")
+        problem = b.outcome.message if isinstance(b.outcome, Failure) else b.outcome.reason
         return CellComparison(name=name, status="broken", problem=problem)
     unlike = differences(a, b, a_plan, b_plan)
     if any(difference.key not in accept for difference in unlike):

@@ -9,7 +9,7 @@ import statistics as stdlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.stats import mstats
@@ -114,7 +114,7 @@ def test_the_signed_rank_interval_holds_what_the_test_over_every_pattern_of_sign
     # The lower end is the k-th lowest mean for the largest k that no more than half the rest of the patterns reach.
     half = (1 - confidence) / 2
     k = max(k for k in range(1, len(pairs) + 1) if sum(s < k for s in sums) / len(sums) <= half + 1e-12)
-    assert (found.low, found.high) == (pytest.approx(pairs[k - 1]), pytest.approx(pairs[-k]))
+    assert [found.low, found.high] == pytest.approx([pairs[k - 1], pairs[-k]])
 
 
 def _signs(n: int) -> list[tuple[bool, ...]]:
@@ -150,7 +150,7 @@ def test_the_interval_holds_the_estimate_and_turns_with_the_sign(values: list[fl
         turned = effect.estimate([-value for value in values], method=method)
 
         assert found.low <= found.log_ratio <= found.high
-        assert (turned.low, turned.high) == (pytest.approx(-found.high, abs=1e-9), pytest.approx(-found.low, abs=1e-9))
+        assert [turned.low, turned.high] == pytest.approx([-found.high, -found.low], abs=1e-9)
 
 
 @given(log_ratios)
@@ -201,6 +201,25 @@ def test_one_wild_trial_in_twenty_hardly_moves_the_estimate() -> None:
     calm = [0.02 + 0.001 * (i % 5 - 2) for i in range(19)]
 
     assert effect.estimate([*calm, 3.0]).log_ratio == pytest.approx(0.02, abs=5e-4)
+
+
+@given(st.lists(times, min_size=2, max_size=9), st.lists(times, min_size=2, max_size=9))
+def test_two_samples_are_compared_as_welchs_test_does(a: list[float], b: list[float]) -> None:
+    assume(len({round(math.log(v), 3) for v in a}) > 1 and len({round(math.log(v), 3) for v in b}) > 1)
+    found = effect.two_samples(a, b)
+
+    slow = stats.ttest_ind(np.log(b), np.log(a), equal_var=False).confidence_interval(0.98)
+
+    assert [found.low, found.high] == pytest.approx([float(slow.low), float(slow.high)], rel=1e-6, abs=1e-6)
+
+
+def test_one_value_a_side_has_the_noise_that_is_known_of_such_values() -> None:
+    found = effect.noisy_effect([100.0], [101.0], noise=0.0015)
+
+    reach = 2.3263478740408408 * 0.0015 * math.sqrt(2)
+    assert [found.low, found.high] == pytest.approx([math.log(1.01) - reach, math.log(1.01) + reach])
+    wide = effect.noisy_effect([100.0, 110.0], [101.0], noise=0.0015)
+    assert wide.noise == pytest.approx(stdlib.stdev([math.log(100), math.log(110)]))
 
 
 def test_an_exact_quantity_has_an_exact_effect() -> None:

@@ -1,0 +1,134 @@
+"""Two stored runs: refused where they are unlike, compared where they are alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import pytest
+
+from harness.regress.runs import CellComparison, compare_runs, refused_keys
+from harness.regress.words import cell_verdict
+from tests.fakes import records
+
+if TYPE_CHECKING:
+    from harness.records import CellResult
+    from harness.store import StoredRun
+
+
+def compared(a: CellResult, b: CellResult, *, accept: tuple[str, ...] = (), **b_run: Any) -> CellComparison:
+    """The only pair of two runs of one cell each."""
+    before, after = records.run([a]), records.run([b], **b_run)
+    (found,) = compare_runs(cast("StoredRun", before), cast("StoredRun", after), accept=accept)
+    return found
+
+
+def test_a_run_agrees_with_itself() -> None:
+    found = compared(records.result(), records.result())
+
+    assert {finding.verdict for finding in found.findings} == {"pass"}
+
+
+def test_a_slower_run_is_a_regression() -> None:
+    found = compared(records.result(p50_ms=10), records.result(p50_ms=11))
+
+    p50 = found.findings[0]
+    assert p50.verdict == "regression"
+    assert p50.effect is not None
+    assert p50.effect.ratio == pytest.approx(1.1, abs=0.01)
+
+
+def test_a_slowdown_that_the_fixed_piece_of_work_had_as_well_is_the_devices() -> None:
+    slow = [
+        msgspec.structs.replace(process, canary_before_ns=22_000_000) for process in records.calm_processes(p50_ms=11)
+    ]
+
+    found = compared(records.result(p50_ms=10), records.result(processes=slow))
+
+    assert found.findings[0].verdict == "inconclusive"
+    assert found.canary == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(
+    ("key", "changed"),
+    [
+        ("threads", {"threads": 2}),
+        ("accelerator", {"accelerator": "xnnpack"}),
+        ("power-mode", {"measured": {"state_before": records.state(power_mode="low")}}),
+        ("power-mode", {"measured": {"state_before": records.state(governor="powersave")}}),
+        ("memory-source", {"measured": {"memory": (records.memory(source="PSS"),)}}),
+        ("page-cache", {"measured": {"page_cache": "cold"}}),
+    ],
+)
+def test_cells_that_are_unlike_are_refused_with_both_values(key: str, changed: dict[str, Any]) -> None:
+    found = compared(records.result(), records.result(**changed))
+
+    assert found.status == "incomparable"
+    assert [difference.key for difference in found.differences] == [key]
+    assert found.differences[0].a != found.differences[0].b
+    assert found.findings == ()
+    assert refused_keys([found], ()) == (key,)
+
+
+@pytest.mark.parametrize(
+    ("key", "facts"),
+    [("device", {"cpu": "Another"}), ("device", {"cores": 96}), ("emulation", {"device_class": "emulated"})],
+)
+def test_another_device_is_refused(key: str, facts: dict[str, Any]) -> None:
+    found = compared(records.result(), records.result(), devices=[records.device(id="host", **facts)])
+
+    assert [difference.key for difference in found.differences] == [key]
+
+
+def test_other_inputs_are_refused() -> None:
+    found = compared(records.result(), records.result(), models=[records.planned_model(seed=1)])
+
+    assert [difference.key for difference in found.differences] == ["model-inputs"]
+
+
+def test_another_timing_program_is_another_kind_of_sample() -> None:
+    ran = msgspec.structs.replace(records.measurement().ran, driver="bench")
+    found = compared(records.result(), records.result(measured={"ran": ran}))
+
+    assert [difference.key for difference in found.differences] == ["sample-kind"]
+
+
+def test_what_is_accepted_by_name_is_compared_and_still_told() -> None:
+    found = compared(records.result(), records.result(threads=2), accept=("threads",))
+
+    assert found.status == "compared"
+    assert [(each.key, each.a, each.b) for each in found.differences] == [("threads", "1", "2")]
+
+
+def test_accepting_one_difference_does_not_accept_another() -> None:
+    found = compared(records.result(), records.result(threads=2, accelerator="xnnpack"), accept=("threads",))
+
+    assert found.status == "incomparable"
+    assert refused_keys([found], ("threads",)) == ("accelerator",)
+
+
+def test_a_cell_that_fails_now_is_broken_and_never_a_pass() -> None:
+    found = compared(records.result(), records.result(outcome=records.failure()))
+
+    assert cell_verdict(found) == "broken"
+    assert "SIGSEGV" in found.problem
+
+
+def test_cells_of_one_run_alone_are_gone_or_new() -> None:
+    before = records.run([records.result(), records.result(model="old")])
+    after = records.run([records.result(), records.result(model="fresh")])
+
+    found = compare_runs(cast("StoredRun", before), cast("StoredRun", after))
+
+    assert [cell.status for cell in found] == ["compared", "gone", "new"]
+
+
+def test_memory_of_one_process_each_is_good_for_a_gate_of_1_pct() -> None:
+    peak = records.memory().peak_bytes
+
+    def with_peak(share: float) -> str:
+        more = records.result(measured={"memory": (records.memory(peak_bytes=int(peak * share)),)})
+        return next(f.verdict for f in compared(records.result(), more).findings if f.metric == "memory")
+
+    assert with_peak(1.0) == "pass"
+    assert with_peak(1.02) == "regression"
