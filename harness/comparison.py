@@ -107,9 +107,11 @@ def parse_build(text: str, shared: Mapping[str, str] | None = None) -> Build:
     options = {key: _value(value) for key, value in said.items() if key not in KEYS}
     runtime = None
     if "runtime" in said:
-        settings = {key: said[key] for key in ("accelerator", "graph_optimization", "driver") if key in said}
+        settings: dict[str, object] = {
+            key: said[key] for key in ("accelerator", "graph_optimization", "driver") if key in said
+        }
         try:
-            runtime = msgspec.convert({"name": said["runtime"], "options": options, **settings}, SuiteRuntime)
+            runtime = msgspec.convert({**settings, "name": said["runtime"], "options": options}, SuiteRuntime)
         except msgspec.ValidationError as error:
             raise UsageError(f"{text}: {error}") from None
     elif options or {"accelerator", "graph_optimization", "driver"} & said.keys():

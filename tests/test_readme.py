@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from harness.records import ModelSpec, Suite
+from harness.regress.gate import GateSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,11 +24,12 @@ def test_the_figures_in_the_readme_are_those_of_the_stored_runs() -> None:
     assert done.returncode == 0, "the README is behind its stored runs: python scripts/readme.py"
 
 
-def test_the_suite_and_the_model_in_the_readme_are_right() -> None:
-    suite, model = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL))
+def test_the_suite_the_model_and_the_gate_in_the_readme_are_right() -> None:
+    suite, model, gate = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL))
 
     assert msgspec.convert(suite, Suite).name == "nightly"
     assert msgspec.convert(model, ModelSpec).name == "mine"
+    assert msgspec.convert(gate, GateSettings).inconclusive == "fail"
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`?\b(harness [a-z]+)", README)) - {"harness import"}))

@@ -78,7 +78,7 @@ def compare(
     found_device = find_device(device)
     ready = [prepare(build, found_device) for build in builds]
     plan = ComparePlan(trials=trials, seed=seed)
-    announce(ready[0], ready[1], found_device, plan)
+    announce(ready[0], ready[1], found_device, plan, margins["p50"])
     compared = compare_builds(ready[0], ready[1], found_device, plan, watch=progress(plan.trials))
     if output is not None:
         from harness.workspace import write_atomically  # noqa: PLC0415
@@ -129,17 +129,20 @@ def calibrate(
     note(f"wrote {path}")
 
 
-def announce(a: Ready, b: Ready, device: Device, plan: ComparePlan) -> None:
+def announce(a: Ready, b: Ready, device: Device, plan: ComparePlan, margin: float) -> None:
     """Say what a comparison will be able to see, and how long it takes, before it begins."""
     from harness.comparison import pilot_seconds  # noqa: PLC0415
     from harness.device.profile import noise_of  # noqa: PLC0415
-    from harness.regress.planning import DEFAULT_NOISE  # noqa: PLC0415
+    from harness.regress.planning import DEFAULT_NOISE, trials_needed  # noqa: PLC0415
     from harness.regress.words import plan_text  # noqa: PLC0415
 
     noise = noise_of(device.facts())
     trial_s = pilot_seconds(a, b, device, plan)
     sigma = noise.p50_pct / 100 if noise else DEFAULT_NOISE
     note(plan_text(plan, sigma, is_calibrated=noise is not None, trial_s=trial_s, device=device.id))
+    needed = trials_needed(sigma, margin)
+    if needed > plan.trials:
+        note(f"The margin of {100 * margin:g} % needs {needed} trials here; with fewer expect `inconclusive`.")
 
 
 def progress(total: int) -> Callable[[Trial], None]:

@@ -155,7 +155,7 @@ def _against_build(
     rule = FamilyRule(screen_trials=screen, confirm_trials=confirmation)
     plan = ComparePlan(trials=confirmation, seed=seed)
     if pairs:
-        announce(pairs[0].a, pairs[0].b, found_device, plan)
+        announce(pairs[0].a, pairs[0].b, found_device, plan, min(rules.margins_of(pair.name)["p50"] for pair in pairs))
     done: dict[str, int] = {}
 
     def tell(name: str, _trial: Trial) -> None:

@@ -1,0 +1,152 @@
+"""`harness compare`, `gate` and `calibrate` as a user or a CI job runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.device.profile import Noise, keep_noise, noise_of
+from harness.store import StoredRun, write_run
+from tests.fakes import records
+from tests.fakes.models import save_dense_onnx
+
+if TYPE_CHECKING:
+    from harness.records import CellResult
+
+ROOT = Path(__file__).parents[1]
+
+
+def harness(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "GITHUB_ACTIONS": ""} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def stored(folder: Path, *results: CellResult) -> str:
+    with write_run(folder, records.run(results, folder=folder).plan) as writer:
+        for result in results:
+            writer.save(result)
+    return str(folder)
+
+
+def test_two_runs_with_other_threads_are_refused_by_name_and_compared_when_that_is_accepted(tmp_path: Path) -> None:
+    one = stored(tmp_path / "one", records.result(threads=1))
+    two = stored(tmp_path / "two", records.result(threads=2))
+
+    refused = harness("compare", one, two, folder=tmp_path)
+    accepted = harness("compare", one, two, "--accept", "threads", folder=tmp_path)
+
+    assert refused.returncode == 2
+    assert "threads: 1 | 2" in refused.stdout
+    assert "--accept threads" in refused.stderr
+    assert accepted.returncode == 0
+    assert "what changed on the device meanwhile" in accepted.stderr
+    assert max(map(len, accepted.stdout.splitlines())) <= 80
+
+
+def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path) -> None:
+    base = stored(tmp_path / "base", records.result(p50_ms=10))
+    slow = stored(tmp_path / "slow", records.result(p50_ms=12))
+    summary = tmp_path / "summary.md"
+
+    failed = harness(
+        *("gate", slow, "--baseline", base, "--junit", "gate.xml", "--comment", "gate.md", "--format", "json"),
+        folder=tmp_path,
+        GITHUB_ACTIONS="true",
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    passed = harness("gate", base, "--baseline", base, folder=tmp_path)
+
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["result"] == "failed"
+    assert "::error title=" in failed.stderr
+    assert "<failure" in (tmp_path / "gate.xml").read_text(encoding="utf-8")
+    assert (tmp_path / "gate.md").read_text(encoding="utf-8") == summary.read_text(encoding="utf-8")
+    assert passed.returncode == 0
+    assert "gate passed" in passed.stderr
+
+
+def test_an_update_shows_what_it_changes_and_the_new_baseline_then_passes(tmp_path: Path) -> None:
+    base = stored(tmp_path / "base", records.result(p50_ms=10), records.result(model="old"))
+    slow = stored(tmp_path / "slow", records.result(p50_ms=12))
+
+    updated = harness("gate", slow, "--baseline", base, "--update", folder=tmp_path)
+
+    assert updated.returncode == 0
+    assert "regression" in updated.stdout
+    assert "baseline changed" in updated.stderr
+    assert len(StoredRun.open(base).results) == 1
+    assert harness("gate", slow, "--baseline", base, folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gate", "x"),
+        ("gate", "x", "--against", "y", "--ref", "z"),
+        ("gate", "x", "--against", "y", "--update"),
+        ("gate", "x", "--baseline", "nowhere", "--inconclusive", "maybe"),
+        ("compare", "x", "y", "--margin", "p50"),
+        ("compare", "x", "y", "--accept", "threads"),
+    ],
+)
+def test_what_cannot_be_meant_leaves_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert harness(*arguments, folder=tmp_path).returncode == 2
+
+
+def test_two_builds_are_announced_compared_and_kept(tmp_path: Path) -> None:
+    save_dense_onnx(tmp_path / "a.onnx")
+    save_dense_onnx(tmp_path / "b.onnx")
+
+    done = harness("compare", "a.onnx", "b.onnx", "--trials", "7", "-o", "kept.json", folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "is found in 9 of 10 comparisons" in done.stderr
+    assert "file size        +0.00 %" in done.stdout
+    assert len(json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))["trials"]) == 7
+
+
+def test_a_calibration_is_in_the_devices_profile_and_counts_on_this_processor_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_dense_onnx(tmp_path / "a.onnx")
+    (tmp_path / "device_profiles").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    done = harness(
+        *("calibrate", "host", "--model", "a.onnx", "--artifact", "source", "--trials", "7", "--format", "json"),
+        folder=tmp_path,
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    facts = records.device(id="host", cpu=found["noise"]["cpu"])
+    noise = noise_of(facts)
+    assert noise is not None
+    assert noise.p50_pct == found["noise"]["p50_pct"]
+    assert noise_of(records.device(id="host", cpu="Another")) is None
+    assert found["detectable"][0]["slowdown_pct"] > found["detectable"][-1]["slowdown_pct"]
+
+
+def test_a_second_calibration_replaces_the_first_and_nothing_else(tmp_path: Path) -> None:
+    facts = records.device(id="host")
+    noise = Noise(cpu="C", p50_pct=1.5, trial_s=2.0, trials=40, model="m", measured_at="2026-11-23T08:15:00+00:00")
+    path = keep_noise(facts, noise, tmp_path)
+    first = path.read_text(encoding="utf-8")
+
+    keep_noise(facts, noise, tmp_path)
+
+    assert path.read_text(encoding="utf-8") == first
+    assert first.count("[noise]") == 1
+    assert "The machine that the harness runs on" in first
