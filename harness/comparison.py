@@ -7,6 +7,7 @@ and put on the device before the first trial; the plan is fixed before it, too.
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.runtimes import find_library, host_target
 from harness.device.profile import Noise
-from harness.errors import BadData, NeverSteady, UsageError
+from harness.errors import BadData, Incomparable, NeverSteady, UsageError
 from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
 from harness.measure.session import Question
@@ -37,7 +38,7 @@ from harness.regress.runs import CellComparison
 from harness.regress.trials import findings, metric_log_ratios
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -107,9 +108,8 @@ def parse_build(text: str, shared: Mapping[str, str] | None = None) -> Build:
     options = {key: _value(value) for key, value in said.items() if key not in KEYS}
     runtime = None
     if "runtime" in said:
-        settings: dict[str, object] = {
-            key: said[key] for key in ("accelerator", "graph_optimization", "driver") if key in said
-        }
+        names = ("accelerator", "graph_optimization", "driver")
+        settings: dict[str, object] = {key: said[key] for key in names if key in said}
         try:
             runtime = msgspec.convert({**settings, "name": said["runtime"], "options": options}, SuiteRuntime)
         except msgspec.ValidationError as error:
@@ -182,6 +182,22 @@ def prepare(build: Build, device: Device) -> Ready:
     )
 
 
+def require_like(a: Ready, b: Ready, accept: Collection[str] = ()) -> None:
+    """Refuse two builds that are not given the same work.
+
+    Layouts and precisions of one model's inputs may differ between formats, so the sizes alone are compared.
+
+    Raises:
+        Incomparable: Their inputs are of different sizes, and `accept` does not hold `model-inputs`.
+    """
+    ours, theirs = (sorted(math.prod(each.shape) for each in side.artifact.inputs) for side in (a, b))
+    if ours != theirs and "model-inputs" not in accept:
+        sizes = [
+            f"{side.build.said} ({' + '.join(map(str, each))} elements)" for side, each in ((a, ours), (b, theirs))
+        ]
+        raise Incomparable(sizes[0], sizes[1], ("model-inputs",))
+
+
 def compare(
     a: Ready,
     b: Ready,
@@ -220,7 +236,7 @@ class Pair:
 
 
 def prepare_pairs(
-    builds: Sequence[tuple[Build, Build]], device: Device
+    builds: Sequence[tuple[Build, Build]], device: Device, *, accept: Collection[str] = ()
 ) -> tuple[tuple[Pair, ...], tuple[CellComparison, ...]]:
     """Make everything that is to be compared ready, before anything is measured.
 
@@ -228,6 +244,7 @@ def prepare_pairs(
         The pairs, and the cells whose B cannot be made although its A can.
 
     Raises:
+        Incomparable: See `require_like`.
         HarnessError: Something that is not B's fault stands in the way.
     """
     pairs: list[Pair] = []
@@ -240,6 +257,7 @@ def prepare_pairs(
             name = f"{b.said} {before.cell.format}/{before.cell.precision} t{b.threads}"
             broken.append(CellComparison(name=name, status="broken", problem=str(error)))
             continue
+        require_like(before, after, accept)
         pairs.append(Pair(name=after.cell.id, a=before, b=after))
     return tuple(pairs), tuple(broken)
 

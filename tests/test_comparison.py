@@ -13,7 +13,7 @@ import pytest
 
 from harness.comparison import Build, build_at, compare, gate_pairs, parse_build, prepare, prepare_pairs
 from harness.device.registry import find_device
-from harness.errors import RunnerDied, RunnerHung, RunnerUnreadable, UsageError
+from harness.errors import Incomparable, RunnerDied, RunnerHung, RunnerUnreadable, UsageError
 from harness.measure.interleaved import run_trials
 from harness.records import ComparePlan, SuiteRuntime
 from harness.regress.decision import MARGINS, FamilyRule
@@ -124,7 +124,9 @@ def test_a_much_slower_build_is_a_regression_of_the_family_and_an_identical_one_
     small = str(save_dense_onnx(tmp_path / "small.onnx", dense_weight()))
     large = str(save_dense_onnx(tmp_path / "large.onnx", np.ones((40_000, 4), dtype=np.float32), features=40_000))
     builds = [(parse_build(small), parse_build(large)), (parse_build(small), parse_build(small))]
-    pairs, broken = prepare_pairs(builds, device)
+    with pytest.raises(Incomparable, match="model-inputs"):
+        prepare_pairs(builds, device)
+    pairs, broken = prepare_pairs(builds, device, accept=["model-inputs"])
 
     cells = gate_pairs(pairs, device, PLAN, lambda _cell: MARGINS, rule=FamilyRule(screen_trials=7, confirm_trials=7))
 

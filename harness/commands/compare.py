@@ -34,9 +34,7 @@ def compare(
     margin: Annotated[
         list[str] | None, typer.Option(help="METRIC=PER_CENT, e.g. p50=2: how much larger B may be. Repeatable.")
     ] = None,
-    accept: Annotated[
-        list[str] | None, typer.Option(help="Runs: compare although they differ in this. Repeatable.")
-    ] = None,
+    accept: Annotated[list[str] | None, typer.Option(help="Compare although they differ in this. Repeatable.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the trials, as JSON.")] = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -60,10 +58,8 @@ def compare(
     if (Path(a) / "plan.json").is_file() or (Path(b) / "plan.json").is_file():
         _compare_runs(Path(a), Path(b), margin or [], accept or [], output_format)
         return
-    if accept:
-        raise UsageError("--accept is for two stored runs; two builds are measured now, under like conditions")
     from harness.comparison import compare as compare_builds  # noqa: PLC0415
-    from harness.comparison import parse_build, prepare  # noqa: PLC0415
+    from harness.comparison import parse_build, prepare, require_like  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan  # noqa: PLC0415
     from harness.regress.gate_files import finding_json  # noqa: PLC0415
@@ -77,6 +73,7 @@ def compare(
     builds = [parse_build(text, said) for text in (a, b)]
     found_device = find_device(device)
     ready = [prepare(build, found_device) for build in builds]
+    require_like(ready[0], ready[1], accept or ())
     plan = ComparePlan(trials=trials, seed=seed)
     announce(ready[0], ready[1], found_device, plan, margins["p50"])
     compared = compare_builds(ready[0], ready[1], found_device, plan, watch=progress(plan.trials))

@@ -33,9 +33,7 @@ def gate(
     inconclusive: Annotated[
         str | None, typer.Option(help="What an inconclusive cell means, pass or fail; overrides the TOML.")
     ] = None,
-    accept: Annotated[
-        list[str] | None, typer.Option(help="With --baseline: compare although they differ in this. Repeatable.")
-    ] = None,
+    accept: Annotated[list[str] | None, typer.Option(help="Compare although they differ in this. Repeatable.")] = None,
     screen_trials: Annotated[int, typer.Option(min=7, help="Of every cell.")] = 10,
     confirm_trials: Annotated[int, typer.Option(min=7, help="Fresh ones, of cells that screening leaves open.")] = 40,
     seed: Annotated[int, typer.Option(help="Of the order of everything.")] = 0,
@@ -65,8 +63,6 @@ def gate(
         raise UsageError("say one of --against, --ref and --baseline: what to compare with")
     if update and baseline is None:
         raise UsageError("--update changes a stored baseline: say which, with --baseline")
-    if accept and baseline is None:
-        raise UsageError("--accept is for stored runs; builds are measured now, under like conditions")
     rules = _settings(settings, inconclusive)
     if baseline is not None:
         if update and not (baseline / "plan.json").exists():
@@ -84,6 +80,7 @@ def gate(
             device,
             rules,
             (screen_trials, confirm_trials, seed),
+            accept or [],
         )
     _tell(result, output_format, junit, comment)
     if update:
@@ -135,6 +132,7 @@ def _against_build(
     device: str,
     rules: GateSettings,
     amounts: tuple[int, int, int],
+    accept: list[str],
 ) -> GateResult:
     from harness.commands.compare import announce  # noqa: PLC0415
     from harness.comparison import build_at, gate_pairs, parse_build, prepare_pairs  # noqa: PLC0415
@@ -151,7 +149,7 @@ def _against_build(
         b = parse_build(candidate, shared)
         a = build_at(b, ref) if ref is not None else parse_build(against or "", shared)
         builds.append((a, b))
-    pairs, broken = prepare_pairs(builds, found_device)
+    pairs, broken = prepare_pairs(builds, found_device, accept=accept)
     rule = FamilyRule(screen_trials=screen, confirm_trials=confirmation)
     plan = ComparePlan(trials=confirmation, seed=seed)
     if pairs:

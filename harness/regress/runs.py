@@ -16,7 +16,7 @@ import msgspec
 from harness.records import Failure, Measurement
 from harness.regress.decision import MARGINS, Metric, decide
 from harness.regress.effect import CONFIDENCE, Effect, exact_effect, noisy_effect, shifted, two_samples
-from harness.regress.trials import Finding
+from harness.regress.trials import TIMES, Finding
 from harness.statistics import median, percentile, samples_ns
 
 if TYPE_CHECKING:
@@ -125,11 +125,15 @@ def _compare(
     unlike = differences(a, b, a_plan, b_plan)
     if any(difference.key not in accept for difference in unlike):
         return CellComparison(name=name, status="incomparable", differences=unlike)
+    is_emulated = any(facts.is_emulated for facts in b_plan.devices if facts.id == b.cell.device_id)
     canary = _canary_effect(a.outcome, b.outcome)
     return CellComparison(
         name=name,
         status="compared",
-        findings=_findings(a, b, a.outcome, b.outcome, margins_of(name), canary),
+        findings=tuple(
+            replace(finding, verdict="inconclusive") if is_emulated and finding.metric in TIMES else finding
+            for finding in _findings(a, b, a.outcome, b.outcome, margins_of(name), canary)
+        ),
         differences=unlike,
         canary=canary.ratio if canary else None,
     )

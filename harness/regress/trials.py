@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.regress.decision import MARGINS, Metric, Verdict, compare_trials, decide
 from harness.regress.effect import CONFIDENCE, Effect, block_median_log_ratio, exact_effect, log_ratio
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from harness.records import Block, Comparison, ProcessRecord, Trial
 
+TIMES: Final[frozenset[Metric]] = frozenset({"p50", "p90", "cold_start"})
+"""Of which nothing is concluded on a device that emulates every instruction."""
 BLOCKS_A_TURN = 2
 """ABBA has two of either side."""
 
@@ -59,6 +61,8 @@ def findings(
             continue
         values = metric_log_ratios(trials, metric)
         verdict, measured = compare_trials(values, margin, confidence=confidence)
+        if comparison.device.is_emulated and metric in TIMES:
+            verdict = "inconclusive"
         found.append(
             Finding(
                 metric=metric,

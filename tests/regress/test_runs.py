@@ -132,3 +132,18 @@ def test_memory_of_one_process_each_is_good_for_a_gate_of_1_pct() -> None:
 
     assert with_peak(1.0) == "pass"
     assert with_peak(1.02) == "regression"
+
+
+def test_nothing_is_concluded_about_times_on_an_emulated_device() -> None:
+    emulated = records.device(id="host", device_class="emulated")
+    before, after = (records.run([records.result(p50_ms=ms)], devices=[emulated]) for ms in (10, 20))
+
+    (found,) = compare_runs(cast("StoredRun", before), cast("StoredRun", after))
+
+    assert {f.metric: f.verdict for f in found.findings} == {
+        "p50": "inconclusive",
+        "p90": "inconclusive",
+        "cold_start": "inconclusive",
+        "memory": "pass",
+        "size": "pass",
+    }

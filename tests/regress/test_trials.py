@@ -84,3 +84,12 @@ def test_whole_processes_are_compared_by_the_means_of_the_logarithms_of_their_me
 
     expected = (math.log(11) + math.log(13) - math.log(10) - math.log(12)) / 2
     assert metric_log_ratios([trial], "p50") == [pytest.approx(expected, abs=1e-4)]
+
+
+def test_nothing_is_concluded_about_times_on_an_emulated_device() -> None:
+    compared = trials.comparison([trials.trial(2.0)] * 7)
+    emulated = msgspec.structs.replace(compared, device=records.device(device_class="emulated"))
+
+    verdicts = {finding.metric: finding.verdict for finding in findings(emulated)}
+
+    assert verdicts == {"p50": "inconclusive", "p90": "inconclusive", "cold_start": "inconclusive", "size": "pass"}
