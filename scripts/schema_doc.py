@@ -30,6 +30,7 @@ SECTIONS = (
     ("plan.json", records.Plan),
     ("cells/CELL.json", records.CellResult),
     ("report.json", json_file.Document),
+    ("harness compare --output FILE", records.Comparison),
 )
 
 

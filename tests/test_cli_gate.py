@@ -113,7 +113,7 @@ def test_two_builds_are_announced_compared_and_kept(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "is found in 9 of 10 comparisons" in done.stderr
-    assert "file size        +0.00 %" in done.stdout
+    assert "file size +0.00 % exact 0.5 % pass" in " ".join(done.stdout.split())
     assert len(json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))["trials"]) == 7
 
 
