@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.console import REPORTS, FormatOption, Output, last_run, note, open_run, print_table
-from harness.errors import CellsFailed, NothingMeasured
+from harness.errors import CellsFailed, HarnessError, NothingMeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,11 +161,23 @@ def _finish(stored: StoredRun, output_format: Output) -> None:
     else:
         print_table(stored)
     note(f"report: {stored.folder / FORMATS['html'].file_name}")
+    _remember(stored)
     failed = sum(isinstance(result.outcome, Failure) for result in stored.results)
     if failed:
         raise CellsFailed(failed, len(stored.plan.cells))
     if not any(isinstance(result.outcome, Measurement) for result in stored.results):
         raise NothingMeasured(len(stored.plan.cells))
+
+
+def _remember(stored: StoredRun) -> None:
+    """Add the run to the history; where that cannot be done, the run is no worse for it."""
+    from harness.regress.history.feed import remember  # noqa: PLC0415
+
+    try:
+        remember(stored, REPORTS)
+    except HarnessError as error:
+        note(f"not in the history: {error}")
+        note(f"       Once that is mended: harness history add {stored.folder}")
 
 
 def _print_plan(plan: Plan, output_format: Output) -> None:

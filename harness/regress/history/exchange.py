@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.errors import UnreadableRecord, UnwritableFolder, UsageError
-from harness.regress.history.folder import COLUMNS, OPTIONAL_COLUMNS
+from harness.regress.history.folder import COLUMNS, OPTIONAL_COLUMNS, sql_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
 
     from harness.regress.history.folder import HistoryFolder
@@ -45,9 +46,8 @@ def export_points(history: HistoryFolder, to: Path, *, model: str | None = None)
 
     def write(connection: duckdb.DuckDBPyConnection) -> int:
         how = "FORMAT csv, HEADER" if kind == "csv" else "FORMAT parquet, COMPRESSION zstd"
-        quoted = str(making).replace("'", "''")
         rows = connection.execute(
-            f"COPY (SELECT * FROM points {chosen} ORDER BY measured_at, model, cell) TO '{quoted}' ({how})",
+            f"COPY (SELECT * FROM points {chosen} ORDER BY measured_at, model, cell) TO '{sql_text(making)}' ({how})",
             [model] if model is not None else [],
         ).fetchall()
         return int(rows[0][0])
@@ -78,9 +78,8 @@ def import_points(history: HistoryFolder, path: Path) -> Imported:
         raise UnreadableRecord(str(path), "there is no such file")
 
     def read(connection: duckdb.DuckDBPyConnection) -> Imported:
-        quoted = str(path).replace("'", "''")
         options = ", all_varchar = true, header = true" if reader == "read_csv" else ""
-        connection.execute(f"CREATE VIEW given AS SELECT * FROM {reader}('{quoted}'{options})")
+        connection.execute(f"CREATE VIEW given AS SELECT * FROM {reader}('{sql_text(path)}'{options})")
         found = {row[0] for row in connection.execute("DESCRIBE given").fetchall()}
         missing = [name for name in COLUMNS if name not in found and name not in OPTIONAL_COLUMNS]
         if missing:

@@ -41,6 +41,8 @@ _NAME = re.compile(r"v(?P<schema>\d+)-.*-(?P<digest>[0-9a-f]{16})\.(?P<kind>ndjs
 _SQL_TYPES: Final = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 COLUMNS: Final[dict[str, str]] = {}
 """Column -> SQL type, of every field of `Point`."""
+OPTIONAL_COLUMNS: Final[set[str]] = set()
+"""Those that may be unknown."""
 
 
 class Damage(NamedTuple):
@@ -89,24 +91,40 @@ class HistoryFolder:
             raise UnwritableFolder(str(self.folder), error.strerror or str(error)) from error
         return path
 
+    def add_table(self, connection: duckdb.DuckDBPyConnection, table: str) -> Path:
+        """Store the rows of a table that has the columns of `points`.
+
+        Raises:
+            UnwritableFolder: The folder cannot be made or written.
+        """
+        making = self.folder / f".adding.{secrets.token_hex(4)}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return self._put(connection, f"SELECT {_SELECTED} FROM {table}", making)
+        except OSError as error:
+            raise UnwritableFolder(str(self.folder), error.strerror or str(error)) from error
+        finally:
+            making.unlink(missing_ok=True)
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Ask about the table `points`, which has every field of `Point` as a column, and each cell of a run once.
 
         Raises:
             MissingExtra: DuckDB is not installed.
         """
-        return self.ask(lambda connection: connection.execute(sql, list(parameters)).fetchall())
+        rows: list[tuple[Any, ...]] = self.ask(lambda asked: asked.execute(sql, list(parameters)).fetchall())
+        return rows
 
     def ask(self, question: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:  # noqa: ANN401  (what the question answers)
         """Like `query`, for what is more than a list of rows. The question may be asked again, and must not mind."""
         for _ in range(5):
             files, self.damaged = self._sound()
-            with _connected(files) as connection:
-                try:
+            try:
+                with _connected(files) as connection:
                     return question(connection)
-                except _engine().Error as error:
-                    if all(path.exists() for path in files):
-                        self._refuse_unreadable(files, error)
+            except _engine().Error as error:
+                if all(path.exists() for path in files):
+                    self._refuse_unreadable(files, error)
             # Another process packed these files meanwhile, or one of them was found out: look again.
         raise UnreadableRecord(str(self.folder), "its files change faster than they can be read")
 
@@ -134,18 +152,25 @@ class HistoryFolder:
         making = self.folder / f".packing.{secrets.token_hex(4)}"
         try:
             with _connected(packed) as connection:
-                rows = connection.execute("SELECT count(*) FROM points").fetchall()[0][0]
-                connection.execute(
-                    f"COPY (SELECT * FROM points ORDER BY model, measured_at) TO '{_quoted(making)}' "
-                    "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"
-                )
-            making.replace(self.folder / _name(str(rows), making.read_bytes(), "parquet"))
+                self._put(connection, f"SELECT {_SELECTED} FROM points", making)
         finally:
             making.unlink(missing_ok=True)
         self.damaged = damaged
         # Whoever is killed here leaves some runs in two files, which count once.
         for path in packed:
             path.unlink(missing_ok=True)
+
+    def _put(self, connection: duckdb.DuckDBPyConnection, rows: str, making: Path) -> Path:
+        """Write what `rows` selects as one packed file; it appears whole, under its name, or not at all."""
+        count = connection.execute(
+            f"COPY ({rows} ORDER BY model, measured_at) TO '{sql_text(making)}' "
+            "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"
+        ).fetchall()[0][0]
+        path = self.folder / _name(str(count), making.read_bytes(), "parquet")
+        with making.open("rb+") as file:
+            os.fsync(file.fileno())
+        making.replace(path)
+        return path
 
     def _sound(self) -> tuple[list[Path], tuple[Damage, ...]]:
         """The files whose bytes are those that were written, and the others with what is wrong."""
@@ -168,11 +193,11 @@ class HistoryFolder:
         """
         before = len(self._refused)
         for path in files:
-            with _connected([path]) as connection:
-                try:
-                    connection.execute("SELECT * FROM points").fetchall()
-                except _engine().Error as why:
-                    self._refused[path] = str(why).splitlines()[0]
+            try:
+                with _connected([path]) as connection:
+                    connection.execute("SELECT count(COLUMNS(*)) FROM points").fetchall()
+            except _engine().Error as why:
+                self._refused[path] = str(why).splitlines()[0]
         if len(self._refused) == before:
             raise error
 
@@ -222,7 +247,8 @@ def _points_sql(files: Sequence[Path]) -> str:
     if loose:
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
         parts.append(
-            f"SELECT {_SELECTED} FROM read_json([{_listed(loose)}], format = 'newline_delimited', columns = {{{columns}}})"
+            f"SELECT {_SELECTED} FROM read_json([{_listed(loose)}], "
+            f"format = 'newline_delimited', columns = {{{columns}}})"
         )
     if not parts:
         nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
@@ -234,10 +260,11 @@ def _points_sql(files: Sequence[Path]) -> str:
 
 
 def _listed(files: Sequence[Path]) -> str:
-    return ", ".join(f"'{_quoted(path)}'" for path in files)
+    return ", ".join(f"'{sql_text(path)}'" for path in files)
 
 
-def _quoted(path: Path) -> str:
+def sql_text(path: Path) -> str:
+    """A path as it is written inside of quotes in SQL, where a parameter cannot stand."""
     return str(path).replace("'", "''")
 
 
@@ -249,14 +276,9 @@ def _engine() -> Any:  # noqa: ANN401  (a module without types)
     return duckdb
 
 
-def _columns() -> dict[str, str]:
-    hints = typing.get_type_hints(Point)
-    found = {}
-    for name in Point.__struct_fields__:
-        kinds = set(typing.get_args(hints[name])) - {type(None)} or {hints[name]}
-        found[name] = _SQL_TYPES[kinds.pop()]
-    return found
-
-
-COLUMNS.update(_columns())
+for _field, _hint in typing.get_type_hints(Point).items():
+    _kinds = set(typing.get_args(_hint)) or {_hint}
+    if type(None) in _kinds:
+        OPTIONAL_COLUMNS.add(_field)
+    COLUMNS[_field] = _SQL_TYPES[(_kinds - {type(None)}).pop()]
 _SELECTED: Final = ", ".join(COLUMNS)
