@@ -62,7 +62,7 @@ def history() -> None:
 def show(
     model: Annotated[str | None, typer.Argument(help="Its name; none: a list of all.")] = None,
     metric: Annotated[Shown, typer.Option(help="What is followed.")] = Shown.P50,
-    last: Annotated[int, typer.Option(min=1, max=400, help="So many points of each series, the newest.")] = 400,
+    last: Annotated[int, typer.Option(min=1, max=400, help="So many points of each series, the newest.")] = 100,
     picture: Annotated[Path | None, typer.Option(help="Draw it, as .svg, .png or .pdf.")] = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 LOOSE_MAX: Final = 64
 """Files of single runs before they are packed: DuckDB opens some thousand files a second, not more."""
+LOOSE_BYTES_MAX: Final = 4_000_000
+"""Or so much in them: JSON is read at some hundred MB a second."""
 PACKED_ROWS_MIN: Final = 100_000
 """A packed file below this is packed again with the next ones, so that there are never many of them."""
 
@@ -134,7 +136,8 @@ class HistoryFolder:
         Returns:
             Whether it was done; False also where the folder cannot be written.
         """
-        if not self.folder.is_dir() or len(list(self.folder.glob("*.ndjson"))) <= LOOSE_MAX:
+        loose = list(self.folder.glob("*.ndjson")) if self.folder.is_dir() else []
+        if len(loose) <= LOOSE_MAX and sum(path.stat().st_size for path in loose) <= LOOSE_BYTES_MAX:
             return False
         from filelock import FileLock, Timeout  # noqa: PLC0415  (40 ms)
 

@@ -12,6 +12,7 @@ from harness.errors import MissingExtra, UnwritableFolder, UsageError
 from harness.regress.history.words import cause_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -73,14 +74,8 @@ def _panel(axes: Axes, series: Series, story: Story) -> None:
     shown = [ratio or math.nan for ratio in series.ratios] if in_ratios else [v / unit_size for v in series.values]
     if not in_ratios:
         reach = [
-            [
-                (v - (low if low is not None else v)) / unit_size
-                for v, low in zip(series.values, series.lows, strict=True)
-            ],
-            [
-                ((high if high is not None else v) - v) / unit_size
-                for v, high in zip(series.values, series.highs, strict=True)
-            ],
+            _reaches(series.values, series.lows, -1 / unit_size),
+            _reaches(series.values, series.highs, 1 / unit_size),
         ]
         axes.errorbar(at, shown, yerr=reach, fmt="none", ecolor="#b8cfe0", elinewidth=1)
     axes.plot(at, shown, ".", color="#2874a6", markersize=4)
@@ -107,3 +102,8 @@ def _panel(axes: Axes, series: Series, story: Story) -> None:
     axes.margins(y=0.3)
     axes.tick_params(labelsize=7)
     axes.tick_params(axis="x", rotation=30)
+
+
+def _reaches(values: Sequence[float], ends: Sequence[float | None], scale: float) -> list[float]:
+    """How far each interval reaches from its value, one way; 0 where there is none."""
+    return [0.0 if end is None else max(0.0, (end - value) * scale) for value, end in zip(values, ends, strict=True)]

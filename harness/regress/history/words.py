@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final
 
-from harness import units
+from harness import statistics, units
 from harness.regress.history.point import CAUSE_FIELDS
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from harness.regress.history.story import Cause, ChangeTold, ModelTold, Series, Story
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
-_BAR_POINTS: Final = 20
+_BARS_MAX: Final = 20
 _BARS_SPAN_MIN: Final = 1.02
 """Less than 2 % from the lowest to the highest is drawn as small as it is."""
 _STANDINGS: Final = {
@@ -54,7 +55,7 @@ def story_text(story: Story) -> str:
             f"{len(one.values):,}",
             quantity(one.values[-1], story.metric),
             "–" if one.ratios[-1] is None else f"{one.ratios[-1]:.3f}",
-            _trend(one.values[-_BAR_POINTS:]),
+            _trend(one.values),
         )
         for one in story.series
     ]
@@ -93,10 +94,13 @@ def quantity(value: float, metric: str) -> str:
 
 
 def _trend(values: Sequence[float]) -> str:
-    """Bars from the lowest to the highest."""
-    low = min(values)
-    span = max(max(values) - low, (_BARS_SPAN_MIN - 1) * low)
-    return "".join(_BARS[min(int((value - low) / span * len(_BARS)), len(_BARS) - 1)] for value in values)
+    """Bars from the lowest to the highest; where there are more points than bars, each stands for the median of some."""
+    bars = min(len(values), _BARS_MAX)
+    edges = [len(values) * number // bars for number in range(bars + 1)]
+    levels = [statistics.median(values[begin:end]) for begin, end in itertools.pairwise(edges)]
+    low = min(levels)
+    span = max(max(levels) - low, (_BARS_SPAN_MIN - 1) * low)
+    return "".join(_BARS[min(int((level - low) / span * len(_BARS)), len(_BARS) - 1)] for level in levels)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
