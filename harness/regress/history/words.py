@@ -94,7 +94,7 @@ def quantity(value: float, metric: str) -> str:
 
 
 def _trend(values: Sequence[float]) -> str:
-    """Bars from the lowest to the highest; where there are more points than bars, each stands for the median of some."""
+    """Bars from the lowest to the highest; of more points than bars, each is a median."""
     bars = min(len(values), _BARS_MAX)
     edges = [len(values) * number // bars for number in range(bars + 1)]
     levels = [statistics.median(values[begin:end]) for begin, end in itertools.pairwise(edges)]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,6 +8,9 @@ from harness.errors import UnreadableRecord, UsageError
 from harness.regress.history.exchange import Imported, export_points, import_points
 from harness.regress.history.folder import COLUMNS, HistoryFolder
 from tests.fakes.history import point
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALL = f"SELECT {', '.join(COLUMNS)} FROM points ORDER BY run, cell"
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.regress.history.revision import checked_out
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def git(folder: Path, *arguments: str) -> str:

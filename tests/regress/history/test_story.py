@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,9 @@ from harness.regress.history.pins import Pin, read_pins, write_pin
 from harness.regress.history.story import Cause, list_models, require_measured, tell
 from harness.regress.history.words import models_text, story_text
 from tests.fakes.history import nights, point
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MS = 1e6
 
