@@ -31,6 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
     frozenset({"doctor", "pipeline", "run"}),
     frozenset({"comparison", "live", "tables"}),
+    frozenset({"selftest"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

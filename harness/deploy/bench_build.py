@@ -81,6 +81,13 @@ def find_compiler(architecture: str) -> Compiler:
     return Compiler((own,), f"{Path(own).resolve()} {facts.st_size} {facts.st_mtime_ns}")
 
 
+def build_environment() -> dict[str, str]:
+    """The environment a compiler is started in."""
+    # Zig keeps every libc that it makes; beside our own cache they are thrown away together with it.
+    zig = str(cache_dir().absolute() / "zig")
+    return os.environ | {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}
+
+
 def _digest(compiler: Compiler, architecture: str) -> str:
     digest = hashlib.sha256()
     for text in (architecture, compiler.identity, *FLAGS, *LIBRARIES):
@@ -98,16 +105,11 @@ def _compile(compiler: Compiler, program: Path) -> None:
     # Relative names, and the folder as working folder: no path of this machine gets into the program.
     names = [source.name for source in _sources() if source.suffix == ".c"]
     command = [*compiler.command, *FLAGS, "-s", *names, *LIBRARIES, "-o", str(program)]
-    # Zig keeps every libc that it makes; beside our own cache they are thrown away together with it.
-    environment = {
-        "ZIG_GLOBAL_CACHE_DIR": str(cache_dir().absolute() / "zig"),
-        "ZIG_LOCAL_CACHE_DIR": str(cache_dir().absolute() / "zig"),
-    }
     try:
         done = subprocess.run(
             command,
             cwd=SOURCES,
-            env=os.environ | environment,
+            env=build_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

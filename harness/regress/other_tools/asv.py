@@ -44,7 +44,7 @@ def _is_different(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """asv's 99 % interval of the median; an end that the values cannot give is infinite."""
+    """The 99 % interval of the median as asv has it; an end that the values cannot give is infinite."""
     ordered = sorted(values)
     low, high, below = -math.inf, math.inf, 0.0
     for k, value in enumerate(ordered):

@@ -1,0 +1,235 @@
+"""A campaign on disk: a plan that is fixed before its first comparison, and what was done of it.
+
+    plan.json                     which comparisons, in which order; what is compared; on which machine
+    session-<time>-<pid>.ndjson   one comparison a line, each written as it ends; `.ndjson.gz` is read as well
+
+A campaign that is killed goes on where it was, and several sessions may add to one, one after the other. Raw values are
+kept; every verdict is computed when it is shown.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import zlib
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder, UsageError
+from harness.records import Record, RuntimeChoice
+from harness.regress.selftest.scenario import Scenario  # noqa: TC001  (msgspec reads the annotation)
+from harness.workspace import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CAMPAIGN_SCHEMA: Final = 1
+VALUES_A_PROCESS: Final = 24
+"""Means of consecutive inferences that are kept of each process, for the rules of other tools."""
+
+
+class Subject(Record, frozen=True, kw_only=True):
+    """What is compared, and where: in all of this the sessions of a campaign have to agree."""
+
+    model: str
+    artifact_sha256: str
+    choice: RuntimeChoice
+    library_sha256: str
+    machine: str
+    harness_version: str
+
+
+class CampaignPlan(Record, frozen=True, kw_only=True):
+    """What a campaign sets out to do."""
+
+    schema: int
+    created_at: str
+    seed: int
+    scenarios: tuple[Scenario, ...]
+    trials: int
+    """Of each comparison."""
+    confirm_trials: int
+    """Fresh ones of a comparison of the same build that the screen of a family lets through; 0 for none."""
+    subject: Subject
+    baseline_ns: float
+    """An inference of the unchanged build when the campaign was planned: what a dose is a share of."""
+    baseline_cold_ns: float
+    baseline_memory_bytes: int | None
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Comparison -> its scenario. Shuffled, so that quiet and loud hours fall on all scenarios alike."""
+        every = [place for place, scenario in enumerate(self.scenarios) for _ in range(scenario.comparisons)]
+        random.Random(self.seed).shuffle(every)  # noqa: S311  (no secret)
+        return tuple(every)
+
+
+class Trial(Record, frozen=True, kw_only=True):
+    """One trial as it was measured."""
+
+    log_ratios: dict[str, float]
+    """Metric -> log(B / A), as `harness.regress.effect` makes it; a metric that was not measured is not there."""
+    a_ns: tuple[int, ...] = ()
+    """Means of consecutive timed inferences of A's process, in order."""
+    b_ns: tuple[int, ...] = ()
+
+
+class Done(Record, frozen=True, kw_only=True):
+    """One comparison as it was measured."""
+
+    schema: int
+    index: int
+    """Its place in the plan's order."""
+    at: str
+    seconds: float
+    load_1min: float
+    trials: tuple[Trial, ...]
+    confirmation: tuple[Trial, ...] | None = None
+    """Fresh trials; None where the screen settled the comparison."""
+
+
+class Damage(NamedTuple):
+    """A line that was left out, and why."""
+
+    where: str
+    problem: str
+
+
+class Campaign:
+    """A stored campaign.
+
+    Attributes:
+        folder: Where it is.
+        plan: What it set out to do.
+        done: What is done, in the order of time, each comparison once.
+        damaged: Lines that could not be read; those comparisons are done again.
+    """
+
+    def __init__(self, folder: Path, plan: CampaignPlan, done: tuple[Done, ...], damaged: tuple[Damage, ...]) -> None:
+        self.folder, self.plan, self.done, self.damaged = folder, plan, done, damaged
+
+    @classmethod
+    def open(cls, folder: Path) -> Campaign:
+        """Read a campaign, complete or not.
+
+        Raises:
+            UnreadableRecord: There is none, its plan is damaged, or a newer version wrote it.
+        """
+        path = folder / "plan.json"
+        try:
+            plan = msgspec.json.decode(path.read_bytes(), type=CampaignPlan)
+        except FileNotFoundError:
+            raise UnreadableRecord(str(folder), "there is no campaign here (plan.json is missing)") from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise UnreadableRecord(str(path), f"damaged: {error}") from error
+        if plan.schema > CAMPAIGN_SCHEMA:
+            raise UnreadableRecord(str(path), f"written by a newer version (schema {plan.schema}); update")
+        done, damaged = _read_sessions(folder, total=sum(one.comparisons for one in plan.scenarios))
+        return cls(folder, plan, done, damaged)
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """The comparisons that are still to be done, in order."""
+        known = {one.index for one in self.done}
+        return tuple(index for index in range(len(self.plan.order)) if index not in known)
+
+
+def begin(folder: Path, plan: CampaignPlan) -> Campaign:
+    """Store a new campaign's plan.
+
+    Raises:
+        UsageError: There is a campaign here already.
+        UnwritableFolder: The folder cannot be written.
+    """
+    path = folder / "plan.json"
+    if path.exists():
+        raise UsageError(f"{folder}: a campaign is there already; it goes on without being planned again")
+    try:
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(plan), indent=1))
+    except OSError as error:
+        raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
+    return Campaign.open(folder)
+
+
+def require_same_subject(planned: Subject, found: Subject) -> None:
+    """Refuse to add to a campaign what would be of another kind.
+
+    Raises:
+        UsageError: They differ; the message names each difference with both values.
+    """
+    pairs = [(name, getattr(planned, name), getattr(found, name)) for name in planned.__struct_fields__]
+    different = [f"{name} was {before!r} and is {now!r}" for name, before, now in pairs if before != now]
+    if different:
+        raise UsageError(f"this campaign cannot go on here: {'; '.join(different)}; begin another one with --output")
+
+
+class Session:
+    """Adds to one campaign, alone. Made by `session`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, done: Done) -> None:
+        """Store one comparison, now.
+
+        Raises:
+            UnwritableFolder: It cannot be written. What was stored before is intact.
+        """
+        try:
+            with self.path.open("ab") as file:
+                file.write(msgspec.json.encode(done) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UnwritableFolder(str(self.path.parent), error.strerror or str(error)) from error
+
+
+@contextmanager
+def session(folder: Path) -> Iterator[Session]:
+    """Hold a campaign for writing while the block lasts: two at once would disturb each other's times.
+
+    Raises:
+        RunLocked: Another process adds to it.
+        UnwritableFolder: The folder cannot be written.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415  (40 ms)
+
+    lock = FileLock(folder / "campaign.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunLocked(str(folder)) from None
+    except OSError as error:
+        raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
+    try:
+        yield Session(folder / f"session-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.ndjson")
+    finally:
+        lock.release()
+
+
+def _read_sessions(folder: Path, *, total: int) -> tuple[tuple[Done, ...], tuple[Damage, ...]]:
+    decoder = msgspec.json.Decoder(Done)
+    found: dict[int, Done] = {}
+    damaged = []
+    for path in sorted([*folder.glob("session-*.ndjson"), *folder.glob("session-*.ndjson.gz")]):
+        try:
+            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        except (OSError, EOFError, zlib.error) as error:
+            damaged.append(Damage(path.name, str(error)))
+            continue
+        for number, line in enumerate(content.splitlines(), start=1):
+            try:
+                done = decoder.decode(line)
+            except msgspec.DecodeError as error:
+                damaged.append(Damage(f"{path.name}:{number}", str(error)))
+                continue
+            if done.schema > CAMPAIGN_SCHEMA or not 0 <= done.index < total:
+                damaged.append(Damage(f"{path.name}:{number}", "not of this campaign, or of a newer version"))
+            else:
+                found.setdefault(done.index, done)
+    return tuple(sorted(found.values(), key=lambda one: one.at)), tuple(damaged)
