@@ -50,4 +50,4 @@ def _t(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Welch's t of each row; of rows without any spread 0, as they say nothing."""
     spread = np.sqrt(a.var(axis=1, ddof=1) / a.shape[1] + b.var(axis=1, ddof=1) / b.shape[1])
     difference = a.mean(axis=1) - b.mean(axis=1)
-    return np.divide(difference, spread, out=np.zeros_like(difference), where=spread > 0)
+    return np.asarray(np.divide(difference, spread, out=np.zeros_like(difference), where=spread > 0))

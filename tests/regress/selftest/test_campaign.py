@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+from harness.errors import DeviceTimedOut, RunLocked, UnreadableRecord, UsageError
+from harness.records import RuntimeChoice
+from harness.regress.selftest import run as run_module
+from harness.regress.selftest.campaign import (
+    CAMPAIGN_SCHEMA,
+    Campaign,
+    CampaignPlan,
+    Subject,
+    Trial,
+    begin,
+    require_same_subject,
+    session,
+)
+from harness.regress.selftest.figure import draw
+from harness.regress.selftest.outcome import Rate, p_values, scenario_outcomes, uniformity_p
+from harness.regress.selftest.report import SelftestReport, judgements, make_report, report_markdown, report_text
+from harness.regress.selftest.run import carry_on
+from harness.regress.selftest.scenario import Scenario, aa_scenarios, power_scenarios
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOISE = 0.012
+SUBJECT = Subject(
+    model="net",
+    artifact_sha256="a" * 64,
+    choice=RuntimeChoice(runtime="litert"),
+    library_sha256="b" * 64,
+    machine="a machine",
+    harness_version="0.1.0",
+)
+
+
+def plan(*scenarios: Scenario, trials: int = 20) -> CampaignPlan:
+    return CampaignPlan(
+        schema=CAMPAIGN_SCHEMA,
+        created_at="2026-11-26T01:00:00+00:00",
+        seed=7,
+        scenarios=scenarios,
+        trials=trials,
+        confirm_trials=40,
+        subject=SUBJECT,
+        baseline_ns=1e6,
+        baseline_cold_ns=1e7,
+        baseline_memory_bytes=10**7,
+    )
+
+
+def scenario(kind: str = "aa", dose: float = 0.0, comparisons: int = 10, metric: str = "p50") -> Scenario:
+    return Scenario(kind=kind, dose=dose, metric=metric, comparisons=comparisons)  # type: ignore[arg-type]
+
+
+class Simulated:
+    """A machine whose mood wanders between trials, and that measures what is injected with a little noise."""
+
+    def __init__(self, noise: float = NOISE) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self._noise = noise
+
+    def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+        self.asked.append((scenario.name, seed))
+        random = np.random.default_rng(seed)
+        slower = 1 + scenario.dose if scenario.kind in {"spin", "repeat"} else 1.0
+        mood = np.exp(random.normal(0, 0.05))
+        made = []
+        for _ in range(trials):
+            a, b = (1e6 * mood * np.exp(random.normal(0, self._noise, (2, 24)))) * [[1.0], [slower]]
+            ratio = float(np.log(slower) + random.normal(0, self._noise))
+            log_ratios = {"p50": ratio, "p90": ratio, "cold_start": ratio, "memory": ratio / 10}
+            made.append(Trial(log_ratios=log_ratios, a_ns=tuple(map(int, a)), b_ns=tuple(map(int, b))))
+        return tuple(made)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    folder = tmp_path_factory.mktemp("campaign")
+    begun = begin(folder, plan(scenario(comparisons=60), scenario("spin", 0.03, 20), scenario("spin", 0.005, 20)))
+    carry_on(begun, Simulated())
+    return Campaign.open(folder)
+
+
+@pytest.fixture(scope="module")
+def told(campaign: Campaign) -> SelftestReport:
+    return make_report([campaign])
+
+
+def test_a_campaign_that_was_stopped_goes_on_and_does_each_comparison_once(tmp_path: Path) -> None:
+    folder = tmp_path / "campaign"
+    first, second = Simulated(), Simulated()
+    begin(folder, plan(scenario(comparisons=6), scenario("spin", 0.05, 4)))
+
+    def kill_after_four(_scenario: object, _done: object, left: int) -> None:
+        if left == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_on(Campaign.open(folder), first, watch=kill_after_four)
+    assert len(Campaign.open(folder).left) == 6
+
+    assert carry_on(Campaign.open(folder), second) == 6
+    whole = Campaign.open(folder)
+    assert whole.left == ()
+    assert sorted(one.index for one in whole.done) == list(range(10))
+    seeds = {seed for _, seed in first.asked} | {seed for _, seed in second.asked}
+    assert len(seeds) == len(first.asked) + len(second.asked)
+
+
+def test_the_order_is_fixed_by_the_plan_and_mixes_the_scenarios() -> None:
+    planned = plan(scenario(comparisons=50), scenario("spin", 0.02, 50))
+
+    assert planned.order == plan(scenario(comparisons=50), scenario("spin", 0.02, 50)).order
+    assert sorted(planned.order) == [0] * 50 + [1] * 50
+    assert 10 < sum(planned.order[:50]) < 40
+
+
+def test_a_cut_line_is_named_and_its_comparison_done_again(tmp_path: Path) -> None:
+    folder = tmp_path / "campaign"
+    carry_on(begin(folder, plan(scenario(comparisons=3))), Simulated())
+    (path,) = folder.glob("session-*.ndjson")
+    content = path.read_bytes()
+    path.write_bytes(content[:-30])
+
+    cut = Campaign.open(folder)
+
+    assert len(cut.done) == 2
+    assert len(cut.left) == 1
+    assert cut.damaged[0].where == f"{path.name}:3"
+    assert carry_on(cut, Simulated()) == 1
+
+
+def test_packed_sessions_are_read_and_what_is_stored_twice_counts_once(tmp_path: Path) -> None:
+    folder = tmp_path / "campaign"
+    carry_on(begin(folder, plan(scenario(comparisons=3))), Simulated())
+    (path,) = folder.glob("session-*.ndjson")
+    packed = folder / "session-0.ndjson.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+
+    assert len(Campaign.open(folder).done) == 3
+    packed.write_bytes(packed.read_bytes()[:-40])
+    assert [damage.where for damage in Campaign.open(folder).damaged] == [packed.name]
+
+
+def test_two_sessions_at_once_are_refused(tmp_path: Path) -> None:
+    begun = begin(tmp_path, plan(scenario(comparisons=1)))
+    with session(tmp_path), pytest.raises(RunLocked):
+        carry_on(begun, Simulated())
+
+
+def test_a_session_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    assert carry_on(begin(tmp_path, plan(scenario(comparisons=5))), Simulated(), at_most_s=0) == 0
+
+
+def test_a_comparison_that_cannot_be_made_is_told_and_left_for_later(tmp_path: Path) -> None:
+    class Failing(Simulated):
+        def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+            if not self.asked:
+                self.asked.append(("failed", seed))
+                raise DeviceTimedOut("host", "bench", 1.0)
+            return super().__call__(scenario, trials=trials, seed=seed)
+
+    told: list[object] = []
+    done = carry_on(
+        begin(tmp_path, plan(scenario(comparisons=3))), Failing(), watch=lambda _s, one, _left: told.append(one)
+    )
+
+    assert done == 2
+    assert isinstance(told[0], DeviceTimedOut)
+    assert len(Campaign.open(tmp_path).left) == 1
+
+
+def test_a_machine_that_can_make_none_ends_the_session(tmp_path: Path) -> None:
+    def failing(_scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+        raise DeviceTimedOut("host", "bench", 1.0)
+
+    begun = begin(tmp_path, plan(scenario(comparisons=run_module.FAILURES_MAX + 3)))
+    with pytest.raises(DeviceTimedOut):
+        carry_on(begun, failing)
+
+
+def test_a_comparison_of_the_same_build_that_the_screen_lets_through_is_confirmed_with_fresh_trials(
+    tmp_path: Path,
+) -> None:
+    carry_on(begin(tmp_path, plan(scenario(comparisons=40))), Simulated(noise=0.02))
+    done = Campaign.open(tmp_path).done
+
+    confirmed = [one for one in done if one.confirmation is not None]
+    assert confirmed
+    assert {len(one.confirmation or ()) for one in confirmed} == {40}
+    assert len(confirmed) < len(done)
+
+
+def test_another_machine_or_build_may_not_add_to_a_campaign() -> None:
+    other = msgspec.structs.replace(SUBJECT, machine="another", library_sha256="c" * 64)
+
+    require_same_subject(SUBJECT, SUBJECT)
+    with pytest.raises(UsageError, match="machine was 'a machine' and is 'another'"):
+        require_same_subject(SUBJECT, other)
+
+
+def test_a_second_plan_for_one_folder_is_refused_and_none_is_said(tmp_path: Path) -> None:
+    begin(tmp_path, plan(scenario()))
+    with pytest.raises(UsageError):
+        begin(tmp_path, plan(scenario()))
+    with pytest.raises(UnreadableRecord, match="no campaign"):
+        Campaign.open(tmp_path / "none")
+    (tmp_path / "plan.json").write_bytes(b"{")
+    with pytest.raises(UnreadableRecord, match="damaged"):
+        Campaign.open(tmp_path)
+
+
+def test_rates_are_those_that_were_simulated(campaign: Campaign) -> None:
+    aa, large, small = scenario_outcomes(campaign)
+
+    assert aa.slower.count <= 3
+    assert aa.two_stage is not None
+    assert aa.two_stage == Rate(count=0, of=60)
+    assert large.slower == Rate(count=20, of=20)
+    assert small.slower.count < 15
+    assert large.recovered_points == pytest.approx(0, abs=0.3)
+    assert large.noise == pytest.approx(NOISE, rel=0.3)
+    assert aa.covered is not None
+    assert aa.covered.count >= 56
+
+
+def test_p_values_of_one_build_are_uniform(campaign: Campaign) -> None:
+    values = p_values(campaign)
+
+    assert len(values) == 60
+    assert (uniformity_p(values) or 0) > 0.001
+    assert uniformity_p(values[:4]) is None
+    assert (uniformity_p([0.001] * 30) or 0) < 0.001
+
+
+def test_rules_are_judged_on_the_same_values_in_both_orders(told: SelftestReport) -> None:
+    found = {(one.rule, one.order): one.rates for one in told.rules}
+
+    for rule in ("criterion.rs", "Google Benchmark", "asv", "pyperf"):
+        assert found[rule, "interleaved"]["aa"].of == found[rule, "one after the other"]["aa"].of > 50
+    assert ("this program", "one after the other") not in found
+    # The mood of the simulated machine is in the second order only.
+    in_turn, mixed = found["pyperf", "one after the other"]["aa"], found["pyperf", "interleaved"]["aa"]
+    assert in_turn.count > 3 * mixed.count
+    assert found["this program", "interleaved"]["spin 3 %"].at_least > 0.8
+
+
+def test_limits_of_a_rate_are_those_of_clopper_and_pearson() -> None:
+    assert Rate(count=4, of=1000).at_most == pytest.approx(0.0091, abs=1e-4)
+    assert Rate(count=5, of=1000).at_most == pytest.approx(0.0105, abs=1e-4)
+    assert Rate(count=0, of=299).at_most == pytest.approx(0.01, abs=1e-4)
+    assert (Rate(count=0, of=9).at_least, Rate(count=9, of=9).at_most) == (0.0, 1.0)
+    assert Rate(count=9, of=9).at_least == pytest.approx(1 - Rate(count=0, of=9).at_most)
+    assert Rate(count=0, of=0).share is None
+
+
+def test_the_report_says_what_is_asked_and_claims_nothing_from_too_little(told: SelftestReport) -> None:
+    judged = dict(judgements(told))
+
+    assert judged["spin 3 %: at least 95 % found"] is True
+    assert judged["aa: alarms at most 1 %"] is None  # 60 comparisons cannot show it
+    assert judged["a comparison takes at most 60 s"] is True
+    text, markdown = report_text(told), report_markdown(told)
+    for word in ("criterion.rs", "too little measured", "spin 0.5 %", "100.0 %", "net"):
+        assert word in text
+        assert word in markdown
+
+
+def test_a_campaign_without_comparisons_has_no_rates(tmp_path: Path) -> None:
+    empty = begin(tmp_path, plan(*aa_scenarios(20), *power_scenarios(3)))
+    told = make_report([empty])
+
+    assert {one.done for one in told.scenarios} == {0}
+    assert {ok for _, ok in judgements(told)} == {None}
+    assert "not begun" in report_text(told)
+
+
+def test_the_operating_curve_is_drawn(told: SelftestReport, tmp_path: Path) -> None:
+    draw(told, tmp_path / "made" / "curve.svg")
+
+    assert (tmp_path / "made" / "curve.svg").read_text(encoding="utf-8").count('id="axes_') == 2
+    with pytest.raises(UsageError):
+        draw(told, tmp_path / "curve.xlsx")
