@@ -71,11 +71,13 @@ def show(
     Example:
         harness history show mobilenet_v2 --metric cold
     """
-    from harness.regress.history.picture import draw  # noqa: PLC0415
+    from harness.regress.history.picture import draw, require_kind  # noqa: PLC0415
     from harness.regress.history.story import list_models, tell  # noqa: PLC0415
     from harness.regress.history.words import models_text, story_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
+    if picture is not None:
+        require_kind(picture)
     folder = _history()
     if model is None:
         if picture is not None:

@@ -26,6 +26,16 @@ _COLOURS: Final = {"confirmed": "#c0392b", "suspected": "#d68910", "went away": 
 _CAUSES_SHOWN: Final = 2
 
 
+def require_kind(to: Path) -> None:
+    """Refuse a name that does not say which kind of picture it is.
+
+    Raises:
+        UsageError: It ends otherwise than in one of `KINDS`.
+    """
+    if to.suffix not in KINDS:
+        raise UsageError(f"{to}: a picture is written as {', '.join(KINDS)}")
+
+
 def draw(story: Story, to: Path) -> int:
     """Write the picture.
 
@@ -41,8 +51,7 @@ def draw(story: Story, to: Path) -> int:
         UnwritableFolder: The file cannot be written.
         MissingExtra: matplotlib is not installed.
     """
-    if to.suffix not in KINDS:
-        raise UsageError(f"{to}: a picture is written as {', '.join(KINDS)}")
+    require_kind(to)
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  (optional, and slow)
     except ImportError:
