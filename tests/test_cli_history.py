@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness import cli
 from tests.fakes.models import save_dense_onnx
 
 SUITE = """
@@ -17,6 +19,10 @@ schema = 1
 name = "tiny"
 models = ["good.onnx"]
 artifacts = ["source"]
+
+[[runtimes]]
+name = "onnxruntime"
+driver = "python-worker"
 
 [measure]
 processes_min = 2
@@ -126,18 +132,33 @@ def test_a_history_that_cannot_be_written_does_not_cost_the_run(measured: Path) 
     ],
 )
 def test_what_cannot_be_answered_is_said_with_the_right_code(
-    measured: Path, arguments: tuple[str, ...], code: int, words: str
+    measured: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = harness(measured, *arguments)
+    assert in_this_process(measured, monkeypatch, *arguments) == code
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.out == ""
 
-    assert done.returncode == code
-    assert words in done.stderr
-    assert done.stdout == ""
 
-
-def test_help_of_the_history_names_its_commands(measured: Path) -> None:
-    done = harness(measured, "history", "--help")
-
-    assert done.returncode == 0
+def test_help_of_the_history_names_its_commands(
+    measured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_this_process(measured, monkeypatch, "history", "--help") == 0
+    said = capsys.readouterr().out
     for command in ("show", "add", "export", "import", "pin"):
-        assert command in done.stdout
+        assert command in said
+
+
+def in_this_process(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    """The exit code of the command line, without the second that a process takes."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
