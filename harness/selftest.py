@@ -1,141 +1,106 @@
 """Campaigns that measure the detector: builds that are slower by a known amount, compared on this machine.
 
-The network is small, so that a comparison takes seconds and a campaign has thousands. The builds are the runtime's own
-library with something put in front of it (`harness/deploy/injection`); the unchanged build is called through such a
-library too, with nothing in it.
+The comparison is the one that `harness compare` makes. The network is small, so that one takes seconds and a campaign
+has thousands. The builds are the runtime's own library with something put in front of it (`harness/deploy/injection`);
+the unchanged build is called through such a library too, with nothing in it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import random
 import secrets
 import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 
 import harness
 from harness import statistics
-from harness.catalog.checkpoint import make_checkpoint
-from harness.catalog.models import find_model
-from harness.convert.convert import make_artifact
-from harness.deploy.bench_build import build_bench
+from harness.comparison import Build, prepare
 from harness.deploy.injection.build import build_injected
-from harness.deploy.push import push
 from harness.deploy.runtimes import find_library, host_target
 from harness.device.registry import find_device
-from harness.measure.program import Transcript, run_program
-from harness.protocol import First, Job, Loaded, Memory, TimedBlock
-from harness.records import RuntimeChoice
-from harness.regress.effect import block_median_log_ratio, log_ratio, percentile_log_ratio
+from harness.measure.interleaved import run_trials
+from harness.records import ComparePlan, SuiteRuntime
+from harness.regress.decision import MARGINS
 from harness.regress.selftest.campaign import (
     CAMPAIGN_SCHEMA,
     VALUES_A_PROCESS,
     Campaign,
     CampaignPlan,
     Subject,
-    Trial,
+    TrialValues,
     begin,
     require_same_subject,
 )
 from harness.regress.selftest.scenario import BIMODAL_SHARE, ON_BOTH, Scenario
+from harness.regress.trials import trial_log_ratio
+from harness.statistics import samples_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from harness.deploy.runtimes import RuntimeLibrary
     from harness.device.device import Device
-    from harness.records import Deployment
+    from harness.measure.interleaved import Arm
+    from harness.records import ProcessRecord, Trial
 
 MODEL: Final = "mobilenet_v3_small"
-CHOICE: Final = RuntimeChoice(runtime="litert", threads=1)
+ARTIFACT: Final = "tflite/fp32"
+RUNTIME: Final = "litert"
 TRIALS: Final = 20
 CONFIRM_TRIALS: Final = 40
-BLOCKS: Final = 4
-BLOCK_S: Final = 0.02
-WARMUP_S: Final = 0.05
-WARMUP_CAP_S: Final = 0.5
-MEMORY_ITERATIONS: Final = 5
-TIMEOUT_S: Final = 60.0
-"""For one process."""
-_BASELINE_PROCESSES: Final = 5
+DRIFT_PERIOD_NS: Final = 1_300_000_000
+"""Of what slows both builds alike: about the time of a trial, and no multiple of it."""
 _NEIGHBOUR: Final = "while True: sum(range(1000))"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Rig:
-    """Everything that a comparison needs, ready.
+    """Everything that a comparison needs: this machine, the network on it, and builds of the runtime as asked for.
 
     Attributes:
         device: This machine.
-        deployment: The network and its inputs on it.
-        library: The real runtime library.
-        subject: What identifies all this.
+        subject: What identifies what is compared.
     """
 
-    device: Device
-    deployment: Deployment
-    library: RuntimeLibrary
-    subject: Subject
+    def __init__(self, model: str = MODEL) -> None:
+        """Blocks for a minute where the network was never converted.
 
-    def command(self, injected: Mapping[str, int]) -> tuple[str, ...]:
-        """What starts the timing program with a build of the library."""
-        built = build_injected(self.library, injected)
-        return (str(build_bench()), "--library", str(built), "--library-version", self.library.version)
-
-    def job(self, mode: Literal["latency", "memory"] = "latency") -> Job:
-        """One process of a comparison."""
-        return Job(
-            choice=CHOICE,
-            model=self.deployment.remote_path,
-            inputs=self.deployment.remote_inputs,
-            samples=self.deployment.samples,
-            output_folder=str(self.device.work_folder / "outputs" / "selftest"),
-            mode=mode,
-            blocks=BLOCKS,
-            block_s=BLOCK_S,
-            warmup_s=WARMUP_S,
-            warmup_cap_s=WARMUP_CAP_S,
-            memory_iterations=MEMORY_ITERATIONS,
+        Raises:
+            MissingTool: A converter, the runtime or a C compiler is not there.
+        """
+        self.device = find_device("host")
+        self._library = find_library(RUNTIME, target=host_target())
+        self._model = model
+        self._arms: dict[tuple[tuple[str, int], ...], Arm] = {}
+        question = self.arm({}).question
+        facts = self.device.facts()
+        virtual = f", virtual machine ({facts.virtual_machine})" if facts.virtual_machine else ""
+        self.subject = Subject(
+            model=model,
+            artifact_sha256=question.artifact.sha256,
+            choice=question.choice,
+            library_sha256=self._library.sha256,
+            machine=f"{facts.cpu}, {facts.cores} cores, {facts.os}{virtual}",
+            harness_version=harness.__version__,
         )
 
-    def run(self, injected: Mapping[str, int], mode: Literal["latency", "memory"] = "latency") -> Transcript:
-        """One fresh process of a build."""
-        return run_program(self.device, self.job(mode), self.command(injected), timeout_s=TIMEOUT_S)
-
-
-def open_rig(model: str = MODEL) -> Rig:
-    """Make or look up everything that is compared. Blocks for a minute where the network was never converted.
-
-    Raises:
-        MissingTool: A converter, the runtime or a C compiler is not there.
-    """
-    spec = find_model(model).spec
-    checkpoint = make_checkpoint(spec)
-    artifact = make_artifact(spec, checkpoint, "tflite", "fp32")
-    device = find_device("host")
-    with np.load(Path(checkpoint.folder) / "inputs.npz", allow_pickle=False) as archive:
-        inputs = {name: archive[name][:1] for name in archive.files}
-    library = find_library(CHOICE.runtime, target=host_target())
-    facts = device.facts()
-    return Rig(
-        device=device,
-        deployment=push(artifact, inputs, device),
-        library=library,
-        subject=Subject(
-            model=model,
-            artifact_sha256=artifact.sha256,
-            choice=CHOICE,
-            library_sha256=library.sha256,
-            machine=f"{facts.cpu}, {facts.cores} cores, {facts.os}"
-            + (f", virtual machine ({facts.virtual_machine})" if facts.virtual_machine else ""),
-            harness_version=harness.__version__,
-        ),
-    )
+    def arm(self, injected: Mapping[str, int]) -> Arm:
+        """A build of the runtime, ready for its first process."""
+        key = tuple(sorted(injected.items()))
+        if key not in self._arms:
+            build = Build(
+                said=f"{self._model} with {dict(injected) or 'nothing'} added",
+                reference=self._model,
+                artifact=ARTIFACT,
+                runtime=SuiteRuntime(name=RUNTIME, driver="bench"),
+                version=self._library.version,
+                library=str(build_injected(self._library, injected)),
+            )
+            self._arms[key] = prepare(build, self.device).arm
+        return self._arms[key]
 
 
 def open_campaign(
@@ -157,19 +122,22 @@ def open_campaign(
         campaign = Campaign.open(folder)
         require_same_subject(campaign.plan.subject, rig.subject)
         return campaign
-    timed = [rig.run({}) for _ in range(_BASELINE_PROCESSES)]
-    peak = {message.at: message.resident_bytes for message in rig.run({}, "memory").all(Memory)}["peak"]
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    unchanged = rig.arm({})
+    found = run_trials(unchanged, unchanged, rig.device, ComparePlan(trials=3, memory_trials=3, seed=drawn)).trials
+    processes = [process for trial in found for process in (*trial.a, *trial.b)]
+    peaks = [trial.a_memory.peak_bytes for trial in found if trial.a_memory is not None]
     plan = CampaignPlan(
         schema=CAMPAIGN_SCHEMA,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=secrets.randbelow(2**31) if seed is None else seed,
+        seed=drawn,
         scenarios=tuple(scenarios),
         trials=trials,
         confirm_trials=CONFIRM_TRIALS,
         subject=rig.subject,
-        baseline_ns=statistics.median([statistics.median(_samples(one)) for one in timed]),
-        baseline_cold_ns=statistics.median([_cold_ns(one) for one in timed]),
-        baseline_memory_bytes=peak,
+        baseline_ns=statistics.median([statistics.median(samples_ns(process)) for process in processes]),
+        baseline_cold_ns=statistics.median([p.load_ns + p.first_inference_ns for p in processes]),
+        baseline_memory_bytes=round(statistics.median(peaks)),
     )
     return begin(folder, plan)
 
@@ -180,25 +148,27 @@ class Comparisons:
     def __init__(self, rig: Rig, plan: CampaignPlan) -> None:
         self._rig, self._plan = rig, plan
 
-    def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+    def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
         """The trials of one comparison; see `Comparer`."""
         b = injected(scenario, self._plan)
         a = b if scenario.kind in ON_BOTH else {}
-        draw = random.Random(seed)  # noqa: S311  (no secret)
-        found = []
-        for number in range(trials):
-            is_beside = scenario.kind == "neighbour" and number >= trials // 2
-            with _neighbour(self._rig.device) if is_beside else contextlib.nullcontext():
-                found.append(_trial(self._rig, a, b, draw, with_memory=scenario.metric == "memory"))
-        return tuple(found)
+        plan = ComparePlan(trials=trials, seed=seed, memory_trials=trials if scenario.metric == "memory" else 0)
+        if scenario.kind != "neighbour":
+            return self._values(a, b, plan)
+        quiet = trials // 2
+        found = self._values(a, b, msgspec.structs.replace(plan, trials=quiet))
+        with _neighbour(self._rig.device):
+            return (*found, *self._values(a, b, msgspec.structs.replace(plan, trials=trials - quiet, seed=seed + 1)))
+
+    def _values(self, a: Mapping[str, int], b: Mapping[str, int], plan: ComparePlan) -> tuple[TrialValues, ...]:
+        found = run_trials(self._rig.arm(a), self._rig.arm(b), self._rig.device, plan)
+        return tuple(values_of(trial) for trial in found.trials)
 
 
 def injected(scenario: Scenario, plan: CampaignPlan) -> dict[str, int]:
-    """What is built into a library, by the macros of its source."""
+    """What is built into the second build's library, by the macros of its source."""
     ns = round(scenario.dose * plan.baseline_ns)
-    # A process is timed for this long; what grows or steps in it has to do so meanwhile.
-    seconds = WARMUP_S + BLOCKS * BLOCK_S
-    return {
+    by_kind: dict[str, dict[str, int]] = {
         "aa": {},
         "neighbour": {},
         "spin": {"SPIN_NS": ns},
@@ -206,46 +176,27 @@ def injected(scenario: Scenario, plan: CampaignPlan) -> dict[str, int]:
         "memory": {"MEMORY_BYTES": round(scenario.dose * (plan.baseline_memory_bytes or 0))},
         "cold": {"COLD_NS": round(scenario.dose * plan.baseline_cold_ns)},
         "bimodal": {"TRIPLE_EVERY": round(1 / BIMODAL_SHARE)},
-        "ramp": {"RAMP_NS_PER_S": round(ns / seconds)},
-        "step": {"STEP_NS": ns, "STEP_AFTER_US": round(1e6 * (WARMUP_S + seconds) / 2)},
-    }[scenario.kind]
-
-
-def _trial(rig: Rig, a: Mapping[str, int], b: Mapping[str, int], draw: random.Random, *, with_memory: bool) -> Trial:
-    """Fresh processes of both builds in the order A B B A or B A A B."""
-    order = ("a", "b", "b", "a") if draw.random() < 0.5 else ("b", "a", "a", "b")
-    found: dict[str, list[Transcript]] = {"a": [], "b": []}
-    for side in order:
-        found[side].append(rig.run(a if side == "a" else b))
-    times = {side: [_samples(one) for one in processes] for side, processes in found.items()}
-    together = {side: [ns for process in processes for ns in process] for side, processes in times.items()}
-    cold = {side: statistics.median([_cold_ns(one) for one in processes]) for side, processes in found.items()}
-    log_ratios = {
-        "p50": block_median_log_ratio(zip(times["a"], times["b"], strict=True)),
-        "p90": percentile_log_ratio(together["a"], together["b"], 0.9),
-        "cold_start": log_ratio(cold["a"], cold["b"]),
+        "ramp": {"RAMP_NS": ns, "PERIOD_NS": DRIFT_PERIOD_NS},
+        "step": {"STEP_NS": ns, "PERIOD_NS": DRIFT_PERIOD_NS},
     }
-    if with_memory:
-        log_ratios["memory"] = log_ratio(_peak_bytes(rig.run(a, "memory")), _peak_bytes(rig.run(b, "memory")))
-    return Trial(log_ratios=log_ratios, a_ns=_means(together["a"]), b_ns=_means(together["b"]))
+    return by_kind[scenario.kind]
 
 
-def _samples(transcript: Transcript) -> list[float]:
-    return [ns / block.iterations_per_sample for block in transcript.all(TimedBlock) for ns in block.ns]
+def values_of(trial: Trial) -> TrialValues:
+    """What a campaign keeps of a trial."""
+    log_ratios = {metric: trial_log_ratio(trial, metric) for metric in MARGINS if metric != "size"}
+    return TrialValues(
+        log_ratios={metric: value for metric, value in log_ratios.items() if value is not None},
+        a_ns=_means(trial.a),
+        b_ns=_means(trial.b),
+    )
 
 
-def _cold_ns(transcript: Transcript) -> float:
-    return float(transcript.one(Loaded).ns + transcript.one(First).ns)
-
-
-def _peak_bytes(transcript: Transcript) -> float:
-    return next(float(message.resident_bytes) for message in transcript.all(Memory) if message.at == "peak")
-
-
-def _means(samples: Sequence[float]) -> tuple[int, ...]:
-    """Means of consecutive times, as many as are kept."""
-    parts = np.array_split(np.asarray(samples), min(VALUES_A_PROCESS, len(samples)))
-    return tuple(round(float(part.mean())) for part in parts)
+def _means(processes: Sequence[ProcessRecord]) -> tuple[int, ...]:
+    """Means of consecutive times of one side, as many as are kept."""
+    samples = [ns for process in processes for ns in samples_ns(process)]
+    parts = np.array_split(np.asarray(samples), max(1, min(VALUES_A_PROCESS, len(samples))))
+    return tuple(round(float(part.mean())) for part in parts if part.size)
 
 
 @contextlib.contextmanager

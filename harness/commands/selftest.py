@@ -110,10 +110,10 @@ def _campaign(
 ) -> None:
     """Begin a campaign or go on with it, and show what is there."""
     from harness.regress.selftest.run import carry_on  # noqa: PLC0415
-    from harness.selftest import Comparisons, open_campaign, open_rig  # noqa: PLC0415
+    from harness.selftest import Comparisons, Rig, open_campaign  # noqa: PLC0415
 
     note("preparing: the network, the runtime, the builds")
-    rig = open_rig(model)
+    rig = Rig(model)
     campaign = open_campaign(folder, rig, scenarios, trials=trials)
     note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
     try:
@@ -152,7 +152,7 @@ def _tell(scenario: Scenario, done: Done | DeviceError, left: int) -> None:
     if not isinstance(done, Done):
         note(f"{scenario.name}: not made, to be tried again: {done}")
         return
-    values = [trial.log_ratios[scenario.metric] for trial in done.trials]
+    values = [trial.log_ratios[scenario.metric] for trial in done.trials if scenario.metric in trial.log_ratios]
     verdict, effect = compare_trials(values, MARGINS[scenario.metric])
     found = "–" if effect is None else f"{100 * (effect.ratio - 1):+.2f} %"
     note(f"{left:,} left, some {units.elapsed(left * done.seconds)}; {scenario.name}: {found}, {verdict}")

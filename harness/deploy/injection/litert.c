@@ -27,14 +27,14 @@
 #ifndef TRIPLE_EVERY /* One call in so many takes three times as long, drawn at random. */
 #define TRIPLE_EVERY 0
 #endif
-#ifndef RAMP_NS_PER_S /* Added to every call, more with every second since the first one. */
-#define RAMP_NS_PER_S 0
+#ifndef RAMP_NS /* Added to every call, growing from nothing to so much over each period of the clock. */
+#define RAMP_NS 0
 #endif
-#ifndef STEP_NS /* Added to every call from STEP_AFTER_US after the first one on. */
+#ifndef STEP_NS /* Added to every call in the second half of each period of the clock. */
 #define STEP_NS 0
 #endif
-#ifndef STEP_AFTER_US
-#define STEP_AFTER_US 0
+#ifndef PERIOD_NS /* By the clock of the device: what happens to one process happens to all. */
+#define PERIOD_NS 1000000000
 #endif
 
 typedef void *handle;
@@ -93,10 +93,9 @@ int LiteRtRunCompiledModel(handle compiled, size_t signature, size_t input_count
     }
     int status = run(compiled, signature, input_count, inputs, output_count, outputs);
     uint64_t took = now_ns() - began;
-    uint64_t since = began - first_ns;
-    uint64_t added = SPIN_NS;
-    added += (uint64_t)((double)RAMP_NS_PER_S * (double)since / 1e9);
-    if (STEP_NS > 0 && since > (uint64_t)STEP_AFTER_US * 1000) {
+    uint64_t phase = began % PERIOD_NS;
+    uint64_t added = SPIN_NS + (uint64_t)((double)RAMP_NS * (double)phase / PERIOD_NS);
+    if (phase >= PERIOD_NS / 2) {
         added += STEP_NS;
     }
     /* xorshift32: the same calls in every process would fall into the same place of every block. */

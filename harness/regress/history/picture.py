@@ -78,7 +78,10 @@ def _panel(axes: Axes, series: Series, story: Story) -> None:
     unit_size, unit = (
         (1.0, "ratio") if in_ratios else (2**20, "MiB") if story.metric in {"memory", "size"} else (1e6, "ms")
     )
-    at = [float(date2num(datetime.fromisoformat(text))) for text in series.at]
+    at = [
+        float(date2num(datetime.fromisoformat(text)))  # type: ignore[no-untyped-call]
+        for text in series.at
+    ]
     axes.xaxis_date()
     shown = [ratio or math.nan for ratio in series.ratios] if in_ratios else [v / unit_size for v in series.values]
     if not in_ratios:

@@ -69,11 +69,11 @@ class CampaignPlan(Record, frozen=True, kw_only=True):
         return tuple(every)
 
 
-class Trial(Record, frozen=True, kw_only=True):
+class TrialValues(Record, frozen=True, kw_only=True):
     """One trial as it was measured."""
 
     log_ratios: dict[str, float]
-    """Metric -> log(B / A), as `harness.regress.effect` makes it; a metric that was not measured is not there."""
+    """Metric -> log(B / A), by `harness.regress.trials`; one that was not measured or was disturbed is not there."""
     a_ns: tuple[int, ...] = ()
     """Means of consecutive timed inferences of A's process, in order."""
     b_ns: tuple[int, ...] = ()
@@ -88,8 +88,8 @@ class Done(Record, frozen=True, kw_only=True):
     at: str
     seconds: float
     load_1min: float
-    trials: tuple[Trial, ...]
-    confirmation: tuple[Trial, ...] | None = None
+    trials: tuple[TrialValues, ...]
+    confirmation: tuple[TrialValues, ...] | None = None
     """Fresh trials; None where the screen settled the comparison."""
 
 

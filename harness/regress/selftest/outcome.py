@@ -19,7 +19,7 @@ from harness.regress.selftest.scenario import MUST_NOT_ALARM
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.regress.selftest.campaign import Campaign, Done, Trial
+    from harness.regress.selftest.campaign import Campaign, Done, TrialValues
     from harness.regress.selftest.scenario import Scenario
 
 CONFIDENCE: Final = 0.95
@@ -151,7 +151,7 @@ def rule_outcomes(
 
 
 def _outcome(scenario: Scenario, done: Sequence[Done], *, has_second_stage: bool) -> ScenarioOutcome:
-    margin = MARGINS[scenario.metric]  # type: ignore[index]  (a scenario names one of them)
+    margin = MARGINS[scenario.metric]
     trials = [_values(one.trials, scenario.metric) for one in done]
     decided = [compare_trials(values, margin) for values in trials]
     verdicts: dict[str, int] = {}
@@ -202,7 +202,7 @@ def _two_stage(scenario: Scenario, done: Sequence[Done], margin: float) -> Rate:
     return Rate(count=alarms, of=judged)
 
 
-def _ours(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | None:
+def _ours(base: Sequence[TrialValues], new: Sequence[TrialValues], _index: int) -> bool | None:
     """The effect of all trials, one-sided at 1 %. A ratio is of one trial: in a sequence there is none."""
     if base is not new:
         return None
@@ -210,12 +210,12 @@ def _ours(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | No
     return len(values) >= MIN_TRIALS["trimmed t"] and estimate(values).low > 0
 
 
-def _criterion(base: Sequence[Trial], new: Sequence[Trial], index: int) -> bool | None:
+def _criterion(base: Sequence[TrialValues], new: Sequence[TrialValues], index: int) -> bool | None:
     a, b = _sides(base, new)
     return criterion.is_slower(a[0], b[0], seed=index) if a and b and len(a[0]) > 1 < len(b[0]) else None
 
 
-def _google(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | None:
+def _google(base: Sequence[TrialValues], new: Sequence[TrialValues], _index: int) -> bool | None:
     a, b = _sides(base, new)
     if not a or not b:
         return None
@@ -223,7 +223,7 @@ def _google(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | 
     return google_benchmark.is_slower(_means(a[0], repetitions), _means(b[0], repetitions))
 
 
-def _asv(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | None:
+def _asv(base: Sequence[TrialValues], new: Sequence[TrialValues], _index: int) -> bool | None:
     a, b = _sides(base, new)
     rounds, repeats = 2, 10
     if len(a) < rounds or len(b) < rounds:
@@ -234,7 +234,7 @@ def _asv(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | Non
     )
 
 
-def _pyperf(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | None:
+def _pyperf(base: Sequence[TrialValues], new: Sequence[TrialValues], _index: int) -> bool | None:
     a, b = _sides(base, new)
     count = min(len(a), len(b))
     if count < 2:
@@ -247,7 +247,7 @@ def _pyperf(base: Sequence[Trial], new: Sequence[Trial], _index: int) -> bool | 
     )
 
 
-RULES: Final[dict[str, Callable[[Sequence[Trial], Sequence[Trial], int], bool | None]]] = {
+RULES: Final[dict[str, Callable[[Sequence[TrialValues], Sequence[TrialValues], int], bool | None]]] = {
     "this program": _ours,
     "criterion.rs": _criterion,
     "Google Benchmark": _google,
@@ -257,7 +257,9 @@ RULES: Final[dict[str, Callable[[Sequence[Trial], Sequence[Trial], int], bool | 
 """Name -> whether it calls `new` slower than `base`; None where it has no answer."""
 
 
-def _sides(base: Sequence[Trial], new: Sequence[Trial]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+def _sides(
+    base: Sequence[TrialValues], new: Sequence[TrialValues]
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """The values of each process of the old build, and of the new one."""
     return [trial.a_ns for trial in base if trial.a_ns], [trial.b_ns for trial in new if trial.b_ns]
 
@@ -267,7 +269,7 @@ def _means(values: Sequence[int], count: int) -> list[float]:
     return [float(np.mean(part)) for part in np.array_split(np.asarray(values, dtype=np.float64), count) if part.size]
 
 
-def _values(trials: Sequence[Trial], metric: str) -> list[float]:
+def _values(trials: Sequence[TrialValues], metric: str) -> list[float]:
     return [trial.log_ratios[metric] for trial in trials if metric in trial.log_ratios]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness import units
 from harness.records import Record
+from harness.regress.decision import Metric  # noqa: TC001  (msgspec reads the annotation)
 from harness.regress.selftest.outcome import p_values, rule_outcomes, scenario_outcomes, uniformity_p
 from harness.regress.selftest.scenario import MUST_NOT_ALARM, WHAT, Kind
 
@@ -38,7 +39,7 @@ class ScenarioTold(Record, frozen=True, kw_only=True):
     name: str
     kind: Kind
     dose: float
-    metric: str
+    metric: Metric
     planned: int
     done: int
     verdicts: dict[str, int]
@@ -109,7 +110,7 @@ def make_report(
         scenarios=tuple(_scenario(one) for campaign in campaigns for one in scenario_outcomes(campaign)),
         uniformity_p=uniformity_p(values),
         rules=tuple(RuleTold(rule=rule, order=order, rates=rates) for (rule, order), rates in rules.items() if rates),
-        damaged=tuple(tuple(damage) for campaign in campaigns for damage in campaign.damaged),
+        damaged=tuple((damage.where, damage.problem) for campaign in campaigns for damage in campaign.damaged),
     )
 
 
@@ -140,7 +141,9 @@ def judgements(report: SelftestReport) -> list[tuple[str, bool | None]]:
 
 def report_tables(report: SelftestReport) -> list[tuple[str, list[tuple[str, ...]]]]:
     """Title and rows, heads first, of each table."""
-    scenarios = [("what", "done", "called slower", "true rate", "found - injected", "interval holds")]
+    scenarios: list[tuple[str, ...]] = [
+        ("what", "done", "called slower", "true rate", "found - injected", "interval holds")
+    ]
     scenarios += [
         (
             one.name,
@@ -153,12 +156,12 @@ def report_tables(report: SelftestReport) -> list[tuple[str, list[tuple[str, ...
         for one in report.scenarios
     ]
     names = [one.name for one in report.scenarios if one.metric == "p50" and one.kind in {"aa", "spin"}]
-    rules = [("rule", "order", *names)]
+    rules: list[tuple[str, ...]] = [("rule", "order", *names)]
     rules += [
         (rule.rule, rule.order, *(_share(rule.rates[name]) if name in rule.rates else "–" for name in names))
         for rule in report.rules
     ]
-    judged = [("asked for", "is so")]
+    judged: list[tuple[str, ...]] = [("asked for", "is so")]
     judged += [(text, {True: "yes", False: "no", None: "too little measured"}[ok]) for text, ok in judgements(report)]
     return [
         ("What the detector makes of what is done to the second build", scenarios),

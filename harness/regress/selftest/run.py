@@ -14,7 +14,7 @@ from harness.regress.selftest.campaign import CAMPAIGN_SCHEMA, Done, session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.regress.selftest.campaign import Campaign, Trial
+    from harness.regress.selftest.campaign import Campaign, TrialValues
     from harness.regress.selftest.scenario import Scenario
 
 FAILURES_MAX: Final = 5
@@ -24,7 +24,7 @@ FAILURES_MAX: Final = 5
 class Comparer(Protocol):
     """Makes the trials of one comparison, on the device, through the code that `harness compare` uses."""
 
-    def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+    def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
         """Compare the unchanged build with itself under a scenario. Blocks for seconds.
 
         Raises:
@@ -88,7 +88,7 @@ def _compare(campaign: Campaign, comparer: Comparer, scenario: Scenario, index: 
     trials = comparer(scenario, trials=plan.trials, seed=plan.seed + 2 * index)
     confirmation = None
     if scenario.kind == "aa" and plan.confirm_trials:
-        screen = [trial.log_ratios["p50"] for trial in trials[: rule.screen_trials]]
+        screen = [trial.log_ratios["p50"] for trial in trials[: rule.screen_trials] if "p50" in trial.log_ratios]
         if not is_settled_by_screening(screen, MARGINS["p50"], rule):
             confirmation = comparer(scenario, trials=plan.confirm_trials, seed=plan.seed + 2 * index + 1)
     return Done(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from harness.records import Record
+from harness.regress.decision import Metric  # noqa: TC001  (msgspec reads the annotation)
 
 Kind: TypeAlias = Literal["aa", "spin", "repeat", "memory", "cold", "bimodal", "ramp", "step", "neighbour"]
 
@@ -23,8 +24,8 @@ WHAT: Final[dict[Kind, str]] = {
     "memory": "so much more memory, touched and kept",
     "cold": "a longer cold start",
     "bimodal": "one inference in twenty takes three times as long",
-    "ramp": "both builds slow down steadily, as when throttled",
-    "step": "both builds slower from mid-trial on",
+    "ramp": "both builds slow down steadily, again and again, as when throttled",
+    "step": "both builds slower for half a second, and again",
     "neighbour": "the same build twice, and a neighbour that loads the machine in mid-run",
 }
 MUST_NOT_ALARM: Final[frozenset[Kind]] = frozenset({"aa", "ramp", "step", "neighbour"})
@@ -44,7 +45,7 @@ class Scenario(Record, frozen=True, kw_only=True):
 
     kind: Kind
     dose: float
-    metric: str
+    metric: Metric
     comparisons: int
 
     @property

@@ -15,7 +15,7 @@ from harness.regress.selftest.campaign import (
     Campaign,
     CampaignPlan,
     Subject,
-    Trial,
+    TrialValues,
     begin,
     require_same_subject,
     session,
@@ -66,7 +66,7 @@ class Simulated:
         self.asked: list[tuple[str, int]] = []
         self._noise = noise
 
-    def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+    def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
         self.asked.append((scenario.name, seed))
         random = np.random.default_rng(seed)
         slower = 1 + scenario.dose if scenario.kind in {"spin", "repeat"} else 1.0
@@ -76,7 +76,7 @@ class Simulated:
             a, b = (1e6 * mood * np.exp(random.normal(0, self._noise, (2, 24)))) * [[1.0], [slower]]
             ratio = float(np.log(slower) + random.normal(0, self._noise))
             log_ratios = {"p50": ratio, "p90": ratio, "cold_start": ratio, "memory": ratio / 10}
-            made.append(Trial(log_ratios=log_ratios, a_ns=tuple(map(int, a)), b_ns=tuple(map(int, b))))
+            made.append(TrialValues(log_ratios=log_ratios, a_ns=tuple(map(int, a)), b_ns=tuple(map(int, b))))
         return tuple(made)
 
 
@@ -161,7 +161,7 @@ def test_a_session_ends_when_its_time_is_over(tmp_path: Path) -> None:
 
 def test_a_comparison_that_cannot_be_made_is_told_and_left_for_later(tmp_path: Path) -> None:
     class Failing(Simulated):
-        def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+        def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
             if not self.asked:
                 self.asked.append(("failed", seed))
                 raise DeviceTimedOut("host", "bench", 1.0)
@@ -178,7 +178,7 @@ def test_a_comparison_that_cannot_be_made_is_told_and_left_for_later(tmp_path: P
 
 
 def test_a_machine_that_can_make_none_ends_the_session(tmp_path: Path) -> None:
-    def failing(_scenario: Scenario, *, trials: int, seed: int) -> tuple[Trial, ...]:
+    def failing(scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
         raise DeviceTimedOut("host", "bench", 1.0)
 
     begun = begin(tmp_path, plan(scenario(comparisons=run_module.FAILURES_MAX + 3)))
