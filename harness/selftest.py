@@ -68,6 +68,9 @@ class Rig:
     def __init__(self, model: str = MODEL) -> None:
         """Blocks for a minute where the network was never converted.
 
+        Args:
+            model: A model that converts to `ARTIFACT`, or a ready .tflite file.
+
         Raises:
             MissingTool: A converter, the runtime or a C compiler is not there.
         """
@@ -94,7 +97,7 @@ class Rig:
             build = Build(
                 said=f"{self._model} with {dict(injected) or 'nothing'} added",
                 reference=self._model,
-                artifact=ARTIFACT,
+                artifact=None if self._model.endswith(".tflite") else ARTIFACT,
                 runtime=SuiteRuntime(name=RUNTIME, driver="bench"),
                 version=self._library.version,
                 library=str(build_injected(self._library, injected)),

@@ -10,8 +10,11 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
+
 import harness
 from harness.parity import TOLERANCES
+from harness.regress.selftest.report import SelftestReport, report_markdown
 from harness.report import render
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +34,7 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """The README with every block made again."""
-    for name, make in {"quick": _quick, "bench": _bench, "tolerances": _tolerances}.items():
+    for name, make in {"quick": _quick, "bench": _bench, "tolerances": _tolerances, "selftest": _selftest}.items():
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         text = re.sub(pattern, lambda match: f"{match[1]}{make()}{match[2]}", text, flags=re.DOTALL)  # noqa: B023
     return text
@@ -51,6 +54,16 @@ def _tolerances() -> str:
     lines = ["| precision | relative L2 at most | cosine at least |", "|---|---|---|"]
     lines += [f"| {name} | {limit.relative_l2:g} | {limit.cosine:g} |" for name, limit in TOLERANCES.items()]
     return "\n".join(lines) + "\n"
+
+
+def _selftest() -> str:
+    """What the stored campaigns found, with the operating curve (`scripts/operating_curve.py`)."""
+    path = BASELINES / "selftest" / "report.json"
+    if not path.exists():
+        return ""
+    report = msgspec.json.decode(path.read_bytes(), type=SelftestReport)
+    picture = "![How often a slowdown is found, over its size](reports/baselines/selftest/operating_curve.svg)"
+    return f"{picture}\n\n{report_markdown(report)}\nFrom the stored campaigns in `reports/baselines/selftest`.\n"
 
 
 def _bench() -> str:

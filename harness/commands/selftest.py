@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
-ModelOption = Annotated[str, typer.Option(help="A small network; a comparison has to be cheap.")]
+ModelOption = Annotated[str, typer.Option(help="A small network, or a .tflite file; a comparison has to be cheap.")]
 TrialsOption = Annotated[int, typer.Option(min=10, max=200, help="Of each comparison of a new campaign.")]
 HoursOption = Annotated[
     float | None, typer.Option("--hours", min=0.0, help="Begin no further comparison after so long; go on later.")

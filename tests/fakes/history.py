@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from harness.regress.history.point import Point, points_of
 from tests.fakes import records
+
+if TYPE_CHECKING:
+    from harness.store import StoredRun
 
 FIRST_NIGHT = datetime(2026, 1, 1, 1, tzinfo=UTC)
 
@@ -16,7 +19,8 @@ FIRST_NIGHT = datetime(2026, 1, 1, 1, tzinfo=UTC)
 def point(night: int = 0, **changes: Any) -> Point:
     """A measured cell in the run of a night."""
     at = FIRST_NIGHT + timedelta(days=night)
-    (made,) = points_of(records.run([records.result()]))  # type: ignore[arg-type]  (a stored run, as far as it is asked)
+    run = cast("StoredRun", records.run([records.result()]))  # as far as it is asked
+    (made,) = points_of(run)
     named = {
         "run": f"night-{night:03d}",
         "planned_at": at.isoformat(),

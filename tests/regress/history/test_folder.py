@@ -132,7 +132,7 @@ def test_a_reader_does_not_mind_that_another_packs_meanwhile(
     monkeypatch.setattr(folder_module, "LOOSE_MAX", 1)
     for point_of_night in nights([1.0, 2.0, 3.0]):
         history.add([point_of_night])
-    asked = []
+    asked: list[bool] = []
 
     def question(connection: object) -> object:
         if not asked:

@@ -1,0 +1,72 @@
+"""Comparisons of a campaign on the real runtime, with what is injected known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import UsageError
+from harness.regress.selftest.campaign import Campaign
+from harness.regress.selftest.run import carry_on
+from harness.regress.selftest.scenario import Scenario, aa_scenarios, power_scenarios
+from harness.selftest import Comparisons, Rig, injected, open_campaign
+
+TINY = Path(__file__).parent / "data" / "tiny.tflite"
+
+
+@pytest.fixture(scope="module")
+def rig() -> Rig:
+    return Rig(str(TINY))
+
+
+@pytest.fixture(scope="module")
+def campaign(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """Three comparisons: a build that takes half as long again, one with more memory, and both slower at once."""
+    scenarios = (
+        Scenario(kind="spin", dose=0.5, metric="p50", comparisons=1),
+        Scenario(kind="memory", dose=0.5, metric="memory", comparisons=1),
+        Scenario(kind="step", dose=0.5, metric="p50", comparisons=1),
+    )
+    folder = tmp_path_factory.mktemp("campaign")
+    begun = open_campaign(folder, rig, scenarios, trials=5, seed=1)
+    assert carry_on(begun, Comparisons(rig, begun.plan)) == 3
+    return Campaign.open(folder)
+
+
+def found(campaign: Campaign, kind: str) -> float:
+    """The median log ratio of the scenario's metric."""
+    (one,) = [done for done in campaign.done if campaign.plan.scenarios[campaign.plan.order[done.index]].kind == kind]
+    metric = next(scenario.metric for scenario in campaign.plan.scenarios if scenario.kind == kind)
+    return float(np.median([trial.log_ratios[metric] for trial in one.trials if metric in trial.log_ratios]))
+
+
+def test_what_is_injected_is_found(campaign: Campaign) -> None:
+    assert found(campaign, "spin") == pytest.approx(math.log(1.5), abs=0.25)
+    assert found(campaign, "memory") == pytest.approx(math.log(1.5), abs=0.1)
+
+
+def test_what_slows_both_builds_is_in_no_ratio(campaign: Campaign) -> None:
+    assert abs(found(campaign, "step")) < 0.2
+
+
+def test_every_trial_keeps_the_times_that_other_rules_judge_by(campaign: Campaign) -> None:
+    assert {len(side) for done in campaign.done for trial in done.trials for side in (trial.a_ns, trial.b_ns)} == {24}
+
+
+def test_a_campaign_goes_on_only_with_what_it_began_with(campaign: Campaign, rig: Rig, tmp_path: Path) -> None:
+    assert open_campaign(campaign.folder, rig, aa_scenarios(5)).plan == campaign.plan
+    other = Rig(str(TINY.with_name("tiny_int8.tflite")))
+
+    with pytest.raises(UsageError, match="artifact_sha256"):
+        open_campaign(campaign.folder, other, aa_scenarios(5))
+
+
+def test_every_scenario_has_its_injection(campaign: Campaign) -> None:
+    by_kind = {scenario.kind: injected(scenario, campaign.plan) for scenario in (*aa_scenarios(1), *power_scenarios(1))}
+
+    assert by_kind.pop("aa") == by_kind.pop("neighbour") == {}
+    assert all(by_kind.values())
+    assert len({str(made) for made in by_kind.values()}) == len(by_kind)
