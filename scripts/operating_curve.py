@@ -2,8 +2,8 @@
 
     python scripts/operating_curve.py [CAMPAIGN...]
 
-Without an argument: what `harness selftest aa` and `harness selftest power` left in `reports/selftest/`. Each campaign is
-kept with all its values (its sessions packed), and from what is kept there the figure and the rates are made; run
+Without an argument: what `harness selftest aa` and `harness selftest power` left in `reports/selftest/`. Each campaign
+is kept with all its values (its sessions packed), and from what is kept the figure and the rates are made; run
 `python scripts/readme.py` afterwards.
 """
 
