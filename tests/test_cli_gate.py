@@ -62,6 +62,7 @@ def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path
 
     failed = harness(
         *("gate", slow, "--baseline", base, "--junit", "gate.xml", "--comment", "gate.md", "--format", "json"),
+        *("--page", "gate.html"),
         folder=tmp_path,
         GITHUB_ACTIONS="true",
         GITHUB_STEP_SUMMARY=str(summary),
@@ -73,6 +74,7 @@ def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path
     assert "::error title=" in failed.stderr
     assert "<failure" in (tmp_path / "gate.xml").read_text(encoding="utf-8")
     assert (tmp_path / "gate.md").read_text(encoding="utf-8") == summary.read_text(encoding="utf-8")
+    assert ">regression</td>" in (tmp_path / "gate.html").read_text(encoding="utf-8")
     assert passed.returncode == 0
     assert "gate passed" in passed.stderr
 

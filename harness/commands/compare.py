@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.comparisons import write_page
 from harness.commands.console import FormatOption, Output, note, open_run
 from harness.errors import Incomparable, UsageError
 
@@ -36,6 +37,7 @@ def compare(
     ] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Compare although they differ in this. Repeatable.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the trials, as JSON.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page with the picture of it here.")] = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
     """Compare two builds on one device, or two stored runs.
@@ -53,10 +55,10 @@ def compare(
 
         harness compare detector.onnx detector.onnx,threads=2 --trials 40 --margin p50=2
 
-        harness compare reports/monday reports/tuesday --accept power-mode
+        harness compare reports/monday reports/tuesday --accept power-mode --page tuesday.html
     """
     if (Path(a) / "plan.json").is_file() or (Path(b) / "plan.json").is_file():
-        _compare_runs(Path(a), Path(b), margin or [], accept or [], output_format)
+        _compare_runs(Path(a), Path(b), margin or [], accept or [], page, output_format)
         return
     from harness.comparison import compare as compare_builds  # noqa: PLC0415
     from harness.comparison import parse_build, prepare, require_like  # noqa: PLC0415
@@ -83,6 +85,12 @@ def compare(
         write_atomically(output, to_json(compared).encode())
         note(f"wrote {output}")
     found = findings(compared, margins)
+    if page is not None:
+        from harness.regress.gate import GateResult  # noqa: PLC0415
+        from harness.regress.runs import CellComparison  # noqa: PLC0415
+
+        cell = CellComparison(name=f"{b} against {a}", status="compared", findings=tuple(found))
+        write_page(GateResult(a=a, b=b, cells=(cell,), inconclusive="pass"), page)
     if output_format is Output.JSON:
         typer.echo(to_json({"comparison": compared, "findings": [finding_json(each) for each in found]}))
     else:
@@ -152,7 +160,9 @@ def progress(total: int) -> Callable[[Trial], None]:
     return tell
 
 
-def _compare_runs(a: Path, b: Path, margin: list[str], accept: list[str], output_format: Output) -> None:
+def _compare_runs(
+    a: Path, b: Path, margin: list[str], accept: list[str], page: Path | None, output_format: Output
+) -> None:
     from harness.regress.gate import GateResult  # noqa: PLC0415
     from harness.regress.gate_files import as_json  # noqa: PLC0415
     from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
@@ -163,8 +173,10 @@ def _compare_runs(a: Path, b: Path, margin: list[str], accept: list[str], output
     before, after = open_run(a), open_run(b)
     cells = compare_runs(before, after, lambda _cell: margins, accept=accept)
     warning = apart_text(before.plan.created_at, after.plan.created_at)
+    result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", notes=(warning,))
+    if page is not None:
+        write_page(result, page)
     if output_format is Output.JSON:
-        result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", notes=(warning,))
         typer.echo(to_json(as_json(result)))
     else:
         typer.echo(cells_text(cells))

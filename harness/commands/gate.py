@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.comparisons import write_page
 from harness.commands.console import FormatOption, Output, note, open_run
 from harness.errors import GateFailed, Incomparable, UsageError
 
@@ -39,6 +40,7 @@ def gate(
     seed: Annotated[int, typer.Option(help="Of the order of everything.")] = 0,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     comment: Annotated[Path | None, typer.Option(help="Write Markdown for a pull request's comment here.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page with the picture of it here.")] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Make the run the new baseline, after showing what that changes.")
     ] = False,
@@ -82,6 +84,8 @@ def gate(
             (screen_trials, confirm_trials, seed),
             accept or [],
         )
+    if page is not None:
+        write_page(result, page)
     _tell(result, output_format, junit, comment)
     if update:
         _keep(Path(candidate), Path(result.a))
