@@ -24,6 +24,7 @@
     │   ├── DeviceRefused                 it answered, and will not do what was asked
     │   ├── DeviceFull                    no space left (on a device, or here)
     │   ├── PushCorrupted                 other bytes arrived than were sent
+    │   ├── AbiMismatch                   a program or library is built for something else than the device
     │   ├── RunnerDied                    the timing program ended by a signal or an exit code
     │   ├── RunnerHung                    the timing program did not finish in time
     │   ├── RunnerUnreadable              its output is not the vocabulary of `harness.protocol`
@@ -383,6 +384,20 @@ class PushCorrupted(DeviceError):
 
     def __str__(self) -> str:
         return f"{self.device}: {self.remote} has SHA-256 {self.arrived_sha256[:12]}, sent was {self.sent_sha256[:12]}"
+
+
+class AbiMismatch(DeviceError):
+    """A program or library is built for something else than what it has to run on."""
+
+    kind = "abi_mismatch"
+    hint = "`harness runtimes` lists the libraries that are here, and for what."
+
+    def __init__(self, device: str, path: str, built_for: str, wanted: str) -> None:
+        super().__init__(device, path, built_for, wanted)
+        self.device, self.path, self.built_for, self.wanted = device, path, built_for, wanted
+
+    def __str__(self) -> str:
+        return f"{self.device} runs {self.wanted}, and {self.path} is built for {self.built_for}"
 
 
 class RunnerDied(DeviceError):

@@ -413,6 +413,8 @@ class RuntimeChoice(Record, frozen=True, kw_only=True):
     graph_optimization: str = "all"
     options: dict[str, Setting] = {}
     driver: DriverChoice = "auto"
+    version: str | None = None
+    """None: the one that is installed beside this program, so that a device runs what the host runs."""
 
 
 class Cell(Record, frozen=True, kw_only=True):
@@ -624,10 +626,12 @@ class SuiteRuntime(Record, frozen=True, kw_only=True):
     """A runtime as a suite asks for it."""
 
     name: str
+    """`onnxruntime`, or with its version behind: `onnxruntime@1.27.0`."""
     accelerator: str = "cpu"
     graph_optimization: str = "all"
     options: dict[str, Setting] = {}
     driver: DriverChoice = "auto"
+    version: str | None = None
 
 
 class Suite(Record, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.Incomparable("reports/a", "reports/b", ("threads",)),
     errors.DeviceFull("host", "/there", None),
     errors.PushCorrupted("host", "/there", "a" * 64, "b" * 64),
+    errors.AbiMismatch("pixel", "libonnxruntime.so", "linux-x86_64", "android-arm64-v8a"),
     errors.RunnerDied("host", ("python", "-m", "x"), -11, "Fatal"),
     errors.RunnerDied("host", ("python",), 3, ""),
     errors.RunnerHung("host", ("python",), 300.0, "warmup"),

@@ -2,14 +2,14 @@
 
 Its sources are in `bench/` beside this file. A build is kept under the digest of everything that went into it, so that
 a second call finds it in milliseconds and a changed source is never run from an old build. The `ziglang` package brings
-a C compiler for every target on every host; without it the host's own compiler serves the host.
+a C compiler for Linux on every host; without it the host's own compiler serves the host. For Android the NDK's own
+compiler is taken, whose folder is in ANDROID_NDK_HOME: nothing else has Android's libc.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -18,17 +18,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.deploy.targets import ANDROID_ABIS, host_target
 from harness.errors import BuildFailed, MissingTool
 from harness.workspace import cache_dir, folder_in_the_making
 
 SOURCES = Path(__file__).resolve().parent / "bench"
-ZIG_TARGETS = {"x86_64": "x86_64-linux-gnu.2.28", "aarch64": "aarch64-linux-gnu.2.28"}
-"""Architecture -> what zig calls it. glibc 2.28 (2018) is what the ONNX Runtime wheels ask for."""
+ZIG_TARGETS = {"linux-x86_64": "x86_64-linux-gnu.2.28", "linux-aarch64": "aarch64-linux-gnu.2.28"}
+"""Target -> what zig calls it. glibc 2.28 (2018) is what the ONNX Runtime wheels ask for."""
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2")
 LIBRARIES = ("-ldl", "-lm")
 BUILD_TIMEOUT_S = 600.0
 """The first build of a target makes its libc as well: some 50 s on a slow machine."""
-_ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+ANDROID_API = 26
+"""Android 8, the oldest that current releases of the runtimes support in full."""
+NDK_VARIABLES = ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT")
+"""Source: both are what Gradle, CMake and CI images of GitHub set."""
 
 
 class Compiler(NamedTuple):
@@ -38,18 +42,18 @@ class Compiler(NamedTuple):
     identity: str
 
 
-def build_bench(architecture: str | None = None) -> Path:
-    """The `bench` program for Linux on an architecture, built now if it has not been. Blocks for up to a minute then.
+def build_bench(target: str | None = None) -> Path:
+    """The `bench` program for a target, built now if it has not been. Blocks for up to a minute then.
 
     Args:
-        architecture: `x86_64` or `aarch64`, in any of their names; None is this machine's.
+        target: As `harness.deploy.targets` names it; None is this machine's.
 
     Raises:
         MissingTool: There is no compiler for it.
         BuildFailed: The compiler refused.
         DeviceFull: There is no space for it.
     """
-    wanted = architecture_name(architecture or platform.machine())
+    wanted = target or host_target()
     compiler = find_compiler(wanted)
     program = cache_dir().absolute() / "bench" / _digest(compiler, wanted) / "bench"
     if not program.is_file():
@@ -58,27 +62,24 @@ def build_bench(architecture: str | None = None) -> Path:
     return program
 
 
-def architecture_name(machine: str) -> str:
-    """One name for what systems call `x86_64`, `AMD64`, `arm64`, `aarch64`..."""
-    return _ARCHITECTURES.get(machine.lower(), machine.lower())
-
-
-def find_compiler(architecture: str) -> Compiler:
-    """The compiler that makes Linux programs for an architecture: zig where it is installed, else the host's own.
+def find_compiler(target: str) -> Compiler:
+    """The compiler that makes programs for a target: zig where it is installed, else the host's own; the NDK's.
 
     Raises:
         MissingTool: There is none.
     """
-    if find_spec("ziglang") is not None and architecture in ZIG_TARGETS:
-        command = (sys.executable, "-m", "ziglang", "cc", "-target", ZIG_TARGETS[architecture])
-        return Compiler(command, f"ziglang {metadata.version('ziglang')} {ZIG_TARGETS[architecture]}")
+    if target.startswith("android-"):
+        return _ndk_compiler(target)
+    if find_spec("ziglang") is not None and target in ZIG_TARGETS:
+        command = (sys.executable, "-m", "ziglang", "cc", "-target", ZIG_TARGETS[target])
+        return Compiler(command, f"ziglang {metadata.version('ziglang')} {ZIG_TARGETS[target]}")
     own = next((found for name in ("gcc", "cc", "clang") if (found := shutil.which(name))), None)
-    is_here = sys.platform == "linux" and architecture == architecture_name(platform.machine())
-    if own is None or not is_here:
-        needed_for = f"the native timed loop for Linux on {architecture}"
+    if own is None or target != host_target() or not target.startswith("linux-"):
+        needed_for = f"the native timed loop for {target}"
+        if target.startswith("linux-") and target not in ZIG_TARGETS:
+            raise MissingTool("a C compiler for it", needed_for, f"none of ours makes programs for {target}")
         raise MissingTool("a C compiler", needed_for, f"{sys.executable} -m pip install ziglang")
-    facts = Path(own).resolve().stat()
-    return Compiler((own,), f"{Path(own).resolve()} {facts.st_size} {facts.st_mtime_ns}")
+    return Compiler((own,), _identity(Path(own)))
 
 
 def build_environment() -> dict[str, str]:
@@ -88,9 +89,39 @@ def build_environment() -> dict[str, str]:
     return os.environ | {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}
 
 
-def _digest(compiler: Compiler, architecture: str) -> str:
+def _ndk_compiler(target: str) -> Compiler:
+    """Source: developer.android.com/ndk/guides/other_build_systems: prebuilt/HOST/bin/TRIPLE+API-clang."""
+    needed_for = f"the native timed loop for {target}"
+    found = next((os.environ[name] for name in NDK_VARIABLES if os.environ.get(name)), None)
+    if found is None:
+        fix = "install Android's NDK, and set ANDROID_NDK_HOME to its folder"
+        raise MissingTool("the NDK's C compiler", needed_for, fix)
+    triple = next((abi.ndk for abi in ANDROID_ABIS.values() if target == f"android-{abi.name}"), "")
+    # One folder a host, and an NDK is for one host.
+    compilers = sorted(Path(found).glob(f"toolchains/llvm/prebuilt/*/bin/{triple}{ANDROID_API}-clang")) if triple else []
+    if not compilers:
+        fix = f"point ANDROID_NDK_HOME at an NDK (r23 or newer) that has it; it is {found}"
+        raise MissingTool(f"a compiler for {target} with API level {ANDROID_API}", needed_for, fix)
+    return Compiler((str(compilers[0]),), f"NDK {_ndk_version(Path(found))} {_identity(compilers[0])}")
+
+
+def _ndk_version(folder: Path) -> str:
+    """Source: `Pkg.Revision` in source.properties, which every NDK has."""
+    try:
+        lines = (folder / "source.properties").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return "of unknown version"
+    return next((line.partition("=")[2].strip() for line in lines if line.startswith("Pkg.Revision")), "unknown")
+
+
+def _identity(compiler: Path) -> str:
+    facts = compiler.resolve().stat()
+    return f"{compiler.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+
+
+def _digest(compiler: Compiler, target: str) -> str:
     digest = hashlib.sha256()
-    for text in (architecture, compiler.identity, *FLAGS, *LIBRARIES):
+    for text in (target, compiler.identity, *FLAGS, *LIBRARIES):
         digest.update(text.encode() + b"\0")
     for source in _sources():
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import secrets
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from harness.tensors import as_declared, in_order, write_raw
 from harness.workspace import sha256_file, sha256_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -97,6 +98,32 @@ def push_inputs(
             _deliver(local, sha256, remote, device, timeout_s, "raw samples")
             pushed.append(remote)
     return tuple(pushed)
+
+
+def push_files(
+    files: Sequence[Path], device: Device, *, folder: str, timeout_s: float = 300.0
+) -> tuple[PurePosixPath, ...]:
+    """Put files that belong together into one folder on the device, each under its own name.
+
+    The folder is named by their content, so that what is there already is not sent again, and two versions of a library
+    with one name stand side by side.
+
+    Args:
+        files: A program, or a library and those that it needs. No two of one name.
+        device: Where to.
+        folder: In the device's work folder: `programs`, `runtimes`...
+        timeout_s: For each step on the device.
+
+    Raises:
+        DeviceFull: There is no space there. What arrived before stays, and is found by the next push.
+        PushCorrupted: Other bytes arrived, in every attempt.
+    """
+    digests = [sha256_file(file) for file in files]
+    named = "".join(sorted(f"{file.name} {digest}\n" for file, digest in zip(files, digests, strict=True)))
+    into = device.work_folder / folder / hashlib.sha256(named.encode()).hexdigest()[:16]
+    for file, digest in zip(files, digests, strict=True):
+        _deliver(file, digest, into / file.name, device, timeout_s, "the file that was to be sent")
+    return tuple(into / file.name for file in files)
 
 
 def _content_name(device: Device, folder: str, sha256: str, suffix: str) -> PurePosixPath:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deploy.bench_build import build_bench
-from harness.deploy.runtimes import WHEELS, find_library, host_target
+from harness.deploy.elf import needed_beside, require_target
+from harness.deploy.push import push_files
+from harness.deploy.runtime_library import WHEELS
+from harness.deploy.runtimes import installed_version, library_for
+from harness.deploy.targets import target_of
 from harness.errors import MissingTool
 
 if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
+    from harness.deploy.runtime_library import RuntimeLibrary
     from harness.device.device import Device
     from harness.records import Driver, RuntimeChoice
 
@@ -22,7 +29,7 @@ class Runner:
     Attributes:
         command: What starts it there, without the flags of a job.
         driver: What it is called in the record.
-        library: The runtime's shared library that it loads; None where the program finds it by itself.
+        library: The runtime's shared library that it loads there; None where the program finds it by itself.
         why_not_bench: Why the native loop was not taken although nobody asked for the worker; None else.
     """
 
@@ -33,30 +40,70 @@ class Runner:
 
 
 def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
-    """The timing program for one cell, as `choice.driver` asks for it.
+    """The timing program for one cell, as `choice.driver` asks for it, and what it needs put on the device.
 
     `auto` is the native loop where it knows the runtime and can be built, and the Python worker elsewhere; which of
-    them ran is in the record, and figures of the two are told apart there.
+    them ran is in the record, and figures of the two are told apart there. Blocks: the first time for an architecture
+    the program is built, a library may be fetched, and both are sent to the device.
 
     Raises:
         MissingTool: The native loop was asked for by name and cannot be had, or the device runs neither.
         BuildFailed: It was asked for by name and does not compile.
+        AbiMismatch: The library is for something else than the device.
+        DeviceError: The device cannot be reached, or has no space.
     """
     if choice.driver == "python-worker":
-        return Runner(command=device.worker_command(), driver="python-worker")
+        return _worker(device, choice)
     try:
         return _bench(device, choice)
     except MissingTool as error:
         if choice.driver == "bench":
             raise
-        return Runner(command=device.worker_command(), driver="python-worker", why_not_bench=str(error))
+        try:
+            runner = _worker(device, choice)
+        except MissingTool:
+            # A phone has no Python. That it would have been the second choice helps nobody.
+            raise error from None
+        return Runner(command=runner.command, driver=runner.driver, why_not_bench=str(error))
+
+
+def _worker(device: Device, choice: RuntimeChoice) -> Runner:
+    command = device.worker_command()
+    if choice.version is not None and choice.runtime in WHEELS and choice.version != installed_version(choice.runtime):
+        package = f"{WHEELS[choice.runtime].package}=={choice.version}"
+        raise MissingTool(package, f"timing {choice.runtime} {choice.version} by Python", f"pip install {package}")
+    return Runner(command=command, driver="python-worker")
 
 
 def _bench(device: Device, choice: RuntimeChoice) -> Runner:
     if choice.runtime not in WHEELS:
         raise MissingTool("bench", f"timing {choice.runtime} in it", "choose the driver python-worker")
-    if device.facts().kind != "host" or sys.platform != "linux":
-        raise MissingTool("bench", f"timing on {device.id}", "choose the driver python-worker")
-    library = find_library(choice.runtime, target=host_target())
-    command = (str(build_bench()), "--library", library.path, "--library-version", library.version)
-    return Runner(command=command, driver="bench", library=library.path)
+    facts = device.facts()
+    target = target_of(facts)
+    if not target.startswith(("linux-", "android-")):
+        raise MissingTool("bench", f"timing on {device.id} ({target})", "choose the driver python-worker")
+    library = library_for(choice.runtime, target=target, version=choice.version)
+    program = build_bench(target)
+    if facts.kind == "host":
+        return _runner((str(program),), library, library.path)
+    return _sent(device, program, library, target)
+
+
+def _sent(device: Device, program: Path, library: RuntimeLibrary, target: str) -> Runner:
+    """Everything put on the device; what does not fit it is refused before the first byte is sent."""
+    files = (Path(library.path), *needed_beside(Path(library.path)))
+    for file in (program, *files):
+        require_target(file, target, device.id)
+    (program_there,) = push_files([program], device, folder="programs")
+    there = push_files(files, device, folder="runtimes")
+    return _runner((*_found_in(there), str(program_there)), library, str(there[0]))
+
+
+def _found_in(libraries: tuple[PurePosixPath, ...]) -> tuple[str, ...]:
+    """What makes a library's own needs be found beside it, where there are some."""
+    return ("env", f"LD_LIBRARY_PATH={libraries[0].parent}") if len(libraries) > 1 else ()
+
+
+def _runner(command: tuple[str, ...], library: RuntimeLibrary, path: str) -> Runner:
+    flags = ("--library", path, "--library-version", library.version)
+    return Runner(command=(*command, *flags), driver="bench", library=path)

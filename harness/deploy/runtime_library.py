@@ -1,0 +1,63 @@
+"""One shared library of a runtime, and where packages and archives keep theirs."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from harness.errors import UnknownName
+from harness.records import Record
+
+
+class RuntimeLibrary(Record, frozen=True, kw_only=True):
+    """One shared library."""
+
+    runtime: str
+    version: str
+    target: str
+    """`linux-x86_64`, `linux-aarch64`, `android-arm64-v8a`..."""
+    path: str
+    """What it needs besides the system's libraries lies in the same folder."""
+    sha256: str
+    source: Literal["registered", "installed", "fetched"]
+    origin: str | None = None
+    """The wheel or archive that it was taken out of."""
+    origin_sha256: str | None = None
+    """Of a wheel: as the package index states it, and as it arrived."""
+
+
+class WheelLibrary(NamedTuple):
+    """Where a runtime's library is in its package."""
+
+    package: str
+    """On PyPI."""
+    module: str
+    pattern: str
+    """Of its path in the module's folder. In an Android archive it has the same name without a version."""
+
+
+WHEELS = {
+    "onnxruntime": WheelLibrary("onnxruntime", "onnxruntime", "capi/libonnxruntime.so*"),
+    "litert": WheelLibrary("ai-edge-litert", "ai_edge_litert", "libLiteRt.so"),
+}
+"""The runtimes that `bench` can load."""
+
+
+def wheel_of(runtime: str) -> WheelLibrary:
+    """Where a runtime's library is.
+
+    Raises:
+        UnknownName: There is no such runtime.
+    """
+    if runtime not in WHEELS:
+        raise UnknownName("runtime with a C library", runtime, tuple(WHEELS))
+    return WHEELS[runtime]
+
+
+def newest_first(libraries: tuple[RuntimeLibrary, ...]) -> tuple[RuntimeLibrary, ...]:
+    """By version, the newest first; of one version the order stays."""
+    return tuple(sorted(libraries, key=lambda library: _version_key(library.version), reverse=True))
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    """`1.32.0.post1` as numbers, as far as it has some."""
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
