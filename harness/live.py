@@ -131,4 +131,5 @@ def _ended(result: CellResult) -> str:
 
 def _name(cell: Cell) -> str:
     threads = "1 thread" if cell.choice.threads == 1 else f"{cell.choice.threads} threads"
-    return f"{cell.model} {cell.format}/{cell.precision}, {threads}, {cell.device_id}"
+    version = f", {cell.choice.title}" if cell.choice.version else ""
+    return f"{cell.model} {cell.format}/{cell.precision}{version}, {threads}, {cell.device_id}"

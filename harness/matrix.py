@@ -24,6 +24,8 @@ READY_FORMATS: dict[str, ModelFormat] = {".onnx": "onnx", ".tflite": "tflite"}
 """Suffix of a file that needs no conversion -> its format."""
 
 _AS_IT_IS: Precision = "source"
+_VERSION = re.compile(r"\d+(\.\d+)*([A-Za-z0-9.+-]*)")
+"""As packages write theirs; it becomes part of a cell's id and of a file name."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,11 @@ def _problems(suite: Suite) -> Iterator[tuple[tuple[str | int, ...], str, tuple[
         except UnknownName as error:
             yield ("artifacts", index), str(error), error.known
     for index, runtime in enumerate(suite.runtimes):
-        if runtime.name not in RUNTIMES:
-            yield ("runtimes", index, "name"), f"there is no runtime called {runtime.name!r}", tuple(RUNTIMES)
+        name, version = parse_runtime(runtime.name)
+        if name not in RUNTIMES:
+            yield ("runtimes", index, "name"), f"there is no runtime called {name!r}", tuple(RUNTIMES)
+        elif version is not None and not _VERSION.fullmatch(version):
+            yield ("runtimes", index, "name"), f"{version!r} is no version", (f"{name}@1.2.3",)
     plan = suite.measure
     if plan.processes_max < plan.processes_min:
         problem = f"is {plan.processes_max}, less than processes_min, which is {plan.processes_min}"
@@ -118,6 +123,12 @@ def parse_artifact(text: str) -> tuple[ModelFormat, Precision]:
     return cast("ModelFormat", model_format), cast("Precision", precision)
 
 
+def parse_runtime(text: str) -> tuple[str, str | None]:
+    """`onnxruntime@1.27.0` as name and version; without a version, the one that is installed beside this program."""
+    name, at, version = text.partition("@")
+    return name, version if at else None
+
+
 def expand(suite: Suite, models: Mapping[str, ModelFormat | None]) -> tuple[Cell, ...]:
     """Every cell of a suite, models outermost and threads innermost, so that what belongs together is run together.
 
@@ -131,7 +142,7 @@ def expand(suite: Suite, models: Mapping[str, ModelFormat | None]) -> tuple[Cell
     pairs = [parse_artifact(text) for text in suite.artifacts if text != "source"]
     as_it_is = "source" in suite.artifacts
     for runtime in suite.runtimes:
-        if runtime.name not in RUNTIMES:
+        if parse_runtime(runtime.name)[0] not in RUNTIMES:
             raise UnknownName("runtime", runtime.name, tuple(RUNTIMES))
     cells = [
         _cell(model, model_format, precision, runtime, threads, device)
@@ -170,21 +181,23 @@ def _runtimes_for(model_format: ModelFormat, asked: tuple[SuiteRuntime, ...]) ->
     usual = [name for name, info in RUNTIMES.items() if model_format in info.formats]
     if not asked:
         return [SuiteRuntime(name=usual[0])]
-    return [runtime for runtime in asked if runtime.name in usual]
+    return [runtime for runtime in asked if parse_runtime(runtime.name)[0] in usual]
 
 
 def _cell(
     model: str, model_format: ModelFormat, precision: Precision, runtime: SuiteRuntime, threads: int, device: str
 ) -> Cell:
+    name, version = parse_runtime(runtime.name)
     choice = RuntimeChoice(
-        runtime=runtime.name,
+        runtime=name,
         accelerator=runtime.accelerator,
         threads=threads,
         graph_optimization=runtime.graph_optimization,
         options=runtime.options,
         driver=runtime.driver,
+        version=version,
     )
-    parts = [device, model, model_format, precision, runtime.name, runtime.accelerator, f"t{threads}"]
+    parts = [device, model, model_format, precision, choice.title, runtime.accelerator, f"t{threads}"]
     if runtime.graph_optimization != "all":
         parts.append(runtime.graph_optimization)
     if runtime.driver != "auto":

@@ -380,7 +380,10 @@ def _attempt(stage: Stage, step: Callable[[], _Made]) -> _Made | Failure:
     try:
         return step()
     except (DeviceFull, UnwritableFolder, MissingTool) as error:
-        # A full disk or a missing converter here would fail every further cell in the same way.
+        # A full disk or a missing converter here would fail every further cell in the same way. What one device lacks
+        # does not.
+        if stage == "deploy" and isinstance(error, MissingTool):
+            return failure(stage, error)
         if isinstance(error, DeviceFull) and error.device != "this machine":
             return failure(stage, error)
         raise

@@ -416,6 +416,11 @@ class RuntimeChoice(Record, frozen=True, kw_only=True):
     version: str | None = None
     """None: the one that is installed beside this program, so that a device runs what the host runs."""
 
+    @property
+    def title(self) -> str:
+        """The runtime as a suite names it, with its version where one was asked for."""
+        return self.runtime if self.version is None else f"{self.runtime}@{self.version}"
+
 
 class Cell(Record, frozen=True, kw_only=True):
     """One point of the matrix."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harness.catalog.models import FoundModel
+    from harness.deploy.runtime_library import RuntimeLibrary
     from harness.device.device import Device
     from harness.doctor import Finding
     from harness.records import Plan
@@ -38,6 +40,18 @@ def models_table(found: Sequence[FoundModel]) -> str:
     ]
     note = "untrained: weights drawn from a seed, for latency, size and memory only"
     return _table(("name", "model", "input", "weights"), rows) + f"\n{note}"
+
+
+def runtimes_table(libraries: Sequence[RuntimeLibrary]) -> str:
+    """One line a library. Where the file is, is in the JSON."""
+    rows = []
+    for one in libraries:
+        path = Path(one.path)
+        # The user may have moved what was registered.
+        size = units.mebibytes(path.stat().st_size) if path.is_file() else "is gone"
+        rows.append((one.runtime, one.version, one.target, one.source, one.sha256[:12], size))
+    heads = ("runtime", "version", "for", "from", "sha256", "MiB")
+    return _table(heads, rows) if rows else "No library is here. `harness runtimes fetch onnxruntime` gets one."
 
 
 def conversions_table(made: Mapping[str, Artifact | Failure | NotRunnable]) -> str:
@@ -129,7 +143,7 @@ def plan_text(plan: Plan) -> str:
     per_process_s = plan.measure.warmup_s + plan.measure.blocks * plan.measure.block_s
     least_s = len(plan.cells) * plan.measure.processes_min * per_process_s
     rows = [
-        (cell.device_id, cell.model, f"{cell.format}/{cell.precision}", cell.choice.runtime, str(cell.choice.threads))
+        (cell.device_id, cell.model, f"{cell.format}/{cell.precision}", cell.choice.title, str(cell.choice.threads))
         for cell in plan.cells
     ]
     table = _table(("device", "model", "file", "runtime", "threads"), rows)

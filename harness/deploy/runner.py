@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.deploy.bench_build import build_bench
 from harness.deploy.elf import needed_beside, require_target
 from harness.deploy.push import push_files
-from harness.deploy.runtime_library import WHEELS
+from harness.deploy.runtime_library import WHEELS, is_version
 from harness.deploy.runtimes import installed_version, library_for
 from harness.deploy.targets import target_of
 from harness.errors import MissingTool
@@ -69,8 +69,10 @@ def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
 
 def _worker(device: Device, choice: RuntimeChoice) -> Runner:
     command = device.worker_command()
-    if choice.version is not None and choice.runtime in WHEELS and choice.version != installed_version(choice.runtime):
-        package = f"{WHEELS[choice.runtime].package}=={choice.version}"
+    installed = installed_version(choice.runtime) if choice.runtime in WHEELS else None
+    if choice.version is not None and not (installed and is_version(choice.version, installed)):
+        # The worker runs what Python imports, whatever else is here.
+        package = f"{WHEELS[choice.runtime].package if choice.runtime in WHEELS else choice.runtime}=={choice.version}"
         raise MissingTool(package, f"timing {choice.runtime} {choice.version} by Python", f"pip install {package}")
     return Runner(command=command, driver="python-worker")
 

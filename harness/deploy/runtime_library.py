@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 from harness.errors import UnknownName
@@ -56,6 +57,15 @@ def wheel_of(runtime: str) -> WheelLibrary:
 def newest_first(libraries: tuple[RuntimeLibrary, ...]) -> tuple[RuntimeLibrary, ...]:
     """By version, the newest first; of one version the order stays."""
     return tuple(sorted(libraries, key=lambda library: _version_key(library.version), reverse=True))
+
+
+def is_version(asked: str, found: str) -> bool:
+    """Whether a version is the one that was asked for: `1.27` is `1.27.0`, as for pip."""
+    return _without_zeros(asked) == _without_zeros(found)
+
+
+def _without_zeros(version: str) -> str:
+    return re.sub(r"(\.0)+$", "", version)
 
 
 def _version_key(version: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.deploy.runtime_library import WHEELS, RuntimeLibrary, newest_first, wheel_of
+from harness.deploy.runtime_library import WHEELS, RuntimeLibrary, is_version, newest_first, wheel_of
 from harness.deploy.runtime_register import registered_libraries
 from harness.deploy.runtime_wheels import LINUX_TARGETS, fetch_library, fetched_libraries
 from harness.deploy.targets import host_target
@@ -53,8 +53,23 @@ def library_for(runtime: str, *, target: str, version: str | None = None) -> Run
         DeviceFull: There is no space for it.
     """
     if is_fetched(runtime, target=target, version=version):
-        return fetch_library(runtime, version or installed_version(runtime), target)
+        return fetch(runtime, target=target, version=version)
     return find_library(runtime, target=target, version=version)
+
+
+def fetch(runtime: str, *, target: str, version: str | None = None) -> RuntimeLibrary:
+    """Take a library out of its wheel, whatever else is here; see `fetch_library`.
+
+    Args:
+        runtime: A key of `WHEELS`.
+        target: What it has to run on.
+        version: None is the version that is installed beside this program, and the newest where none is.
+
+    Raises:
+        UnknownName, MissingTool, UnreadableRecord, DeviceFull: See `fetch_library`.
+    """
+    wheel_of(runtime)
+    return fetch_library(runtime, version or installed_version(runtime), target)
 
 
 def is_fetched(runtime: str, *, target: str, version: str | None = None) -> bool:
@@ -84,12 +99,13 @@ def find_library(runtime: str, *, target: str, version: str | None = None) -> Ru
     # A file that is gone is not here, whatever the register says.
     there = [each for each in there if Path(each.path).is_file()]
     usual = version or installed_version(runtime)
-    found = [each for each in there if usual in {None, each.version}]
+    found = [each for each in there if usual is None or is_version(usual, each.version)]
     if not found and version is None and target not in LINUX_TARGETS:
         found = there
     if found:
         return newest_first(tuple(found))[0]
-    raise MissingTool(f"the library of {runtime} {usual or ''}".strip(), f"a measurement on {target}", _fix(wheel, runtime, usual, target))
+    what = f"the library of {runtime} {usual or ''}".strip()
+    raise MissingTool(what, f"a measurement on {target}", _fix(wheel, runtime, usual, target))
 
 
 def installed_version(runtime: str) -> str | None:

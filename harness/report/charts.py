@@ -409,7 +409,7 @@ def _fronts(rows: Iterable[Row]) -> frozenset[str]:
 
 def _runtime(row: Row) -> str:
     choice = row.cell.choice
-    return choice.runtime if choice.accelerator == "cpu" else f"{choice.runtime} {choice.accelerator}"
+    return choice.title if choice.accelerator == "cpu" else f"{choice.title} {choice.accelerator}"
 
 
 def _runtime_line(row: Row) -> str:

@@ -126,7 +126,7 @@ def _tools(shown: View) -> Markup:
     choices: dict[str, list[str]] = {
         "model": sorted({clean(cell.model) for cell in cells}),
         "precision": sorted({cell.precision for cell in cells}),
-        "runtime": sorted({cell.choice.runtime for cell in cells}),
+        "runtime": sorted({cell.choice.title for cell in cells}),
         "device": [clean(device.name) for device in shown.devices],
     }
     return element(
@@ -248,7 +248,7 @@ def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str,
         data_text=text,
         data_model=clean(row.cell.model),
         data_precision=row.cell.precision,
-        data_runtime=row.cell.choice.runtime,
+        data_runtime=row.cell.choice.title,
         data_device=device,
     )
 

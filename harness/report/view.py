@@ -189,14 +189,14 @@ def _file_labels(cells: Sequence[Cell]) -> dict[str, str]:
     """Format and precision, and of the rest only what differs within the run."""
     runtimes: dict[str, set[str]] = defaultdict(set)
     for cell in cells:
-        runtimes[cell.format].add(cell.choice.runtime)
+        runtimes[cell.format].add(cell.choice.title)
     one_optimization = _all_equal(cell.choice.graph_optimization for cell in cells)
     one_option = _all_equal(sorted(cell.choice.options.items()) for cell in cells)
     labels = {}
     for cell in cells:
         parts = [f"{cell.format}/{cell.precision}"]
         if len(runtimes[cell.format]) > 1:
-            parts.append(cell.choice.runtime)
+            parts.append(cell.choice.title)
         if cell.choice.accelerator != "cpu":
             parts.append(cell.choice.accelerator)
         if not one_optimization:

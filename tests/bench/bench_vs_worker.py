@@ -11,7 +11,6 @@ loop's own cost, with a runtime that does nothing.
 from __future__ import annotations
 
 import math
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 from harness import units
 from harness.deploy.bench_build import build_bench, find_compiler
 from harness.deploy.runner import choose_runner
+from harness.deploy.targets import host_target
 from harness.device.host import HostDevice
 from harness.measure.program import run_program
 from harness.pipeline import convert_model
@@ -144,7 +144,7 @@ def _job(
 def _overhead(scratch: Path) -> tuple[float, float]:
     """Nanoseconds an iteration inside a sample, and between the end of one sample and the start of the next."""
     library = scratch / "empty.so"
-    compiler = find_compiler(platform.machine()).command
+    compiler = find_compiler(host_target()).command
     source = str(ROOT / "deploy" / "fake_litert.c")
     subprocess.run([*compiler, "-shared", "-fPIC", "-O2", "-w", "-DEMPTY", source, "-o", str(library)], check=True)
     x = scratch / "four.bin"

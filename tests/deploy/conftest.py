@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deploy.bench_build import build_bench, find_compiler
+from harness.deploy.targets import host_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def fake_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     def make(fault: str = "nothing", *, runs_before: int = 20, empty: bool = False) -> Path:
         library = folder / f"lib-{fault.replace(' ', '-')}-{runs_before}{'-empty' * empty}.so"
         if not library.is_file():
-            command = find_compiler(platform.machine()).command
+            command = find_compiler(host_target()).command
             settings = [f"-DFAULT={FAULTS.index(fault)}", f"-DRUNS_BEFORE={runs_before}", *["-DEMPTY"] * empty]
             subprocess.run(
                 [*command, "-shared", "-fPIC", "-O2", "-w", *settings, str(source), "-o", str(library)], check=True

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import struct
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from harness.deploy import runtimes
+from harness.deploy import runtime_wheels
+from harness.deploy.runtime_library import is_version
+from harness.deploy.runtime_register import register, register_library
+from harness.deploy.runtime_wheels import fetch_library
 from harness.deploy.runtimes import (
-    fetch_library,
     find_library,
-    host_target,
     installed_library,
+    installed_version,
+    is_fetched,
+    library_for,
     list_libraries,
-    register_library,
 )
-from harness.errors import BadSetting, MissingTool, UnknownName, UnreadableRecord
+from harness.deploy.targets import host_target
+from harness.errors import BadSetting, MissingTool, UnknownName, UnreadableModel, UnreadableRecord
 from harness.workspace import sha256_file
 
 
@@ -35,19 +43,29 @@ def own(tmp_path: Path) -> Path:
 
 
 class FakePip:
-    """In place of subprocess: writes the wheel that was asked for, or fails."""
+    """In place of subprocess: looks up and writes the wheel that was asked for, or fails."""
 
-    def __init__(self, *members: str, returncode: int = 0) -> None:
-        self.members, self.returncode, self.calls = members, returncode, 0
+    def __init__(self, *members: str, returncode: int = 0, stated: str | None = None) -> None:
+        self.returncode, self.calls = returncode, list[str]()
         self.TimeoutExpired = TimeoutError
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as wheel:
+            for member in members:
+                wheel.writestr(member, b"content of " + member.encode())
+        self.wheel = content.getvalue()
+        self.sha256 = stated or hashlib.sha256(self.wheel).hexdigest()
 
     def run(self, command: list[str], **_settings: object) -> SimpleNamespace:
-        self.calls += 1
-        if self.returncode == 0:
-            into = Path(command[command.index("--dest") + 1])
-            with zipfile.ZipFile(into / "package-1.0-py3-none-any.whl", "w") as wheel:
-                for member in self.members:
-                    wheel.writestr(member, b"content of " + member.encode())
+        asked = command[command.index("pip") + 1]
+        self.calls.append(asked)
+        if self.returncode == 0 and asked == "install":
+            hashes = {"archive_info": {"hashes": {"sha256": self.sha256}}}
+            report = {"install": [{"metadata": {"version": "1.0"}, "download_info": hashes}]}
+            Path(command[command.index("--report") + 1]).write_text(json.dumps(report), encoding="utf-8")
+        elif self.returncode == 0:
+            requirement = Path(command[command.index("--requirement") + 1]).read_text(encoding="utf-8")
+            assert f"--hash=sha256:{self.sha256}" in requirement
+            (Path(command[command.index("--dest") + 1]) / "package-1.0-py3-none-any.whl").write_bytes(self.wheel)
         return SimpleNamespace(returncode=self.returncode, stderr="ERROR: No matching distribution found\n")
 
 
@@ -113,20 +131,22 @@ def test_only_a_file_can_be_registered(missing: Path) -> None:
 
 def test_a_fetched_library_comes_out_of_the_wheel_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pip = FakePip("onnxruntime/capi/libonnxruntime.so.1.0", "onnxruntime/capi/libonnxruntime_providers_shared.so")
-    monkeypatch.setattr(runtimes, "subprocess", pip)
+    monkeypatch.setattr(runtime_wheels, "subprocess", pip)
 
     library = fetch_library("onnxruntime", "1.0", "linux-aarch64")
 
     assert Path(library.path).read_bytes() == b"content of onnxruntime/capi/libonnxruntime.so.1.0"
     assert Path(library.path).is_relative_to(tmp_path / "cache")
     assert fetch_library("onnxruntime", "1.0", "linux-aarch64") == library
-    assert find_library("onnxruntime", target="linux-aarch64") == library
-    assert pip.calls == 1
+    assert find_library("onnxruntime", target="linux-aarch64", version="1.0") == library
+    assert library_for("onnxruntime", target="linux-aarch64", version="1.0") == library
+    assert pip.calls == ["install", "download"]
+    assert (library.origin, library.origin_sha256) == ("package-1.0-py3-none-any.whl", pip.sha256)
     assert not list((tmp_path / "cache").rglob("*.whl"))
 
 
 def test_a_fetched_library_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "subprocess", FakePip("ai_edge_litert/libLiteRt.so"))
+    monkeypatch.setattr(runtime_wheels, "subprocess", FakePip("ai_edge_litert/libLiteRt.so"))
     library = fetch_library("litert", "1.0", "linux-x86_64")
     Path(library.path).write_bytes(b"something else")
 
@@ -137,11 +157,12 @@ def test_a_fetched_library_that_was_changed_is_refused(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("pip", "says"),
     [(FakePip(returncode=1), "No matching distribution"), (FakePip("ai_edge_litert/__init__.py"), "C library")],
+    ids=["not there", "without a library"],
 )
 def test_what_cannot_be_fetched_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pip: FakePip, says: str
 ) -> None:
-    monkeypatch.setattr(runtimes, "subprocess", pip)
+    monkeypatch.setattr(runtime_wheels, "subprocess", pip)
 
     with pytest.raises(MissingTool, match=says):
         fetch_library("litert", "9.9", "linux-x86_64")
@@ -152,3 +173,95 @@ def test_what_cannot_be_fetched_leaves_nothing(
 def test_an_unknown_runtime_or_target_is_refused_with_those_that_are_known(runtime: str, target: str) -> None:
     with pytest.raises(UnknownName):
         fetch_library(runtime, "1.0", target)
+
+
+def test_a_wheel_that_is_not_what_the_index_states_is_refused_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runtime_wheels, "subprocess", FakePip("ai_edge_litert/libLiteRt.so", stated="0" * 64))
+
+    with pytest.raises(UnreadableRecord, match="index states 000000000000"):
+        fetch_library("litert", "1.0", "linux-x86_64")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_without_a_version_a_device_gets_that_which_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr("harness.deploy.runtimes.fetch_library", lambda _runtime, version, _target: asked.append(version))
+
+    library_for("onnxruntime", target="linux-aarch64")
+
+    assert asked == [installed_version("onnxruntime")]
+
+
+def test_of_a_library_that_only_the_user_can_bring_any_version_will_do(own: Path) -> None:
+    added = register_library("onnxruntime", "0.0.1", "android-arm64-v8a", own)
+
+    assert library_for("onnxruntime", target="android-arm64-v8a") == added
+
+
+def test_a_registered_file_that_is_gone_is_not_used(own: Path) -> None:
+    register_library("onnxruntime", "0.0.1", "android-arm64-v8a", own)
+    own.unlink()
+
+    with pytest.raises(MissingTool) as caught:
+        find_library("onnxruntime", target="android-arm64-v8a")
+    assert "harness runtimes register FILE.aar --runtime onnxruntime" in caught.value.hint
+    assert not is_fetched("onnxruntime", target="android-arm64-v8a")
+
+
+@pytest.mark.parametrize(("asked", "found"), [("1.27", "1.27.0"), ("1.27.0", "1.27"), ("2.0.0", "2")])
+def test_trailing_zeros_make_no_other_version(asked: str, found: str) -> None:
+    assert is_version(asked, found)
+    assert not is_version(asked, f"{found}.1")
+
+
+def test_a_library_is_registered_for_what_it_is_built_for() -> None:
+    installed = installed_library("litert")
+    assert installed is not None
+
+    assert register(Path(installed.path), runtime="litert", version="2.3.0").target == host_target()
+    with pytest.raises(BadSetting, match="not for android-arm64-v8a"):
+        register(Path(installed.path), runtime="litert", version="2.3.0", abi="arm64-v8a")
+
+
+def test_an_archive_gives_the_library_of_one_abi_and_what_that_needs(tmp_path: Path) -> None:
+    archive = tmp_path / "onnxruntime-android.aar"
+    with zipfile.ZipFile(archive, "w") as file:
+        for abi, machine in (("arm64-v8a", 183), ("x86_64", 62)):
+            file.writestr(f"jni/{abi}/libonnxruntime.so", android_library(machine, needed="libc++_shared.so"))
+            file.writestr(f"jni/{abi}/libc++_shared.so", android_library(machine))
+            file.writestr(f"jni/{abi}/libother.so", b"not needed")
+
+    with pytest.raises(BadSetting, match="several ABIs"):
+        register(archive, runtime="onnxruntime", version="1.27.0")
+    added = register(archive, runtime="onnxruntime", version="1.27.0", abi="arm64-v8a")
+    archive.unlink()
+
+    assert added.target == "android-arm64-v8a"
+    assert added.origin == "onnxruntime-android.aar"
+    assert sorted(path.name for path in Path(added.path).parent.iterdir()) == ["libc++_shared.so", "libonnxruntime.so"]
+    assert find_library("onnxruntime", target="android-arm64-v8a") == added
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [(b"not a library", UnreadableModel), (b"\x7fELF" + bytes(70), UnknownName)]
+)
+def test_what_is_no_library_is_refused(tmp_path: Path, content: bytes, error: type[Exception]) -> None:
+    file = tmp_path / "lib.so"
+    file.write_bytes(content)
+
+    with pytest.raises(error):
+        register(file, runtime="litert", version="1.0")
+
+
+def android_library(machine: int, *, needed: str = "libm.so") -> bytes:
+    """A 64-bit shared library's header, as the NDK would write it: it needs Android's libc, and another."""
+    strings = b"\0libc.so\0" + needed.encode() + b"\0"
+    headers = 64 + 2 * 56
+    dynamic = struct.pack("<8Q", 1, 1, 1, 9, 5, headers + 64, 0, 0)
+    size = headers + len(dynamic) + len(strings)
+    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, size, size, 4096)
+    table = struct.pack("<IIQQQQQQ", 2, 6, headers, headers, headers, len(dynamic), len(dynamic), 8)
+    return head + load + table + dynamic + strings

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-DISK_MIB = 48
+DISK_MIB = 96
 """Of the virtual device, so that it can be filled."""
 
 
