@@ -514,6 +514,45 @@ class MemoryRecord(Record, frozen=True, kw_only=True):
     iterations: int
 
 
+class ToolSummary(Record, frozen=True, kw_only=True):
+    """What a runtime's own tool says of a model: its words, no samples of ours, and never part of a `Measurement`.
+
+    Each tool times something a little different (`harness.measure.official` says what), so that its figures stand beside
+    ours and are not compared with them by any gate.
+    """
+
+    tool: str
+    generation: str
+    """Which form of the tool's output it was."""
+    argv: tuple[str, ...]
+    device_id: str
+    is_emulated: bool
+    """Its times mean nothing then."""
+    program_sha256: str | None
+    iterations: int | None
+    mean_ns: float | None
+    min_ns: float | None = None
+    max_ns: float | None = None
+    std_ns: float | None = None
+    percentiles_ns: dict[str, float] = {}
+    """`p50`, `p99.9`: as the tool computes them."""
+    load_ns: float | None = None
+    first_inference_ns: float | None = None
+    warmup_iterations: int | None = None
+    warmup_mean_ns: float | None = None
+    load_memory_bytes: int | None = None
+    """By how much the tool's memory grew while it loaded the model."""
+    overall_memory_bytes: int | None = None
+    """By how much it grew in all."""
+    peak_bytes: int | None = None
+    nodes_total: int | None = None
+    nodes_delegated: int | None = None
+    """On the delegate; None where the tool does not say."""
+    partitions: int | None = None
+    delegate: str | None = None
+    fallback_reason: str | None = None
+
+
 class OperatorTime(Record, frozen=True, kw_only=True):
     """One operator of the model as the runtime ran it: after fusion, under the runtime's name."""
 

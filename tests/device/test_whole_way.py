@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from harness.device.virtual import VirtualDevice
     from harness.store import StoredRun
 
-pytestmark = pytest.mark.virtual
+pytestmark = [pytest.mark.virtual, pytest.mark.timeout(900)]
+"""A minute on a quiet machine: what runs is emulated, and a machine with others on it may be ten times slower."""
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SUITE = """
