@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.commands import compare, devices, doctor, gate, history, models, report, run, runtimes, selftest
+from harness.commands import compare, devices, doctor, gate, history, models, report, run, runtimes, selftest, tool
 from harness.commands.console import note
 from harness.errors import HarnessError
 
@@ -33,6 +33,7 @@ app.add_typer(history.app, name="history")
 app.add_typer(selftest.app, name="selftest")
 app.add_typer(devices.app, name="devices")
 app.add_typer(runtimes.app, name="runtimes")
+app.command()(tool.tool)
 app.command()(doctor.doctor)
 
 

@@ -76,11 +76,9 @@ def _problems(suite: Suite) -> Iterator[tuple[tuple[str | int, ...], str, tuple[
         except UnknownName as error:
             yield ("artifacts", index), str(error), error.known
     for index, runtime in enumerate(suite.runtimes):
-        name, version = parse_runtime(runtime.name)
-        if name not in RUNTIMES:
-            yield ("runtimes", index, "name"), f"there is no runtime called {name!r}", tuple(RUNTIMES)
-        elif version is not None and not _VERSION.fullmatch(version):
-            yield ("runtimes", index, "name"), f"{version!r} is no version", (f"{name}@1.2.3",)
+        problem, allowed = _runtime_problem(runtime.name)
+        if problem:
+            yield ("runtimes", index, "name"), problem, allowed
     plan = suite.measure
     if plan.processes_max < plan.processes_min:
         problem = f"is {plan.processes_max}, less than processes_min, which is {plan.processes_min}"
@@ -89,6 +87,15 @@ def _problems(suite: Suite) -> Iterator[tuple[tuple[str | int, ...], str, tuple[
         # nan passes every comparison's opposite, and TOML can write it.
         if getattr(plan, name) != getattr(plan, name):
             yield ("measure", name), "is not a number", ()
+
+
+def _runtime_problem(text: str) -> tuple[str, tuple[str, ...]]:
+    name, version = parse_runtime(text)
+    if name not in RUNTIMES:
+        return f"there is no runtime called {name!r}", tuple(RUNTIMES)
+    if version is not None and not _VERSION.fullmatch(version):
+        return f"{version!r} is no version", (f"{name}@1.2.3",)
+    return "", ()
 
 
 def suite_of(targets: Sequence[str]) -> Suite:

@@ -28,6 +28,7 @@ from harness.catalog.models import FoundModel, find_model
 from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
+from harness.deploy.tools import push_tool
 from harness.device.profile import accepted_obstacles
 from harness.device.registry import find_device
 from harness.errors import (
@@ -42,6 +43,7 @@ from harness.errors import (
     UnwritableFolder,
 )
 from harness.matrix import expand, need_runtime
+from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
 from harness.records import (
     SCHEMA_VERSION,
@@ -63,6 +65,7 @@ from harness.records import (
     Stage,
     Suite,
     TfliteSource,
+    ToolSummary,
 )
 from harness.settings import bad_setting
 from harness.store import StoredRun, write_run
@@ -267,6 +270,39 @@ def convert_model(
             source = Path(artifact.path)
             shutil.copyfile(source, into / f"{artifact.model}-{artifact.precision}{source.suffix}")
     return made
+
+
+def run_official_tool(
+    tool: str,
+    program: Path,
+    model: Path,
+    device_id: str,
+    *,
+    threads: int = 1,
+    iterations: int = 50,
+    more: Sequence[str] = (),
+    timeout_s: float = 600.0,
+) -> ToolSummary:
+    """Put a runtime's own tool and a file on a device, run it once there, and read what it says.
+
+    Raises:
+        UnknownName: There is no such tool or device.
+        UnreadableModel: The program or the model is not there.
+        AbiMismatch: The program is built for something else than the device.
+        DeviceError, RuntimeRefused: See `harness.measure.official.tools.run_tool`.
+    """
+    device = find_device(device_id)
+    program_there, model_there = push_tool(program, model, device)
+    return run_tool(
+        tool,
+        device,
+        program=program_there,
+        model=model_there,
+        threads=threads,
+        iterations=iterations,
+        more=tuple(more),
+        timeout_s=timeout_s,
+    )
 
 
 @dataclass(frozen=True)

@@ -517,8 +517,8 @@ class MemoryRecord(Record, frozen=True, kw_only=True):
 class ToolSummary(Record, frozen=True, kw_only=True):
     """What a runtime's own tool says of a model: its words, no samples of ours, and never part of a `Measurement`.
 
-    Each tool times something a little different (`harness.measure.official` says what), so that its figures stand beside
-    ours and are not compared with them by any gate.
+    Each tool times something a little different (`harness.measure.official` says what): its figures stand beside ours
+    and are compared with them by no gate.
     """
 
     tool: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.deploy.runtime_library import RuntimeLibrary
     from harness.device.device import Device
     from harness.doctor import Finding
-    from harness.records import Plan
+    from harness.records import Plan, ToolSummary
 
 
 def to_json(value: object) -> str:
@@ -120,6 +120,29 @@ def device_text(view: Mapping[str, Any]) -> str:
     lines.append("in the way of a stable figure" if view["obstacles"] else "nothing is in the way of a stable figure")
     for obstacle in view["obstacles"]:
         lines += [f"  {obstacle.name} ({obstacle.severity}): {obstacle.found}", f"      {obstacle.advice}"]
+    return "\n".join(lines)
+
+
+def tool_text(found: ToolSummary) -> str:
+    """What a runtime's own tool said, a line a figure; what it does not say is left out."""
+    lines = [f"{found.tool} ({found.generation}) on {found.device_id}: the tool's own summary, no samples of ours"]
+    if found.is_emulated:
+        lines.append("EMULATED: times on this device say nothing about a real one")
+    if found.mean_ns is None:
+        lines.append("This release gives no time.")
+    for key, value in msgspec.structs.asdict(found).items():
+        if key.endswith("_ns") and isinstance(value, float):
+            lines.append(f"  {key.removesuffix('_ns').replace('_', ' '):24} {units.duration(value)}")
+        elif key.endswith("_bytes") and value is not None:
+            lines.append(f"  {key.removesuffix('_bytes').replace('_', ' '):24} {units.mebibytes(value)} MiB")
+    lines += [f"  {name:24} {units.duration(ns)}" for name, ns in found.percentiles_ns.items()]
+    lines += [
+        f"  {key:24} {getattr(found, key)}" for key in ("iterations", "delegate") if getattr(found, key) is not None
+    ]
+    if found.nodes_total is not None and found.nodes_delegated is not None:
+        lines.append(f"  {'nodes on the delegate':24} {found.nodes_delegated} of {found.nodes_total}")
+    if found.fallback_reason is not None:
+        lines.append(f"  {'left to the CPU':24} {found.fallback_reason}")
     return "\n".join(lines)
 
 

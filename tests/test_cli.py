@@ -389,7 +389,11 @@ def test_a_reader_that_leaves_early_is_no_error(here: Path, cache: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run"], ["models"], ["convert"], ["report"], ["devices"], ["devices", "show"], ["doctor"]]
+    "arguments",
+    [
+        *(["run"], ["models"], ["convert"], ["report"], ["devices"], ["devices", "show"], ["doctor"], ["tool"]),
+        *(["runtimes"], ["runtimes", "fetch"], ["runtimes", "register"]),
+    ],
 )
 def test_every_command_has_a_help_with_an_example(here: Path, cache: Path, arguments: list[str]) -> None:
     done = harness(here, cache, *arguments, "--help")

@@ -56,6 +56,17 @@ def test_two_settings_of_one_runtime_are_two_cells_with_two_ids() -> None:
     assert len({cell.id for cell in cells}) == 3
 
 
+def test_two_versions_of_one_runtime_are_two_cells() -> None:
+    runtimes = (SuiteRuntime(name="onnxruntime"), SuiteRuntime(name="onnxruntime@1.27.0"))
+    cells = expand(suite(runtimes=runtimes), {"a": None})
+
+    assert [(c.choice.runtime, c.choice.version, c.choice.title) for c in cells] == [
+        ("onnxruntime", None, "onnxruntime"),
+        ("onnxruntime", "1.27.0", "onnxruntime@1.27.0"),
+    ]
+    assert len({cell.id for cell in cells}) == 2
+
+
 def test_source_is_a_cell_for_a_ready_file_and_nothing_for_other_models() -> None:
     cells = expand(suite(artifacts=("source",)), {"ready": "tflite", "network": None})
 
@@ -155,6 +166,8 @@ def test_a_suite_that_does_not_exist_is_refused_with_those_that_do() -> None:
         ("threads = [0]", r"line 4: threads\[0\]: "),
         ("threads = [100000]", r"line 4: threads\[0\]: "),
         ('artifacts = ["onnx/fp32", "onnx/int4"]', r"line 4: artifacts\[1\]: there is no artifact called 'onnx/int4'"),
+        ('runtimes = [{ name = "litert@" }]', r"line 4: runtimes\[0\].name: '' is no version"),
+        ('runtimes = [{ name = "litert@../x" }]', r"line 4: runtimes\[0\].name: '../x' is no version"),
         ('runtimes = [{ name = "tvm" }]', r"line 4: runtimes\[0\].name: there is no runtime called 'tvm'"),
         ("measure.blocks = 0", r"line 4: measure.blocks: "),
         ("measure.block_s = -1.0", r"line 4: measure.block_s: "),

@@ -98,7 +98,9 @@ def _ndk_compiler(target: str) -> Compiler:
         raise MissingTool("the NDK's C compiler", needed_for, fix)
     triple = next((abi.ndk for abi in ANDROID_ABIS.values() if target == f"android-{abi.name}"), "")
     # One folder a host, and an NDK is for one host.
-    compilers = sorted(Path(found).glob(f"toolchains/llvm/prebuilt/*/bin/{triple}{ANDROID_API}-clang")) if triple else []
+    compilers = (
+        sorted(Path(found).glob(f"toolchains/llvm/prebuilt/*/bin/{triple}{ANDROID_API}-clang")) if triple else []
+    )
     if not compilers:
         fix = f"point ANDROID_NDK_HOME at an NDK (r23 or newer) that has it; it is {found}"
         raise MissingTool(f"a compiler for {target} with API level {ANDROID_API}", needed_for, fix)

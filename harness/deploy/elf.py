@@ -49,7 +49,9 @@ def read_elf(path: Path) -> Elf:
     """
     content = path.read_bytes()
     if content[:4] != b"\x7fELF" or len(content) < 64:
-        raise UnreadableModel(str(path), "a program or shared library for Linux", "it does not begin with an ELF header")
+        raise UnreadableModel(
+            str(path), "a program or shared library for Linux", "it does not begin with an ELF header"
+        )
     with suppress(struct.error, ValueError):  # beyond the end; a text without one
         return _Reader(content).read()
     raise UnreadableModel(str(path), "a program or shared library for Linux", "it is cut off")
@@ -112,7 +114,7 @@ def extract_needed(archive: zipfile.ZipFile, library: Path, *, under: str = "") 
 class _Reader:
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._is_64 = content[4] == 2  # noqa: PLR2004  (ELFCLASS64)
+        self._is_64 = content[4] == 2
         self._order = "<" if content[5] == 1 else ">"
         offset, size, count = (32, 54, 56) if self._is_64 else (28, 42, 44)
         (table,) = self._unpack("Q" if self._is_64 else "I", offset)

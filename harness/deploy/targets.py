@@ -68,7 +68,9 @@ def target_of(facts: DeviceFacts) -> str:
     if facts.kind == "ios":
         raise MissingTool("bench", f"timing on {facts.id}", "an iPhone is measured by the runner app")
     if facts.architecture is None:
-        raise MissingTool("bench", f"timing on {facts.id}, which does not say its architecture", "choose another device")
+        raise MissingTool(
+            "bench", f"timing on {facts.id}, which does not say its architecture", "choose another device"
+        )
     architecture = architecture_name(facts.architecture)
     if facts.kind == "android" and (facts.os is None or facts.os.startswith("Android")):
         abi = ANDROID_ABIS.get(architecture)

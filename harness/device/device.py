@@ -97,7 +97,7 @@ class Device(Protocol):
         ...
 
     def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
-        """Copy a file to the device, replacing what is there; a folder with all its files.
+        """Copy a file to the device, replacing what is there; a folder with all its files. A program stays executable.
 
         Raises:
             DeviceFull: There is no space. Nothing is left behind.

@@ -193,6 +193,8 @@ def _copy(source: Path, target: Path, deadline: _Deadline) -> None:
         with source.open("rb") as reading, temporary.open("xb") as writing:
             for piece in _pieces(reading, deadline):
                 writing.write(piece)
+        if os.access(source, os.X_OK):  # a program stays one
+            temporary.chmod(temporary.stat().st_mode | 0o111)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

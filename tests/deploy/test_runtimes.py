@@ -187,7 +187,9 @@ def test_a_wheel_that_is_not_what_the_index_states_is_refused_and_leaves_nothing
 
 def test_without_a_version_a_device_gets_that_which_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
-    monkeypatch.setattr("harness.deploy.runtimes.fetch_library", lambda _runtime, version, _target: asked.append(version))
+    monkeypatch.setattr(
+        "harness.deploy.runtimes.fetch_library", lambda _runtime, version, _target: asked.append(version)
+    )
 
     library_for("onnxruntime", target="linux-aarch64")
 

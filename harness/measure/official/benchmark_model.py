@@ -45,6 +45,8 @@ _COMMON_NOISE = (
     r"(?:Loading|Loaded|Registered|Created|Creating) .*(?:accelerator|delegate|environment|plugin|runtime).*",
     r"=+(?: [A-Z ]+ =+)?",
 )
+_APPLIED = r"Explicitly applied (.+) delegate, and the model graph will be"
+_TIMINGS = "Inference timings in us"
 _REPLACED = (
     r"Replacing (\d+) out of (\d+) node\(s\) with delegate \((\w+)\) node, yielding (\d+) partitions"
     r"(?: for (?:the whole graph|subgraph .+))?\.?"
@@ -89,12 +91,11 @@ class _Delegation:
         return [
             (_REPLACED, self._replaced),
             (
-                r"Explicitly applied (.+) delegate, and the model graph will be completely executed by the delegate\.",
+                rf"{_APPLIED} completely executed by the delegate\.",
                 self._wholly,
             ),
             (
-                r"Explicitly applied (.+) delegate, and the model graph will be partially executed by the delegate "
-                r"w/ (\d+) delegate kernels\.",
+                rf"{_APPLIED} partially executed by the delegate w/ (\d+) delegate kernels\.",
                 self._partly,
             ),
             (
@@ -148,8 +149,7 @@ class _Classic(_Delegation):
             (rf"Initialized session in ({n})ms\.", self._loaded),
             (rf"count=\d+(?: \w+={n})*(?: \(all same\))?", self._block),
             (
-                rf"Inference timings in us: Init: ({n}), First inference: ({n}), Warmup \(avg\): ({n}), "
-                rf"Inference \(avg\): ({n})",
+                rf"{_TIMINGS}: Init: ({n}), First inference: ({n}), Warmup \(avg\): ({n}), Inference \(avg\): ({n})",
                 self._timings,
             ),
             (rf"Average inference timings in us: Warmup: ({n}), Init: ({n}), (?:no stats|Inference): ({n})", self._old),
@@ -255,7 +255,7 @@ class _CompiledModel(_Delegation):
         return lambda found: _once(self.figures, name, _bytes(found[1]), found[0])
 
 
-def _once(figures: Figures, name: str, value: float | int | None, line: str) -> None:
+def _once(figures: Figures, name: str, value: float | None, line: str) -> None:
     if getattr(figures, name) is not None:
         raise UnknownText(line, "it says this twice")
     setattr(figures, name, value)

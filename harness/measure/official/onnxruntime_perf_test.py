@@ -1,20 +1,21 @@
 """`onnxruntime_perf_test` of ONNX Runtime.
 
 It times `Run` with inputs in place, one warm-up before. Its percentile is `sorted[floor(n * p)]`, so that P999 of fewer
-than 1000 runs is the maximum. Units differ between releases and stand in each line; whole milliseconds where it says so.
+than 1000 runs is the maximum. Units differ between releases and stand in each line.
 
 Source: onnxruntime/test/perftest/{performance_runner,utils,test_configuration}.cc, 1.10 to 1.27, at their tags.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from harness.measure.official.figures import Figures
 from harness.measure.official.lines import NUMBER, UnknownText, fail, ignore, read_lines
 
 if TYPE_CHECKING:
+    import re
+
     from harness.measure.official.lines import Form
 
 TOOL = "onnxruntime_perf_test"

@@ -34,7 +34,8 @@ INFO: Graph: [/data/local/tmp/m.tflite]
 INFO: Loaded model /data/local/tmp/m.tflite
 INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
 INFO: Replacing 470 out of 476 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 7 partitions for subgraph 0.
-INFO: Explicitly applied XNNPACK delegate, and the model graph will be partially executed by the delegate w/ 3 delegate kernels.
+INFO: Explicitly applied XNNPACK delegate, and the model graph will be partially executed by the \
+delegate w/ 3 delegate kernels.
 INFO: The input model file size (MB): 7.07479
 INFO: Initialized session in 870.557ms.
 INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.

@@ -1,0 +1,89 @@
+"""A tool started on a device: a program that prints what a tool prints stands in, for no package brings a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.deploy.tools import push_tool
+from harness.device.host import HostDevice
+from harness.errors import AbiMismatch, HarnessError, RunnerDied, RunnerUnreadable, RuntimeRefused, UnreadableModel
+from harness.pipeline import run_official_tool
+from harness.records import ToolSummary
+from harness.tables import tool_text
+from harness.workspace import sha256_file
+from tests.measure.official.test_parsers import CLASSIC_NEW
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"model")
+    return path
+
+
+def program(folder: Path, prints: str, *, returncode: int = 0) -> Path:
+    path = folder / "benchmark_model"
+    # Where a line goes differs between releases: half of it to each.
+    path.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{prints}END\nexit {returncode}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_tool_is_sent_run_and_read_into_a_summary_that_says_how(tmp_path: Path, model: Path) -> None:
+    tool = program(tmp_path, CLASSIC_NEW)
+
+    found = run_official_tool("benchmark_model", tool, model, "host", threads=4, more=("--use_gpu=true",))
+
+    assert isinstance(found, ToolSummary)
+    assert (found.tool, found.device_id, found.is_emulated) == ("benchmark_model", "host", False)
+    assert found.program_sha256 == sha256_file(tool)
+    assert found.argv[2:] == ("--num_threads=4", "--num_runs=50", "--use_gpu=true")
+    assert Path(found.argv[1].removeprefix("--graph=")).read_bytes() == b"model"
+    assert found.mean_ns == 119_375_000
+    assert "470 of 476" in tool_text(found)
+    assert "no samples of ours" in tool_text(found)
+
+
+@pytest.mark.parametrize(
+    ("prints", "returncode", "error"),
+    [
+        (CLASSIC_NEW + "Something new\n", 0, RunnerUnreadable),
+        (CLASSIC_NEW, 3, RunnerDied),
+        ("Illegal instruction\n", 132, RunnerDied),
+        ("Benchmarking failed.\n", 1, RuntimeRefused),
+        ("", 0, RunnerUnreadable),
+    ],
+)
+def test_anything_else_is_an_error_and_no_figure(
+    tmp_path: Path, model: Path, prints: str, returncode: int, error: type[HarnessError]
+) -> None:
+    with pytest.raises(error):
+        run_official_tool("benchmark_model", program(tmp_path, prints, returncode=returncode), model, "host")
+
+
+def test_a_file_that_is_not_there_is_said_before_anything_is_sent(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(UnreadableModel, match="there is no such file"):
+        push_tool(tmp_path / "nothing", model, HostDevice())
+
+
+def test_a_tool_for_another_system_is_not_sent_to_a_device(bench_for_another: Path, model: Path) -> None:
+    from tests.fakes.device import FakeDevice
+
+    device = FakeDevice()
+    with pytest.raises((AbiMismatch, UnreadableModel)):
+        push_tool(bench_for_another, model, device)
+    assert not device.files
+
+
+@pytest.fixture
+def bench_for_another(tmp_path: Path) -> Path:
+    path = tmp_path / "tool"
+    path.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + b"\xf3\x00" + bytes(60))
+    return path
