@@ -136,9 +136,8 @@ def tool_text(found: ToolSummary) -> str:
         elif key.endswith("_bytes") and value is not None:
             lines.append(f"  {key.removesuffix('_bytes').replace('_', ' '):24} {units.mebibytes(value)} MiB")
     lines += [f"  {name:24} {units.duration(ns)}" for name, ns in found.percentiles_ns.items()]
-    lines += [
-        f"  {key:24} {getattr(found, key)}" for key in ("iterations", "delegate") if getattr(found, key) is not None
-    ]
+    told = {"iterations": found.iterations, "delegate": found.delegate}
+    lines += [f"  {key:24} {value}" for key, value in told.items() if value is not None]
     if found.nodes_total is not None and found.nodes_delegated is not None:
         lines.append(f"  {'nodes on the delegate':24} {found.nodes_delegated} of {found.nodes_total}")
     if found.fallback_reason is not None:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import time
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from harness.deploy import bench_build, runner
 from harness.deploy.bench_build import build_bench, find_compiler
 from harness.deploy.runner import choose_runner
-from harness.deploy.targets import host_target
+from harness.deploy.runtime_library import RuntimeLibrary
+from harness.deploy.targets import host_target, target_of
 from harness.device.host import HostDevice
-from harness.errors import BuildFailed, MissingTool
+from harness.errors import AbiMismatch, BuildFailed, MissingTool
 from harness.records import RuntimeChoice
-from tests.fakes.device import FakeDevice
+from tests.fakes.device import FACTS, FakeDevice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bench runs on Linux")
 
@@ -148,3 +155,112 @@ def test_a_runtime_that_bench_does_not_know_is_timed_by_the_worker() -> None:
     chosen = choose_runner(FakeDevice(), RuntimeChoice(runtime="openvino"))
 
     assert chosen.driver == "python-worker"
+
+
+# --- other devices ---------------------------------------------------------------------------------------------------
+
+
+def device_of(**changes: object) -> FakeDevice:
+    facts = {"kind": "virtual", "architecture": "aarch64", "os": "Debian GNU/Linux 13 (trixie)"} | changes
+    return FakeDevice(facts=msgspec.structs.replace(FACTS, **facts))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Stands in for the building and the fetching: a program and a library for an architecture, by its ELF number."""
+
+    def make(machine: int, program_machine: int | None = None) -> None:
+        files = {"bench": program_machine or machine, "libonnxruntime.so.1.27.0": machine}
+        for name, number in files.items():
+            (tmp_path / name).write_bytes(elf_header(number))
+        library = RuntimeLibrary(
+            runtime="onnxruntime",
+            version="1.27.0",
+            target="linux-aarch64",
+            path=str(tmp_path / "libonnxruntime.so.1.27.0"),
+            sha256="0" * 64,
+            source="fetched",
+        )
+        monkeypatch.setattr(runner, "build_bench", lambda _target: tmp_path / "bench")
+        monkeypatch.setattr(runner, "library_for", lambda _runtime, **_what: library)
+
+    return make
+
+
+def elf_header(machine: int) -> bytes:
+    """Of a 64-bit file without segments."""
+    return b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0)
+
+
+def test_a_device_gets_program_and_library_under_names_made_of_their_content(made: Callable[[int], None]) -> None:
+    made(183)
+    device = device_of()
+
+    chosen = choose_runner(device, RuntimeChoice(runtime="onnxruntime"))
+
+    program, flag, library = chosen.command[:3]
+    assert (chosen.driver, flag, library) == ("bench", "--library", chosen.library)
+    assert chosen.command[3:] == ("--library-version", "1.27.0")
+    assert {path.name for path in device.files} == {"bench", "libonnxruntime.so.1.27.0"}
+    assert all(device.files[PurePosixPath(path)] == elf_header(183) for path in (program, library))
+    sent = len(device.log)
+    assert choose_runner(device, RuntimeChoice(runtime="onnxruntime")).command == chosen.command
+    assert len(device.log) == sent
+
+
+def test_what_is_built_for_another_device_is_refused_before_anything_is_sent(made: Callable[..., None]) -> None:
+    made(62, program_machine=183)
+    device = device_of()
+
+    with pytest.raises(AbiMismatch, match=r"linux-aarch64, and .* is built for linux-x86_64"):
+        choose_runner(device, RuntimeChoice(runtime="onnxruntime"))
+    assert not device.files
+
+
+def test_a_phone_without_an_ndk_here_is_told_about_the_ndk_and_not_about_python(
+    monkeypatch: pytest.MonkeyPatch, made: Callable[[int], None]
+) -> None:
+    made(183)
+    monkeypatch.setattr(runner, "build_bench", build_bench)
+    for name in bench_build.NDK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    device = device_of(kind="android", os="Android 16")
+    device.fail_on("worker_command", MissingTool("Python", "there", "nothing helps"))
+
+    with pytest.raises(MissingTool, match="NDK") as caught:
+        choose_runner(device, RuntimeChoice(runtime="onnxruntime"))
+    assert "ANDROID_NDK_HOME" in caught.value.hint
+
+
+def test_the_ndks_own_compiler_is_taken_for_android(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "toolchains" / "llvm" / "prebuilt" / "linux-x86_64" / "bin"
+    folder.mkdir(parents=True)
+    (folder / f"aarch64-linux-android{bench_build.ANDROID_API}-clang").touch()
+    (tmp_path / "source.properties").write_text("Pkg.Desc = Android NDK\nPkg.Revision = 27.1.12297006\n")
+    monkeypatch.setenv("ANDROID_NDK_HOME", str(tmp_path))
+
+    compiler = find_compiler("android-arm64-v8a")
+    assert Path(compiler.command[0]).parent == folder
+    assert "27.1.12297006" in compiler.identity
+    with pytest.raises(MissingTool, match="android-x86_64"):
+        find_compiler("android-x86_64")
+
+
+@pytest.mark.parametrize(
+    ("facts", "target"),
+    [
+        ({}, "linux-aarch64"),
+        ({"kind": "android", "os": "Android 16"}, "android-arm64-v8a"),
+        ({"kind": "android", "os": None, "architecture": "armv8l"}, "android-armeabi-v7a"),
+        ({"kind": "android", "os": "Linux 6.12"}, "linux-aarch64"),
+        ({"os": "Alpine Linux v3.20"}, "musl-aarch64"),
+        ({"kind": "host"}, host_target()),
+    ],
+)
+def test_what_runs_on_a_device_is_known_from_what_it_is(facts: dict[str, object], target: str) -> None:
+    assert target_of(device_of(**facts).facts()) == target
+
+
+def test_another_version_than_python_has_is_not_timed_by_the_worker() -> None:
+    with pytest.raises(MissingTool, match=r"onnxruntime==0\.1"):
+        choose_runner(FakeDevice(), RuntimeChoice(runtime="onnxruntime", version="0.1", driver="python-worker"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.deploy.tools import push_tool
@@ -13,6 +14,7 @@ from harness.pipeline import run_official_tool
 from harness.records import ToolSummary
 from harness.tables import tool_text
 from harness.workspace import sha256_file
+from tests.fakes.device import FACTS, FakeDevice
 from tests.measure.official.test_parsers import CLASSIC_NEW
 
 
@@ -74,10 +76,9 @@ def test_a_file_that_is_not_there_is_said_before_anything_is_sent(tmp_path: Path
 
 
 def test_a_tool_for_another_system_is_not_sent_to_a_device(bench_for_another: Path, model: Path) -> None:
-    from tests.fakes.device import FakeDevice
+    device = FakeDevice(facts=msgspec.structs.replace(FACTS, kind="android", architecture="aarch64", os="Android 16"))
 
-    device = FakeDevice()
-    with pytest.raises((AbiMismatch, UnreadableModel)):
+    with pytest.raises(AbiMismatch, match="android-arm64-v8a"):
         push_tool(bench_for_another, model, device)
     assert not device.files
 
