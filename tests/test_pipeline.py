@@ -10,7 +10,7 @@ import pytest
 
 import harness
 from harness import pipeline
-from harness.errors import BadSetting, DeviceNotFit, RunLocked
+from harness.errors import BadSetting, DeviceNotFit, MissingTool, RunLocked
 from harness.pipeline import (
     CellEnded,
     CellStarted,
@@ -29,6 +29,8 @@ from tests.fakes.models import save_dense_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from harness.deploy.runner import Runner
 
 FAST = MeasurePlan(processes_min=2, processes_max=2, blocks=2, block_s=0.02, warmup_s=0.01, warmup_cap_s=0.3)
 
@@ -212,3 +214,19 @@ def test_a_stored_run_is_a_data_frame_from_python(model: Path, tmp_path: Path) -
 
     assert list(frame["threads"]) == [1, 2]
     assert (frame["p50_ns"] > 0).all()
+
+
+def test_what_one_device_lacks_is_a_failure_of_its_cells_and_not_of_the_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing_for_it(*_arguments: object, **_settings: object) -> Runner:
+        raise MissingTool("the library of onnxruntime", "a measurement on android-arm64-v8a", "register one")
+
+    plan = plan_run(suite(model))
+    monkeypatch.setattr(pipeline, "choose_runner", nothing_for_it)
+
+    (result,) = run(plan, tmp_path / "out").results
+
+    assert isinstance(result.outcome, Failure)
+    assert (result.outcome.stage, result.outcome.kind) == ("deploy", "missing_tool")
+    assert result.outcome.hint.endswith("register one")

@@ -162,7 +162,7 @@ def test_a_runtime_that_bench_does_not_know_is_timed_by_the_worker() -> None:
 
 def device_of(**changes: object) -> FakeDevice:
     facts = {"kind": "virtual", "architecture": "aarch64", "os": "Debian GNU/Linux 13 (trixie)"} | changes
-    return FakeDevice(facts=msgspec.structs.replace(FACTS, **facts))  # type: ignore[arg-type]
+    return FakeDevice(facts=msgspec.structs.replace(FACTS, **facts))
 
 
 @pytest.fixture
