@@ -20,9 +20,14 @@ STORED = [
     for record in vars(records).values()
     if isinstance(record, type)
     and issubclass(record, records.Record)
-    and record not in {records.Record, records.Suite, records.SuiteRuntime, records.Checkpoint, records.Compression}
+    and record
+    not in {
+        *(records.Record, records.Suite, records.SuiteRuntime, records.Checkpoint, records.Compression),
+        records.ToolSummary,
+    }
 ]
-"""A suite is what the user writes, checkpoints stay in the cache; everything else is in a run's folder."""
+"""A suite is what the user writes, checkpoints stay in the cache, what a runtime's own tool says is only printed;
+everything else is in a run's folder."""
 WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 
