@@ -24,7 +24,8 @@ from harness.checkout import path_at
 from harness.convert.convert import make_artifact, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
-from harness.deploy.runtimes import find_library, host_target
+from harness.deploy.runtimes import find_library
+from harness.deploy.targets import host_target
 from harness.device.profile import Noise
 from harness.errors import BadData, Incomparable, NeverSteady, UsageError
 from harness.matrix import expand
