@@ -20,7 +20,8 @@ import harness
 from harness import statistics
 from harness.comparison import Build, prepare
 from harness.deploy.injection.build import build_injected
-from harness.deploy.runtimes import find_library, host_target
+from harness.deploy.runtimes import find_library
+from harness.deploy.targets import host_target
 from harness.device.registry import find_device
 from harness.measure.interleaved import run_trials
 from harness.records import ComparePlan, SuiteRuntime

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from harness.deploy.bench_build import build_bench
 from harness.deploy.injection.build import build_injected
-from harness.deploy.runtimes import RuntimeLibrary, find_library, host_target
+from harness.deploy.runtimes import find_library
+from harness.deploy.targets import host_target
 from harness.device.host import HostDevice
 from harness.errors import BuildFailed, MissingTool
 from harness.measure.program import Transcript, run_program
 from harness.protocol import First, Job, Memory, Outputs, TimedBlock
 from harness.records import RuntimeChoice
+
+if TYPE_CHECKING:
+    from harness.deploy.runtime_library import RuntimeLibrary
 
 TINY = Path(__file__).parent.parent / "data" / "tiny.tflite"
 SPIN_NS = 2_000_000

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.deploy.bench_build import BUILD_TIMEOUT_S, architecture_name, build_environment, find_compiler
+from harness.deploy.bench_build import BUILD_TIMEOUT_S, build_environment, find_compiler
+from harness.deploy.targets import host_target
 from harness.errors import BuildFailed, MissingTool
 from harness.workspace import cache_dir, folder_in_the_making
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.deploy.runtimes import RuntimeLibrary
+    from harness.deploy.runtime_library import RuntimeLibrary
 
 SOURCES: Final = {"litert": Path(__file__).resolve().parent / "litert.c"}
 """Runtime -> what is put in front of its library."""
@@ -36,7 +36,7 @@ def build_injected(library: RuntimeLibrary, injected: Mapping[str, int]) -> Path
     if library.runtime not in SOURCES:
         raise MissingTool("an injection", f"a slower {library.runtime}", f"use {' or '.join(SOURCES)}")
     source, real = SOURCES[library.runtime], Path(library.path).resolve()
-    compiler = find_compiler(architecture_name(platform.machine()))
+    compiler = find_compiler(host_target())
     macros = [f"-D{name}={value}" for name, value in sorted(injected.items()) if value]
     text = "\0".join(
         (compiler.identity, *_FLAGS, *macros, str(real), library.sha256, source.read_text(encoding="utf-8"))
