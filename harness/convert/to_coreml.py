@@ -14,8 +14,8 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from harness.convert.coreml_package import import_coremltools, read_spec
-from harness.convert.ml_program import Storage, storage_of
+from harness.catalog.coreml_package import import_coremltools, read_spec
+from harness.catalog.ml_program import Storage, storage_of
 from harness.errors import ConversionFailed
 
 if TYPE_CHECKING:

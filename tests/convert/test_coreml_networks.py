@@ -20,14 +20,14 @@ import pytest
 import torch
 from torch import nn
 
+from harness.catalog.coreml_package import package_size, read_spec, weights_folder
+from harness.catalog.ml_program import Program
 from harness.catalog.modules import flat
 from harness.catalog.networks import NETWORKS
 from harness.catalog.networks.network import settle_batchnorm
 from harness.convert import to_coreml
-from harness.convert.coreml_package import package_size, read_spec, weights_folder
-from harness.convert.ml_program import Program
 from harness.errors import UnreadableModel
-from tests.convert.ml_program.building import ct
+from tests.catalog.ml_program.building import ct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
