@@ -33,6 +33,12 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "fp16": Tolerance(relative_l2=5e-2, cosine=0.999),
     "int8_dynamic": Tolerance(relative_l2=0.4, cosine=0.92),
     "int8": Tolerance(relative_l2=0.4, cosine=0.92),
+    # Core ML only.
+    "int8_weights": Tolerance(relative_l2=0.4, cosine=0.92),
+    "palette8": Tolerance(relative_l2=0.4, cosine=0.92),
+    "palette6": Tolerance(relative_l2=0.4, cosine=0.92),
+    "palette4": Tolerance(relative_l2=None, cosine=None),
+    "sparse": Tolerance(relative_l2=5e-2, cosine=0.999),
 }
 
 

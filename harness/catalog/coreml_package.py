@@ -11,7 +11,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.catalog.signature import Signature
 from harness.errors import MissingExtra, UnreadableModel
+from harness.records import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
 
 _FORMAT = "a Core ML package"
 _MANIFEST = "Manifest.json"
+_DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32", 131080: "int8"}
+"""ArrayFeatureType.ArrayDataType. Source: coremltools 9.0, mlmodel/format/FeatureTypes.proto."""
+_FLOAT16 = 10
+"""MILSpec.DataType. Source: coremltools 9.0, mlmodel/format/MIL.proto."""
+_INTEGER_WEIGHTS = (
+    "constexpr_affine_dequantize",
+    "constexpr_blockwise_shift_scale",
+    "constexpr_lut_to_dense",
+    "constexpr_lut_to_sparse",
+    "constexpr_sparse_blockwise_shift_scale",
+)
 _CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
 
 
@@ -41,6 +54,24 @@ def read_spec(path: str | Path) -> Any:  # noqa: ANN401 - protobuf messages are 
     if message.WhichOneof("Type") is None:
         raise UnreadableModel(str(path), _FORMAT, f"{model.name} describes no model")
     return message
+
+
+def read_core_ml(path: Path) -> Signature:
+    """What a package or neural network says of itself. The number of parameters is None: its weights are not read.
+
+    Raises:
+        UnreadableModel: It is damaged, or has an input or output that is no tensor.
+        MissingExtra: coremltools is not installed.
+    """
+    spec = read_spec(path)
+    program = _operations(spec)
+    stored = {_operation_storage(operation) for operation in program}
+    return Signature(
+        inputs=tuple(_tensor(path, feature) for feature in spec.description.input),
+        outputs=tuple(_tensor(path, feature) for feature in spec.description.output),
+        parameters=None,
+        storage="integer" if "integer" in stored else "float16" if "float16" in stored else "float32",
+    )
 
 
 def weights_folder(path: str | Path) -> Path:
@@ -111,6 +142,29 @@ def import_coremltools() -> Any:  # noqa: ANN401
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("coremltools")
+
+
+def _operations(spec: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Of all functions of an ML Program; a neural network has none."""
+    for function in spec.mlProgram.functions.values():
+        yield from function.block_specializations[function.opset].operations
+
+
+def _operation_storage(operation: Any) -> str:  # noqa: ANN401
+    """`integer` for one that makes weights of integers, `float16` for weights in half precision, else ""."""
+    if operation.type in _INTEGER_WEIGHTS:
+        return "integer"
+    stored = operation.type == "const" and operation.attributes["val"].WhichOneof("value") == "blobFileValue"
+    is_half = any(output.type.tensorType.dataType == _FLOAT16 for output in operation.outputs)
+    return "float16" if is_half and (stored or operation.type.startswith("constexpr_")) else ""
+
+
+def _tensor(path: Path, feature: Any) -> TensorSpec:  # noqa: ANN401
+    array = feature.type.multiArrayType
+    if feature.type.WhichOneof("Type") != "multiArrayType" or array.dataType not in _DTYPES:
+        problem = f"{feature.name!r} is no tensor of a type that is known here; images have to be converted as tensors"
+        raise UnreadableModel(str(path), _FORMAT, problem)
+    return TensorSpec(name=feature.name, shape=tuple(int(size) for size in array.shape), dtype=_DTYPES[array.dataType])
 
 
 def _model_file(path: Path) -> Path:

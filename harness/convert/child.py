@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import msgspec
 import numpy as np
 
-from harness.catalog.execute import run_onnx, run_tflite
+from harness.catalog.coreml_package import package_deflated_size
+from harness.catalog.execute import run_coreml, run_onnx, run_tflite
 from harness.catalog.files import read_signature
 from harness.catalog.modules import flat, load_module
-from harness.convert import to_onnx, to_tflite
+from harness.convert import to_coreml, to_onnx, to_tflite
 from harness.errors import ConversionFailed
 from harness.jobs import serve
 from harness.parity import compare, tolerance_for
-from harness.records import Checkpoint, ModelFormat, ModelSpec, Parity, Precision, Record, Setting, TensorSpec
+from harness.records import (
+    Checkpoint,
+    Evidence,
+    ModelFormat,
+    ModelSpec,
+    Parity,
+    Precision,
+    Record,
+    Setting,
+    TensorSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from harness.catalog.ml_program import Storage
 
     _Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -37,6 +49,12 @@ class ConvertRequest(Record, frozen=True, kw_only=True, tag_field="job", tag="co
     source: str | None
     """The fp32 file or the ready one to start from; None for torch and Keras."""
     path: str
+
+
+class Converted(Record, frozen=True, kw_only=True):
+    """What making a file found out about it."""
+
+    found: dict[str, Setting] = {}  # noqa: RUF012  (msgspec copies it)
 
 
 class ProveRequest(Record, frozen=True, kw_only=True, tag_field="job", tag="prove"):
@@ -62,19 +80,21 @@ Request: TypeAlias = ConvertRequest | ProveRequest
 
 
 def main() -> None:
-    """Read one request, answer it: a conversion with null, a proof with `Proved`."""
+    """Read one request, answer it: a conversion with `Converted`, a proof with `Proved`."""
     serve(Request, _do)
 
 
-def _do(request: Request) -> Proved | None:
+def _do(request: Request) -> Proved | Converted:
     if isinstance(request, ProveRequest):
         return _prove(request)
+    if request.format == "coreml":
+        return Converted(found=_to_coreml(request))
     if request.format == "onnx":
         _to_onnx(request)
     else:
         _to_tflite(request)
     _require_precision(request)
-    return None
+    return Converted()
 
 
 def _to_onnx(request: ConvertRequest) -> None:
@@ -112,6 +132,35 @@ def _to_tflite(request: ConvertRequest) -> None:
         to_tflite.export_torch(module, _arrays(checkpoint, "inputs"), path, outputs=len(checkpoint.outputs))
 
 
+def _to_coreml(request: ConvertRequest) -> dict[str, Setting]:
+    """Make the package; returns how it stores its weights, read back from it."""
+    path, settings = Path(request.path), request.settings
+    if request.source is None:
+        module = flat(load_module(request.spec, request.checkpoint))
+        inputs = _arrays(request.checkpoint, "inputs")
+        outputs = [tensor.name for tensor in request.checkpoint.outputs]
+        if settings["kind"] == "neuralnetwork":
+            made = to_coreml.export_neural_network(module, inputs, outputs, path)
+            return {"front_end": made.front_end, "specification": made.specification_version}
+        precision: Literal["fp32", "fp16"] = "fp16" if request.precision == "fp16" else "fp32"
+        target = cast("to_coreml.Target", settings["target"])
+        made = to_coreml.export_torch(module, inputs, outputs, path, precision=precision, target=target)
+        found: dict[str, Setting] = {"front_end": made.front_end, "specification": made.specification_version}
+        return found | storage_facts(to_coreml.require_stored(path, precision))
+    source = Path(request.source)
+    if request.precision == "int8_weights":
+        return storage_facts(to_coreml.quantize(source, path))
+    if request.precision == "sparse":
+        return storage_facts(to_coreml.store_sparse(source, path))
+    return storage_facts(to_coreml.palettize(source, path, bits=int(settings["bits"])))
+
+
+def storage_facts(storage: Storage) -> dict[str, Setting]:
+    """How a package stores its weights, as settings of its conversion."""
+    shares = ", ".join(f"{kind} {share:.1%}" for kind, share in storage.shares.items())
+    return {"stored": shares or "no weights", "zero_fraction": round(storage.zero_fraction, 6)}
+
+
 def _require_precision(request: ConvertRequest) -> None:
     """Refuse a file that its converter left as it was: some do, without a word, where they know no operator in it.
 
@@ -141,8 +190,14 @@ def _prove(request: ProveRequest) -> Proved:
         msgspec.structs.replace(tensor, shape=wanted.shape)
         for tensor, wanted in zip(signature.inputs, checkpoint.inputs, strict=True)
     )
+    evidence: Evidence | None = None
     if request.format == "onnx":
         found, executed_by = run_onnx(path, inputs, declared, optimized=True)
+    elif request.format == "coreml":
+        if path.suffix == ".mlmodel":
+            return _not_computed(request, declared, signature.outputs)
+        found, executed_by = run_coreml(path, inputs, declared)
+        evidence = "graph-checked"
     else:
         found, executed_by = run_tflite(path, inputs, declared, signature.outputs, delegated=True)
     parity = compare(
@@ -153,6 +208,7 @@ def _prove(request: ProveRequest) -> Proved:
         reference=checkpoint.reference,
         task=request.spec.task,
     )
+    parity = msgspec.structs.replace(parity, evidence=evidence)
     return Proved(
         inputs=declared,
         outputs=tuple(
@@ -160,23 +216,34 @@ def _prove(request: ProveRequest) -> Proved:
             for tensor, values in zip(signature.outputs, found.values(), strict=True)
         ),
         parity=parity,
-        deflated_bytes=_deflated_bytes(path),
+        deflated_bytes=package_deflated_size(path),
+    )
+
+
+def _not_computed(request: ProveRequest, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Proved:
+    """A neural network of the older kind, which nothing here computes: the timed process is the first to check it."""
+    return Proved(
+        inputs=inputs,
+        outputs=tuple(
+            msgspec.structs.replace(tensor, shape=wanted.shape)
+            for tensor, wanted in zip(outputs, request.checkpoint.outputs, strict=True)
+        ),
+        parity=Parity(
+            executed_by="nobody: a neural network of the older kind, which only Core ML computes",
+            reference=request.checkpoint.reference,
+            samples=0,
+            tolerance=tolerance_for(request.format, request.precision),
+            outputs=(),
+            passed=True,
+            evidence="converted",
+        ),
+        deflated_bytes=package_deflated_size(Path(request.path)),
     )
 
 
 def _arrays(checkpoint: Checkpoint, name: str) -> dict[str, NDArray[np.generic]]:
     with np.load(Path(checkpoint.folder) / f"{name}.npz", allow_pickle=False) as stored:
         return dict(stored)
-
-
-def _deflated_bytes(path: Path) -> int:
-    """The file's size in a zip: zlib at level 6, a megabyte at a time."""
-    packer = zlib.compressobj(6)
-    size = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            size += len(packer.compress(piece))
-    return size + len(packer.flush())
 
 
 if __name__ == "__main__":

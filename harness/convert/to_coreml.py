@@ -192,6 +192,15 @@ def store_sparse(source: Path, path: Path) -> Storage:
     return storage
 
 
+def require_stored(path: Path, kind: Literal["fp32", "fp16"]) -> Storage:
+    """Read back a package with plain weights.
+
+    Raises:
+        ConversionFailed: Less than `COMPRESSED_SHARE` of its weights are stored so.
+    """
+    return _require(path, kind, COMPRESSED_SHARE, kind)
+
+
 def _export(
     ct: Any,  # noqa: ANN401
     module: nn.Module,

@@ -12,6 +12,6 @@ from __future__ import annotations
 
 from harness.catalog.ml_program.program import Program
 from harness.catalog.ml_program.storage import Storage, storage_of
-from harness.catalog.ml_program.unsupported import Unsupported
+from harness.errors import Unsupported
 
 __all__ = ["Program", "Storage", "Unsupported", "storage_of"]

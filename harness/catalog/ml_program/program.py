@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from harness.catalog.coreml_package import read_spec, weights_folder
-from harness.catalog.ml_program.unsupported import NotCovered, Unsupported
+from harness.catalog.ml_program.unsupported import NotCovered
 from harness.catalog.ml_program.values import Damaged, TensorType, UnknownType, WeightFiles, constant, tensor_type
-from harness.errors import UnreadableModel, WrongInput
+from harness.errors import UnreadableModel, Unsupported, WrongInput
 from harness.records import TensorSpec
 
 if TYPE_CHECKING:
