@@ -26,6 +26,7 @@ import harness
 from harness.catalog.checkpoint import find_checkpoint, make_checkpoint, need_framework
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.apple_system import limit_of
+from harness.convert.convert import check_package as read_back
 from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harness.convert.child import Checked
     from harness.device.device import Device
     from harness.records import DeviceFacts
     from harness.store import RunWriter
@@ -270,6 +272,24 @@ def convert_model(
             source = Path(artifact.path)
             _copy(source, into / f"{artifact.model}-{artifact.precision}{source.suffix}")
     return made
+
+
+def check_package(path: Path, against: str | None = None) -> Checked:
+    """Read a Core ML package back, and compare it with the model it was made from.
+
+    Args:
+        path: An `.mlpackage`.
+        against: The model, as `find_model` takes it; None compares with nothing.
+
+    Raises:
+        UnknownName: There is no such model.
+        BadData: See `harness.convert.convert.check_package`.
+        MissingExtra: Something that this needs is not installed.
+    """
+    if against is None:
+        return read_back(path)
+    spec = find_model(against).spec
+    return read_back(path, spec, make_checkpoint(spec))
 
 
 class _File(NamedTuple):

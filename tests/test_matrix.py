@@ -76,7 +76,7 @@ def test_names_that_differ_only_in_unsafe_letters_keep_different_ids() -> None:
     assert cells[0].id != cells[1].id
 
 
-@pytest.mark.parametrize("text", ["onnx", "onnx/", "onnx/fp8", "coreml/fp32", "/fp32", "tflite/int8/x"])
+@pytest.mark.parametrize("text", ["onnx", "onnx/", "onnx/fp8", "coreml/", "/fp32", "tflite/int8/x"])
 def test_an_artifact_that_is_not_known_is_refused_with_the_known_ones(text: str) -> None:
     with pytest.raises(UnknownName) as caught:
         parse_artifact(text)

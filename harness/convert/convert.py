@@ -15,7 +15,7 @@ from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
 from harness.catalog.coreml_package import package_digest, package_size
 from harness.catalog.files import read_signature
 from harness.convert.apple_system import kind_for, target_of, why_not_on
-from harness.convert.child import Converted, ConvertRequest, Proved, ProveRequest
+from harness.convert.child import Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS, base_of
 from harness.errors import (
     ConversionFailed,
@@ -128,6 +128,29 @@ def make_artifact(
                 _REFUSED[folder] = error
             raise
         return artifact
+
+
+def check_package(
+    path: Path, spec: ModelSpec | None = None, checkpoint: Checkpoint | None = None, *, timeout_s: float = 900.0
+) -> Checked:
+    """Read a Core ML package back, and compare it with a checkpoint where there is one. It may be anybody's.
+
+    Args:
+        path: An `.mlpackage`.
+        spec: What the checkpoint was made from; both or neither.
+        checkpoint: What it should compute.
+        timeout_s: For the process that does it.
+
+    Raises:
+        UnreadableModel: It is no package, or is damaged.
+        Unsupported: It is no ML Program, or holds something that the evaluator does not know.
+        WrongInput: Its inputs or outputs are not those of the checkpoint.
+        MissingExtra: coremltools or torch is not installed.
+    """
+    need("coremltools", f"checking {path.name}", "coreml")
+    need("torch", f"checking {path.name}", "torch")
+    request = CheckRequest(path=str(path.absolute()), spec=spec, checkpoint=checkpoint)
+    return run_job("harness.convert.child", request, Checked, what=f"checking {path.name}", timeout_s=timeout_s).answer
 
 
 def is_converted(

@@ -192,6 +192,19 @@ def store_sparse(source: Path, path: Path) -> Storage:
     return storage
 
 
+def decompress(source: Path, path: Path) -> None:
+    """Store every compressed weight plainly again, by coremltools' own decompression.
+
+    Args:
+        source: An `.mlpackage` with compressed weights.
+        path: Where the plain one goes.
+    """
+    ct = import_coremltools()
+    with _quiet():
+        model = ct.models.MLModel(str(source), skip_model_load=True)
+        ct.optimize.coreml.decompress_weights(model).save(str(path))
+
+
 def require_stored(path: Path, kind: Literal["fp32", "fp16"]) -> Storage:
     """Read back a package with plain weights.
 

@@ -70,7 +70,13 @@ def _which() -> tuple[Column, ...]:
             lambda _, row: row.measured.ran.threads if row.measured else None,
             "As counted in the process",
         ),
-        Column("status", "text", lambda _, row: row.status, "measured, failed, not_runnable or not_run"),
+        Column("status", "text", lambda _, row: row.status, "measured, failed, not_runnable, not_run or simulated"),
+        Column(
+            "evidence",
+            "text",
+            lambda _, row: row.evidence,
+            "Of Core ML and iPhones: converted, graph-checked, coreml-numerics, measured(mac) or (device), simulated",
+        ),
         Column(
             "failure_kind", "text", lambda _, row: row.failure.kind if row.failure else None, "What went wrong, a word"
         ),
