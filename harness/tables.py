@@ -75,9 +75,10 @@ def checked_text(checked: Checked) -> str:
     """A Core ML package that was read back."""
     operations = ", ".join(f"{name} {count}" for name, count in checked.operations.items())
     stored = ", ".join(f"{kind} {share:.1%}" for kind, share in checked.stored.items()) or "no weights"
+    size, deflated = units.mebibytes(checked.size_bytes), units.mebibytes(checked.deflated_bytes)
     lines = [
         f"evidence    {checked.evidence}",
-        f"size        {units.mebibytes(checked.size_bytes)} MiB, {units.mebibytes(checked.deflated_bytes)} MiB deflated",
+        f"size        {size} MiB, {deflated} MiB deflated",
         f"weights     {stored}; {checked.zero_fraction:.1%} of their elements are zero",
         *(f"input       {_tensor(tensor)}" for tensor in checked.inputs),
         *(f"output      {_tensor(tensor)}" for tensor in checked.outputs),
