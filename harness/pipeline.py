@@ -317,9 +317,14 @@ class _Prepared:
 
 def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None]) -> None:
     facts = {device.id: device for device in plan.devices}
-    files = {cell.id: _file_of(cell, facts.get(cell.device_id)) for cell in cells}
-    prepared = _prepare({model.name: model.spec for model in plan.models}, tuple(files.values()), watch)
-    runs = {cell.id for cell in cells if _runs(cell, prepared[files[cell.id]], facts)}
+    never = {cell.id: why_not_on(cell.choice, facts[cell.device_id]) for cell in cells}
+    files = {cell.id: _file_of(cell, facts[cell.device_id]) for cell in cells}
+    # A Core ML file is worth making where it cannot run: it is checked all the same.
+    wanted = [files[cell.id] for cell in cells if never[cell.id] is None or cell.format == "coreml"]
+    prepared = _prepare({model.name: model.spec for model in plan.models}, wanted, watch)
+    for cell in cells:
+        prepared.setdefault(files[cell.id], _Prepared(None, NotRunnable(reason=never[cell.id] or "")))
+    runs = {c.id for c in cells if never[c.id] is None and isinstance(prepared[files[c.id]].made, Artifact)}
     devices = {device_id: find_device(device_id) for device_id in dict.fromkeys(cell.device_id for cell in cells)}
     spent: list[float] = []
     for number, cell in enumerate(cells, start=1):
@@ -417,11 +422,6 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
     # Which program took the times is in the record; that it was the second choice, and why, belongs beside it.
     settings = {**measured.ran.settings, "not_bench": runner.why_not_bench}
     return msgspec.structs.replace(measured, ran=msgspec.structs.replace(measured.ran, settings=settings))
-
-
-def _runs(cell: Cell, ready: _Prepared, facts: Mapping[str, DeviceFacts]) -> bool:
-    """Whether a cell will be timed, as far as can be told before."""
-    return isinstance(ready.made, Artifact) and why_not_on(cell.choice, facts[cell.device_id]) is None
 
 
 def _attempt(stage: Stage, step: Callable[[], _Made]) -> _Made | Failure:
