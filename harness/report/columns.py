@@ -63,7 +63,7 @@ def _which() -> tuple[Column, ...]:
             lambda _, row: row.measured.ran.nodes_total if row.measured else None,
             "Nodes of the graph after optimization",
         ),
-        Column("threads", "whole", lambda _, row: row.cell.choice.threads, "As asked for"),
+        Column("threads", "whole", lambda _, row: row.threads, "As asked for; none of Core ML, which takes no number"),
         Column(
             "threads_ran",
             "whole",

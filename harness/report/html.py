@@ -238,7 +238,7 @@ def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str,
     first = (
         element("th", breakable(clean(row.cell.model)), " ", chip, scope="row", class_=_wrapping(row.cell.model)),
         element("td", breakable(row.file), class_=_wrapping(row.file)),
-        element("td", str(row.cell.choice.threads), data_v=row.cell.choice.threads),
+        element("td", words.threads_of(row), data_v=row.cell.choice.threads),
     )
     proved = row.evidence or ""
     text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]} {proved}").lower()

@@ -59,7 +59,7 @@ def _device(device: DeviceRows) -> list[str]:
 
 
 def _row(row: Row, marks: Mapping[WarningKind, str]) -> list[str]:
-    first = [_text(row.file), str(row.cell.choice.threads)]
+    first = [_text(row.file), words.threads_of(row)]
     if row.summary is None:
         return [*first, f"**{_text(words.status(row))}**", *[""] * len(_COLUMNS)]
     found = ", ".join(marks[warning.kind] for warning in row.warnings if warning.kind in marks)

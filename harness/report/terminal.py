@@ -143,7 +143,7 @@ def _rows(
 ) -> list[RenderableType]:
     grids: list[RenderableType] = []
     for row in rows:
-        first = [Text(row.file), Text(str(row.cell.choice.threads))]
+        first = [Text(row.file), Text(words.threads_of(row))]
         if row.summary is None:
             grid = layout.remark()
             number = numbers.get(row.cell.id)

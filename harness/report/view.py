@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from harness.matrix import RUNTIMES
 from harness.records import Failure, Measurement, NotRunnable
 from harness.summary import evidence, is_simulated, summarise_all, warnings
 
@@ -52,8 +53,15 @@ class Row:
 
     @property
     def name(self) -> str:
-        """File and threads: `onnx/int8, 2 threads`."""
-        return f"{self.file}, {threads(self.cell.choice.threads)}"
+        """File and threads: `onnx/int8, 2 threads`; the file alone where the runtime takes as many as it likes."""
+        return self.file if self.threads is None else f"{self.file}, {threads(self.threads)}"
+
+    @property
+    def threads(self) -> int | None:
+        """As asked for; None of a runtime that is not asked."""
+        choice = self.cell.choice
+        runtime = RUNTIMES.get(choice.runtime)
+        return choice.threads if runtime is None or runtime.takes_threads else None
 
     @property
     def measured(self) -> Measurement | None:

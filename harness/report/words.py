@@ -243,12 +243,18 @@ def row_names(rows: Iterable[Row]) -> str:
     """Rows by model and file: `mobilenet_v2 onnx/int8 (1 and 2 threads); resnet18 ...`."""
     by_file: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in rows:
-        by_file[row.cell.model, row.file].append(row.cell.choice.threads)
+        by_file[row.cell.model, row.file] += [] if row.threads is None else [row.threads]
     named: dict[str, list[str]] = defaultdict(list)
     for (model, file), counts in by_file.items():
         several = f"{' and '.join(str(count) for count in counts)} threads"
-        named[clean(model)].append(f"{file} ({threads(counts[0]) if len(counts) == 1 else several})")
+        said = f" ({threads(counts[0]) if len(counts) == 1 else several})" if counts else ""
+        named[clean(model)].append(f"{file}{said}")
     return "; ".join(f"{model} {', '.join(files)}" for model, files in named.items())
+
+
+def threads_of(row: Row) -> str:
+    """How many threads were asked for, or an en dash."""
+    return "–" if row.threads is None else str(row.threads)
 
 
 def count(number: float, one: str, many: str) -> str:
@@ -426,7 +432,7 @@ def _fastest_of(model: ModelRows) -> str:
     else:
         ties = sum(other.p50_low_ns is None or other.p50_low_ns <= limit for other, _ in usable[1:])
         tied = f", {count(ties, 'other', 'others')} within the intervals" if ties else ""
-    which = f"{clean(model.name)} as {row.file} with {threads(row.cell.choice.threads)}"
+    which = f"{clean(model.name)} as {row.file}" + ("" if row.threads is None else f" with {threads(row.threads)}")
     return f"{which} ({units.duration(best.p50_ns)}{tied})"
 
 
