@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch  # noqa: F401  (now, and not first in the fake app's thread while a phone is waited for)
 
 from harness.catalog.execute import run_coreml
 from harness.catalog.files import read_signature
