@@ -350,7 +350,7 @@ def _without_self_checks() -> Iterator[None]:
 
     What it wrote is read back, and computed by the evaluator, in any case.
 
-    Source: coremltools 9.0, converters/mil/mil/block.py, `Block.validate`; MobileNetV3 small, palettes: 3.7 s for 5.7 s.
+    Source: coremltools 9.0, converters/mil/mil/block.py, `Block.validate`; MobileNetV3 small, palettes: 3.7 for 5.7 s.
     """
     from coremltools.converters.mil.mil.block import Block  # noqa: PLC0415
 
