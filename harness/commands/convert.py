@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -11,17 +11,14 @@ from typer.core import TyperGroup
 from harness.commands.console import FormatOption, Output, note, say_step
 from harness.errors import CellsFailed
 
-if TYPE_CHECKING:
-    import click
-
 DEFAULT = "model"
 
 
 class _DefaultGroup(TyperGroup):
     """`harness convert NAME` is `harness convert model NAME`: converting is what one mostly wants."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the name of the usual command in front where none is given."""
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Put the name of the usual command in front where none is given. `ctx` is of the click that typer brings."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
