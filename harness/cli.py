@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.commands import compare, devices, doctor, gate, history, models, report, run, runtimes, selftest, tool
+from harness.commands import (
+    compare,
+    convert,
+    devices,
+    doctor,
+    gate,
+    history,
+    models,
+    report,
+    run,
+    runtimes,
+    selftest,
+    tool,
+)
 from harness.commands.console import note
 from harness.errors import HarnessError
 
@@ -24,7 +37,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="harness", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(run.run)
 app.command()(models.models)
-app.command()(models.convert)
+app.add_typer(convert.app, name="convert")
 app.command()(report.report)
 app.command()(compare.compare)
 app.command()(gate.gate)

@@ -17,6 +17,8 @@ from harness.settings import bad_setting, read_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from harness.records import DeviceFacts
+
 BUILTIN_SUITES = Path(__file__).resolve().parent / "suites"
 DEFAULT_SUITE = "quick"
 SUITE_SCHEMA = 1
@@ -37,11 +39,16 @@ class RuntimeInfo:
     """The Python module whose presence says that the runtime is installed here."""
     extra: str
     title: str
+    accelerator: str = "cpu"
+    """Asked for where nobody says which."""
+    takes_threads: bool = True
+    """False: it starts as many as it likes, and a matrix has one cell for all numbers of threads."""
 
 
 RUNTIMES = {
     "onnxruntime": RuntimeInfo(("onnx",), "onnxruntime", "onnxruntime", "ONNX Runtime"),
     "litert": RuntimeInfo(("tflite",), "ai_edge_litert", "litert", "LiteRT"),
+    "coreml": RuntimeInfo(("coreml",), "coremltools", "coreml", "Core ML", accelerator="all", takes_threads=False),
 }
 """A new runtime is a line here, and a file for the timing program."""
 
@@ -157,7 +164,7 @@ def expand(suite: Suite, models: Mapping[str, ModelFormat | None]) -> tuple[Cell
         for model, ready in models.items()
         for model_format, precision in [*pairs, *([(ready, _AS_IT_IS)] if ready and as_it_is else [])]
         for runtime in _runtimes_for(model_format, suite.runtimes)
-        for threads in suite.threads
+        for threads in (suite.threads if RUNTIMES[runtime.name].takes_threads else (1,))
     ]
     return tuple({cell.id: cell for cell in cells}.values())
 
@@ -171,6 +178,16 @@ def need_runtime(cell: Cell) -> None:
     info = RUNTIMES[cell.choice.runtime]
     if find_spec(info.module) is None:
         raise MissingExtra(info.title, "this run", info.extra)
+
+
+def why_not_on(choice: RuntimeChoice, device: DeviceFacts) -> str | None:
+    """Why a runtime cannot run on a device at all, or None. What was converted for it is checked all the same."""
+    is_apple = device.kind == "ios" or (device.kind == "host" and (device.os or "").startswith("macOS"))
+    if choice.runtime == "coreml" and not is_apple:
+        return f"Core ML runs on Apple's systems only, and {device.name} has {device.os or 'another'}"
+    if device.kind == "ios" and choice.runtime != "coreml":
+        return f"the app that runs models on an iPhone has Core ML, and not {RUNTIMES[choice.runtime].title}"
+    return None
 
 
 def _is_suite(reference: str) -> bool:
@@ -187,7 +204,7 @@ def _is_suite(reference: str) -> bool:
 def _runtimes_for(model_format: ModelFormat, asked: tuple[SuiteRuntime, ...]) -> list[SuiteRuntime]:
     usual = [name for name, info in RUNTIMES.items() if model_format in info.formats]
     if not asked:
-        return [SuiteRuntime(name=usual[0])]
+        return [SuiteRuntime(name=usual[0], accelerator=RUNTIMES[usual[0]].accelerator)]
     return [runtime for runtime in asked if parse_runtime(runtime.name)[0] in usual]
 
 

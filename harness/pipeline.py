@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -25,6 +25,8 @@ import numpy as np
 import harness
 from harness.catalog.checkpoint import find_checkpoint, make_checkpoint, need_framework
 from harness.catalog.models import FoundModel, find_model
+from harness.convert.apple_system import limit_of
+from harness.convert.convert import check_package as read_back
 from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
@@ -42,7 +44,7 @@ from harness.errors import (
     UnreadableModel,
     UnwritableFolder,
 )
-from harness.matrix import expand, need_runtime
+from harness.matrix import expand, need_runtime, why_not_on
 from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
 from harness.records import (
@@ -76,7 +78,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harness.convert.child import Checked
     from harness.device.device import Device
+    from harness.records import DeviceFacts
     from harness.store import RunWriter
 
 READY_SOURCES: dict[type, ModelFormat] = {OnnxSource: "onnx", TfliteSource: "tflite"}
@@ -88,6 +92,7 @@ RECORDED_PACKAGES = (
     "litert-torch",
     "ai-edge-litert",
     "ai-edge-quantizer",
+    "coremltools",
     "tensorflow-cpu",
     "tensorflow",
     "numpy",
@@ -262,13 +267,13 @@ def convert_model(
     found = find_model(reference)
     suite = Suite(schema=1, name="convert", models=(reference,), artifacts=tuple(artifacts))
     cells = expand(suite, {found.spec.name: READY_SOURCES.get(type(found.spec.source))})
-    prepared = _prepare({found.spec.name: found.spec}, cells, watch)
-    made = {f"{cell.format}/{cell.precision}": prepared[cell.model, cell.format, cell.precision].made for cell in cells}
+    prepared = _prepare({found.spec.name: found.spec}, [_file_of(cell, None) for cell in cells], watch)
+    made = {f"{cell.format}/{cell.precision}": prepared[_file_of(cell, None)].made for cell in cells}
     for artifact in made.values():
         if into is not None and isinstance(artifact, Artifact):
             into.mkdir(parents=True, exist_ok=True)
             source = Path(artifact.path)
-            shutil.copyfile(source, into / f"{artifact.model}-{artifact.precision}{source.suffix}")
+            _copy(source, into / f"{artifact.model}-{artifact.precision}{source.suffix}")
     return made
 
 
@@ -305,6 +310,39 @@ def run_official_tool(
     )
 
 
+def check_package(path: Path, against: str | None = None) -> Checked:
+    """Read a Core ML package back, and compare it with the model it was made from.
+
+    Args:
+        path: An `.mlpackage`.
+        against: The model, as `find_model` takes it; None compares with nothing.
+
+    Raises:
+        UnknownName: There is no such model.
+        BadData: See `harness.convert.convert.check_package`.
+        MissingExtra: Something that this needs is not installed.
+    """
+    if against is None:
+        return read_back(path)
+    spec = find_model(against).spec
+    return read_back(path, spec, make_checkpoint(spec))
+
+
+class _File(NamedTuple):
+    """One file that cells need."""
+
+    model: str
+    format: ModelFormat
+    precision: Precision
+    system: str | None
+    """That a Core ML file has to load on, where the usual one does not."""
+
+
+def _file_of(cell: Cell, device: DeviceFacts | None) -> _File:
+    system = limit_of(device.os, device.newest_os) if device is not None and cell.format == "coreml" else None
+    return _File(cell.model, cell.format, cell.precision, system)
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """What a cell needs besides itself."""
@@ -314,19 +352,26 @@ class _Prepared:
 
 
 def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None]) -> None:
-    prepared = _prepare({model.name: model.spec for model in plan.models}, cells, watch)
+    facts = {device.id: device for device in plan.devices}
+    never = {cell.id: why_not_on(cell.choice, facts[cell.device_id]) for cell in cells}
+    files = {cell.id: _file_of(cell, facts[cell.device_id]) for cell in cells}
+    # A Core ML file is worth making where it cannot run: it is checked all the same.
+    wanted = [files[cell.id] for cell in cells if never[cell.id] is None or cell.format == "coreml"]
+    prepared = _prepare({model.name: model.spec for model in plan.models}, wanted, watch)
+    for cell in cells:
+        prepared.setdefault(files[cell.id], _Prepared(None, NotRunnable(reason=never[cell.id] or "")))
+    runs = {c.id for c in cells if never[c.id] is None and isinstance(prepared[files[c.id]].made, Artifact)}
     devices = {device_id: find_device(device_id) for device_id in dict.fromkeys(cell.device_id for cell in cells)}
     spent: list[float] = []
     for number, cell in enumerate(cells, start=1):
-        ready = prepared[cell.model, cell.format, cell.precision]
-        runs = isinstance(ready.made, Artifact)
-        if runs:
-            left = _seconds_left(cells[number - 1 :], prepared, spent)
+        ready = prepared[files[cell.id]]
+        if cell.id in runs:
+            left = _seconds_left(sum(later.id in runs for later in cells[number - 1 :]), spent)
             watch(CellStarted(cell, number, len(cells), left))
         began, began_at = time.monotonic(), datetime.now(UTC)
         outcome = _measure_cell(plan, cell, ready, devices[cell.device_id], watch)
         seconds = time.monotonic() - began
-        if runs:
+        if cell.id in runs:
             spent.append(seconds)
         result = CellResult(
             schema=SCHEMA_VERSION,
@@ -343,18 +388,19 @@ def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Call
 
 
 def _prepare(
-    specs: Mapping[str, ModelSpec], cells: Sequence[Cell], watch: Callable[[Event], None]
-) -> dict[tuple[str, ModelFormat, Precision], _Prepared]:
+    specs: Mapping[str, ModelSpec], files: Sequence[_File], watch: Callable[[Event], None]
+) -> dict[_File, _Prepared]:
     """Make every file that cells need, once."""
-    wanted = list(dict.fromkeys((cell.model, cell.format, cell.precision) for cell in cells))
-    prepared: dict[tuple[str, ModelFormat, Precision], _Prepared] = {}
+    wanted = list(dict.fromkeys(files))
+    prepared: dict[_File, _Prepared] = {}
     checkpoints: dict[str, Checkpoint | Failure] = {}
-    for number, (model, model_format, precision) in enumerate(wanted, start=1):
+    for number, file in enumerate(wanted, start=1):
+        model, model_format, precision, system = file
         spec, artifact = specs[model], f"{model_format}/{precision}"
-        reason = _attempt("catalog", partial(why_not, spec, model_format, precision))
+        reason = _attempt("catalog", partial(why_not, spec, model_format, precision, system=system))
         if reason is not None:
             never = reason if isinstance(reason, Failure) else NotRunnable(reason=reason)
-            prepared[model, model_format, precision] = _Prepared(None, never)
+            prepared[file] = _Prepared(None, never)
             continue
         began = time.monotonic()
         if model not in checkpoints:
@@ -364,12 +410,12 @@ def _prepare(
             checkpoints[model] = _attempt("catalog", partial(make_checkpoint, spec))
         checkpoint = checkpoints[model]
         if isinstance(checkpoint, Failure):
-            prepared[model, model_format, precision] = _Prepared(None, checkpoint)
+            prepared[file] = _Prepared(None, checkpoint)
             continue
-        cached = _attempt("convert", partial(is_converted, spec, model_format, precision))
+        cached = _attempt("convert", partial(is_converted, spec, model_format, precision, system=system))
         watch(ConversionStarted(model, artifact, number, len(wanted), is_cached=cached is True))
-        made = _attempt("convert", partial(make_artifact, spec, checkpoint, model_format, precision))
-        prepared[model, model_format, precision] = _Prepared(checkpoint, made)
+        made = _attempt("convert", partial(make_artifact, spec, checkpoint, model_format, precision, system=system))
+        prepared[file] = _Prepared(checkpoint, made)
         watch(ConversionEnded(model, artifact, made, time.monotonic() - began, is_cached=cached is True))
     return prepared
 
@@ -379,6 +425,9 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
         assert not isinstance(ready.made, Artifact)
         return ready.made
     artifact = ready.made
+    never = why_not_on(cell.choice, next(facts for facts in plan.devices if facts.id == cell.device_id))
+    if never is not None:
+        return NotRunnable(reason=never)
     expected = _arrays(Path(ready.checkpoint.folder) / "reference.npz")
     inputs = _arrays(Path(ready.checkpoint.folder) / "inputs.npz")
     deployed = _attempt("deploy", partial(push, artifact, inputs, device))
@@ -460,13 +509,18 @@ def _unforeseen(stage: Stage, error: Exception) -> Failure:
     )
 
 
-def _seconds_left(
-    cells: Sequence[Cell], prepared: dict[tuple[str, ModelFormat, Precision], _Prepared], spent: Sequence[float]
-) -> float | None:
-    if not spent:
-        return None
-    left = sum(isinstance(prepared[c.model, c.format, c.precision].made, Artifact) for c in cells)
-    return left * sum(spent) / len(spent)
+def _seconds_left(cells: int, spent: Sequence[float]) -> float | None:
+    return cells * sum(spent) / len(spent) if spent else None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file, or a package, which is a folder."""
+    if not source.is_dir():
+        shutil.copyfile(source, target)
+        return
+    if target.is_dir():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:

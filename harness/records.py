@@ -23,10 +23,13 @@ SCHEMA_VERSION = 1
 Setting: TypeAlias = bool | int | float | str
 """A value of a free-form option, as TOML can write it."""
 
-ModelFormat: TypeAlias = Literal["onnx", "tflite"]
-Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int8_dynamic", "source"]
+ModelFormat: TypeAlias = Literal["onnx", "tflite", "coreml"]
+Precision: TypeAlias = Literal[
+    "fp32", "fp16", "int8", "int8_dynamic", "int8_weights", "palette8", "palette6", "palette4", "sparse", "source"
+]
 """How weights and activations are stored. `int8` is both, calibrated; `int8_dynamic` is weights only, activations
-are quantized while running; `source` is a ready file, exactly as it was given."""
+are quantized while running. `int8_weights`, `palette8/6/4` (indices of so many bits into a table of values) and
+`sparse` (zeros left out) are weights only, computed with in fp16. `source` is a ready file, exactly as it was given."""
 
 Task: TypeAlias = Literal["classification", "embedding", "detection", "other"]
 DeviceKind: TypeAlias = Literal["host", "android", "virtual", "ios"]
@@ -38,6 +41,13 @@ DriverChoice: TypeAlias = Literal["auto", "python-worker", "bench"]
 """Which program shall take the time: `auto` is the native loop where it can run, else the Python worker."""
 
 Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure"]
+Evidence: TypeAlias = Literal[
+    "converted", "graph-checked", "coreml-numerics", "measured(mac)", "measured(device)", "simulated"
+]
+"""What is known of a Core ML file or of an iPhone's row, each more than the one before. `converted`: read back, its
+names, types and storage as asked. `graph-checked`: its program computes the model's outputs, operation by operation, on
+our evaluator. `coreml-numerics`: Core ML on a Mac computes them. `measured`: Core ML did, in the timed process. Aside:
+`simulated` computes on a Mac that plays an iPhone, and has no times."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -256,6 +266,9 @@ class Parity(Record, frozen=True, kw_only=True):
     tolerance: Tolerance
     outputs: tuple[OutputParity, ...]
     passed: bool
+    """No output is too far off. Said of no outputs where nothing on this machine runs the file; `evidence` tells."""
+    evidence: Evidence | None = None
+    """How far this comparison goes, where the system that runs the file is not here; None where it was run itself."""
 
 
 class Conversion(Record, frozen=True, kw_only=True):
@@ -305,6 +318,10 @@ class DeviceFacts(Record, frozen=True, kw_only=True):
     os_build: str | None
     virtual_machine: str | None = None
     """The hypervisor's name where one is known, "unknown hypervisor" where one only shows, None on real hardware."""
+    newest_os: str | None = None
+    """The last system that was made for it, `iOS 12.5`; None where it gets new ones, or nobody knows."""
+    transport: str | None = None
+    """What carries files there, where there is a choice."""
 
     @property
     def is_emulated(self) -> bool:
@@ -624,7 +641,7 @@ class CellResult(Record, frozen=True, kw_only=True):
     cell: Cell
     outcome: Outcome
     artifact: Artifact | None
-    """None where there is none to speak of: the conversion failed, or the cell is not runnable."""
+    """None where there is none: the conversion failed, or there cannot be such a file."""
     parameters: int | None
     macs: int | None
     started_at: str

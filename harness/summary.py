@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from harness import statistics
-from harness.records import CellResult, Measurement, Record, Setting
+from harness.records import CellResult, Evidence, Measurement, Record, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -222,6 +222,26 @@ def warnings(summary: Summary | None, result: CellResult, plan: Plan) -> tuple[C
         found.append(CellWarning(kind="accepted_obstacles", facts={"names": ", ".join(outcome.accepted_obstacles)}))
     order = WarningKind.__args__  # type: ignore[attr-defined]  # of a Literal, its words
     return tuple(sorted(found, key=lambda warning: order.index(warning.kind)))
+
+
+def evidence(result: CellResult, device: DeviceFacts | None) -> Evidence | None:
+    """How far a row of Core ML, or of an iPhone, is proved; None for every other row, and where nothing is.
+
+    Args:
+        result: The stored cell.
+        device: Where it ran or was to run.
+    """
+    is_phone = device is not None and device.kind == "ios"
+    if isinstance(result.outcome, Measurement) and is_phone:
+        return "simulated" if is_simulated(device) else "measured(device)"
+    if isinstance(result.outcome, Measurement) and result.cell.format == "coreml":
+        return "measured(mac)"
+    return result.artifact.parity.evidence if result.artifact is not None else None
+
+
+def is_simulated(device: DeviceFacts | None) -> bool:
+    """Whether another kind of machine plays the device: then a cell has no times, whatever was stored."""
+    return device is not None and device.kind == "ios" and device.is_emulated
 
 
 def canary_baselines(results: Iterable[CellResult]) -> dict[tuple[str, str], float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harness.catalog.models import FoundModel
+    from harness.convert.child import Checked
     from harness.deploy.runtime_library import RuntimeLibrary
     from harness.device.device import Device
     from harness.doctor import Finding
-    from harness.records import Plan, ToolSummary
+    from harness.records import Plan, TensorSpec, ToolSummary
 
 
 def to_json(value: object) -> str:
@@ -81,6 +83,35 @@ def conversions_table(made: Mapping[str, Artifact | Failure | NotRunnable]) -> s
                 notes.append(f"  {artifact.hint}")
     heads = ("file", "MiB", "deflated MiB", "difference (rel. L2)", "took", "peak MiB")
     return "\n".join([_table(heads, rows), *notes])
+
+
+def checked_text(checked: Checked) -> str:
+    """A Core ML package that was read back."""
+    operations = ", ".join(f"{name} {count}" for name, count in checked.operations.items())
+    stored = ", ".join(f"{kind} {share:.1%}" for kind, share in checked.stored.items()) or "no weights"
+    size, deflated = units.mebibytes(checked.size_bytes), units.mebibytes(checked.deflated_bytes)
+    lines = [
+        f"evidence    {checked.evidence}",
+        f"size        {size} MiB, {deflated} MiB deflated",
+        f"weights     {stored}; {checked.zero_fraction:.1%} of their elements are zero",
+        *(f"input       {_tensor(tensor)}" for tensor in checked.inputs),
+        *(f"output      {_tensor(tensor)}" for tensor in checked.outputs),
+        *textwrap.wrap(f"operations  {operations}", 80, subsequent_indent=" " * 12),
+        f"digest      {checked.sha256}",
+    ]
+    parity = checked.parity
+    if parity is None:
+        return "\n".join([*lines, "compared    with nothing: name a model with --against"])
+    limit = parity.tolerance
+    for output in parity.outputs:
+        judged = "reported, not judged" if limit.relative_l2 is None else f"limit {limit.relative_l2:g}"
+        distance = f"relative L2 {output.relative_l2:.2g} ({judged}), cosine {output.cosine:.5f}"
+        lines.append(f"compared    {output.tensor}: {distance}, {parity.samples} samples")
+    return "\n".join([*lines, f"            with {parity.reference}"])
+
+
+def _tensor(tensor: TensorSpec) -> str:
+    return f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}"
 
 
 def device_view(device: Device) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def _quick() -> str:
 def _tolerances() -> str:
     """How far each precision may be from its checkpoint."""
     lines = ["| precision | relative L2 at most | cosine at least |", "|---|---|---|"]
-    lines += [f"| {name} | {limit.relative_l2:g} | {limit.cosine:g} |" for name, limit in TOLERANCES.items()]
+    for name, limit in TOLERANCES.items():
+        found = ("own weights" if value is None else f"{value:g}" for value in (limit.relative_l2, limit.cosine))
+        lines.append(f"| {name} | {' | '.join(found)} |")
     return "\n".join(lines) + "\n"
 
 

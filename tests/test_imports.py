@@ -57,8 +57,8 @@ HEAVY = frozenset(
 )
 NETWORKS = "harness/catalog/networks/"
 """Network definitions are subclasses of a torch class, and loaded by name from the table in `__init__.py` there."""
-OPERATORS = "harness/convert/ml_program/operators/"
-"""One torch expression an operation; imported when a program first runs, never with `harness.convert.ml_program`."""
+OPERATORS = "harness/catalog/ml_program/operators/"
+"""One torch expression an operation; imported when a program first runs, never with `harness.catalog.ml_program`."""
 SUBCLASSES = (NETWORKS, OPERATORS, "harness/device/adb_wire.py")
 """What subclasses or needs an optional package at its top is imported by who needs it, inside a function."""
 

@@ -8,8 +8,9 @@ import pytest
 
 from harness import matrix
 from harness.errors import BadSetting, MissingExtra, UnknownName
-from harness.matrix import expand, find_suite, need_runtime, parse_artifact, suite_of
+from harness.matrix import expand, find_suite, need_runtime, parse_artifact, suite_of, why_not_on
 from harness.records import MeasurePlan, Suite, SuiteRuntime
+from tests.fakes import records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ def test_names_that_differ_only_in_unsafe_letters_keep_different_ids() -> None:
     assert cells[0].id != cells[1].id
 
 
-@pytest.mark.parametrize("text", ["onnx", "onnx/", "onnx/fp8", "coreml/fp32", "/fp32", "tflite/int8/x"])
+@pytest.mark.parametrize("text", ["onnx", "onnx/", "onnx/fp8", "coreml/", "/fp32", "tflite/int8/x"])
 def test_an_artifact_that_is_not_known_is_refused_with_the_known_ones(text: str) -> None:
     with pytest.raises(UnknownName) as caught:
         parse_artifact(text)
@@ -98,6 +99,24 @@ def test_an_artifact_that_is_not_known_is_refused_with_the_known_ones(text: str)
 def test_a_runtime_that_is_not_known_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="runtime called 'tensorrt'"):
         expand(suite(runtimes=(SuiteRuntime(name="tensorrt"),)), {"a": None})
+
+
+def test_core_ml_is_one_cell_for_all_numbers_of_threads_on_the_units_that_it_chooses_itself() -> None:
+    (cell,) = expand(suite(artifacts=("coreml/fp16",), threads=(1, 2, 4)), {"a": None})
+
+    assert (cell.choice.runtime, cell.choice.accelerator, cell.choice.threads) == ("coreml", "all", 1)
+
+
+def test_what_a_device_cannot_run_at_all_is_said_in_a_sentence() -> None:
+    linux = records.device(os="Debian GNU/Linux 12")
+    mac = records.device(os="macOS 15.1")
+    phone = records.device(kind="ios", name="iPhone XR", os="iOS 18.5")
+    core_ml, onnx = (records.cell(format=name).choice for name in ("coreml", "onnx"))
+
+    assert [why_not_on(core_ml, device) for device in (mac, phone)] == [None, None]
+    assert why_not_on(core_ml, linux) == "Core ML runs on Apple's systems only, and bench-01 has Debian GNU/Linux 12"
+    assert why_not_on(onnx, linux) is None
+    assert "has Core ML, and not ONNX Runtime" in (why_not_on(onnx, phone) or "")
 
 
 def test_a_missing_runtime_is_told_before_anything_slow_with_the_command_that_adds_it(

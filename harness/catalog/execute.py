@@ -110,6 +110,40 @@ def run_tflite(
     return {t.name: as_real(stacked(t.name, values), t) for t, values in zip(outputs, found, strict=True)}, done_by
 
 
+def run_coreml(
+    path: Path, inputs: Mapping[str, NDArray[np.generic]], tensors: Sequence[TensorSpec]
+) -> tuple[dict[str, NDArray[np.generic]], str]:
+    """Compute an ML Program on this machine, operation by operation, with our evaluator. It is not Core ML.
+
+    Args:
+        path: An `.mlpackage`.
+        inputs: Name -> `[samples, ...]`.
+        tensors: What the package declares as inputs, with a batch of 1.
+
+    Returns:
+        Output name -> `[samples, ...]` in the package's order, and what computed it.
+
+    Raises:
+        Unsupported: It is no ML Program, or holds something that the evaluator does not know.
+        UnreadableModel: It is damaged.
+        ConversionFailed: An output has no batch dimension.
+        MissingExtra: torch or coremltools is not installed.
+    """
+    from importlib.metadata import version  # noqa: PLC0415
+
+    from harness.catalog.ml_program import Program  # noqa: PLC0415
+
+    program = Program.load(path)
+    fed = [as_declared(samples, tensor) for samples, tensor in zip(in_order(inputs, tensors), tensors, strict=True)]
+    runs = [
+        program.run({tensor.name: values[i : i + 1] for tensor, values in zip(tensors, fed, strict=True)})
+        for i in range(len(fed[0]))
+    ]
+    done_by = f"ML Program evaluator of this program, torch {version('torch')}; not Core ML"
+    found = {output.name: stacked(output.name, [run[output.name] for run in runs]) for output in program.outputs}
+    return found, done_by
+
+
 def stacked(name: str, outputs: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
     """Put the outputs of single samples, `[1, ...]` each, together as `[samples, ...]`.
 

@@ -1,7 +1,8 @@
 """Read the signature of a ready file without its runtime.
 
-Both formats are read in plain Python, a few milliseconds a file, so that a plan can be checked without importing a
-runtime, and so that a truncated file is refused before a parser in C++ meets it. Weights are stepped over, not read.
+.onnx and .tflite are read in plain Python, a few milliseconds a file, so that a plan can be checked without importing
+a runtime, and so that a truncated file is refused before a parser in C++ meets it. Weights are stepped over, not read.
+Core ML packages are read with the protobuf messages that coremltools brings.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import mmap
 import struct
 from typing import TYPE_CHECKING
 
+from harness.catalog.coreml_package import read_core_ml
 from harness.catalog.onnx_file import read_onnx
 from harness.catalog.signature import Malformed, kind_by_first_bytes
 from harness.catalog.tflite_file import read_tflite
@@ -27,7 +29,10 @@ def read_signature(path: Path, model_format: ModelFormat) -> Signature:
 
     Raises:
         UnreadableModel: It is not there, empty, truncated, or something else than its name says.
+        MissingExtra: It is a Core ML package, and coremltools is not installed.
     """
+    if model_format == "coreml":
+        return read_core_ml(path)
     read = read_onnx if model_format == "onnx" else read_tflite
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

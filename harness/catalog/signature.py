@@ -1,4 +1,4 @@
-"""What a .onnx or .tflite file says of itself: inputs, outputs, how its weights are stored."""
+"""What a ready file says of itself: inputs, outputs, how its weights are stored."""
 
 from __future__ import annotations
 

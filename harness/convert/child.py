@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import zlib
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import msgspec
 import numpy as np
 
-from harness.catalog.execute import run_onnx, run_tflite
+from harness.catalog.coreml_package import package_deflated_size, package_digest
+from harness.catalog.execute import run_coreml, run_onnx, run_tflite
 from harness.catalog.files import read_signature
 from harness.catalog.modules import flat, load_module
-from harness.convert import to_onnx, to_tflite
+from harness.convert import to_coreml, to_onnx, to_tflite
 from harness.errors import ConversionFailed
 from harness.jobs import serve
-from harness.parity import compare, tolerance_for
-from harness.records import Checkpoint, ModelFormat, ModelSpec, Parity, Precision, Record, Setting, TensorSpec
+from harness.parity import beyond, compare, require, tolerance_for
+from harness.records import (
+    Checkpoint,
+    Evidence,
+    ModelFormat,
+    ModelSpec,
+    Parity,
+    Precision,
+    Record,
+    Setting,
+    TensorSpec,
+    Tolerance,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from harness.catalog.ml_program import Storage
 
     _Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -37,6 +51,12 @@ class ConvertRequest(Record, frozen=True, kw_only=True, tag_field="job", tag="co
     source: str | None
     """The fp32 file or the ready one to start from; None for torch and Keras."""
     path: str
+
+
+class Converted(Record, frozen=True, kw_only=True):
+    """What making a file found out about it."""
+
+    found: dict[str, Setting] = {}  # noqa: RUF012  (msgspec copies it)
 
 
 class ProveRequest(Record, frozen=True, kw_only=True, tag_field="job", tag="prove"):
@@ -58,23 +78,59 @@ class Proved(Record, frozen=True, kw_only=True):
     deflated_bytes: int
 
 
-Request: TypeAlias = ConvertRequest | ProveRequest
+_UNJUDGED = Tolerance(relative_l2=None, cosine=None)
+
+
+class CheckRequest(Record, frozen=True, kw_only=True, tag_field="job", tag="check"):
+    """Read a package back, and run it beside a checkpoint."""
+
+    path: str
+    checkpoint: Checkpoint | None
+    spec: ModelSpec | None
+
+
+class Checked(Record, frozen=True, kw_only=True):
+    """What is known of a package that was read back."""
+
+    path: str
+    evidence: Evidence
+    """`graph-checked` after a comparison that passed, else `converted`."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operations: dict[str, int]
+    """Type -> how many there are, constants left out."""
+    stored: dict[str, float]
+    """Kind -> share of the weights' elements that is stored so."""
+    zero_fraction: float
+    size_bytes: int
+    deflated_bytes: int
+    sha256: str
+    """Of what the package says; two conversions of one model have the same."""
+    parity: Parity | None
+    """None where there was no checkpoint to compare with."""
+
+
+Request: TypeAlias = ConvertRequest | ProveRequest | CheckRequest
 
 
 def main() -> None:
-    """Read one request, answer it: a conversion with null, a proof with `Proved`."""
+    """Read one request, answer it: a conversion with `Converted`, a proof with `Proved`, a check with `Checked`."""
     serve(Request, _do)
 
 
-def _do(request: Request) -> Proved | None:
+def _do(request: Request) -> Proved | Converted | Checked:
     if isinstance(request, ProveRequest):
         return _prove(request)
+    if isinstance(request, CheckRequest):
+        return _check(request)
+    if request.format == "coreml":
+        return Converted(found=_to_coreml(request))
     if request.format == "onnx":
         _to_onnx(request)
     else:
         _to_tflite(request)
     _require_precision(request)
-    return None
+    return Converted()
 
 
 def _to_onnx(request: ConvertRequest) -> None:
@@ -112,6 +168,57 @@ def _to_tflite(request: ConvertRequest) -> None:
         to_tflite.export_torch(module, _arrays(checkpoint, "inputs"), path, outputs=len(checkpoint.outputs))
 
 
+def _to_coreml(request: ConvertRequest) -> dict[str, Setting]:
+    """Make the package; returns how it stores its weights, read back from it."""
+    path, settings = Path(request.path), request.settings
+    if request.source is None:
+        module = flat(load_module(request.spec, request.checkpoint))
+        inputs = _arrays(request.checkpoint, "inputs")
+        outputs = [tensor.name for tensor in request.checkpoint.outputs]
+        if settings["kind"] == "neuralnetwork":
+            made = to_coreml.export_neural_network(module, inputs, outputs, path)
+            return {"front_end": made.front_end, "specification": made.specification_version}
+        precision: Literal["fp32", "fp16"] = "fp16" if request.precision == "fp16" else "fp32"
+        target = cast("to_coreml.Target", settings["target"])
+        made = to_coreml.export_torch(module, inputs, outputs, path, precision=precision, target=target)
+        found: dict[str, Setting] = {"front_end": made.front_end, "specification": made.specification_version}
+        return found | storage_facts(to_coreml.require_stored(path, precision))
+    source = Path(request.source)
+    if request.precision == "int8_weights":
+        storage = to_coreml.quantize(source, path)
+    elif request.precision == "sparse":
+        storage = to_coreml.store_sparse(source, path)
+    else:
+        storage = to_coreml.palettize(source, path, bits=int(settings["bits"]))
+    _require_decompression(request)
+    return storage_facts(storage)
+
+
+def _require_decompression(request: ConvertRequest) -> None:
+    """Compare a compressed package with the plain one that coremltools makes of it: two readers of the same weights.
+
+    Raises:
+        ParityFailed: They compute different outputs.
+    """
+    path = Path(request.path)
+    inputs = {name: values[:1] for name, values in _arrays(request.checkpoint, "inputs").items()}
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.name
+        to_coreml.decompress(path, plain)
+        declared = read_signature(plain, "coreml").inputs
+        expected, by = run_coreml(plain, inputs, declared)
+        found, _ = run_coreml(path, inputs, declared)
+    tolerance = tolerance_for("coreml", "fp16")
+    parity = compare(found, expected, tolerance=tolerance, executed_by=by, reference="the same, decompressed")
+    require(parity, f"{request.spec.name} as coreml/{request.precision}, beside its own weights decompressed,")
+
+
+def storage_facts(storage: Storage) -> dict[str, Setting]:
+    """How a package stores its weights, as settings of its conversion."""
+    shares = ", ".join(f"{kind} {share:.1%}" for kind, share in storage.shares.items())
+    return {"stored": shares or "no weights", "zero_fraction": round(storage.zero_fraction, 6)}
+
+
 def _require_precision(request: ConvertRequest) -> None:
     """Refuse a file that its converter left as it was: some do, without a word, where they know no operator in it.
 
@@ -141,8 +248,14 @@ def _prove(request: ProveRequest) -> Proved:
         msgspec.structs.replace(tensor, shape=wanted.shape)
         for tensor, wanted in zip(signature.inputs, checkpoint.inputs, strict=True)
     )
+    evidence: Evidence | None = None
     if request.format == "onnx":
         found, executed_by = run_onnx(path, inputs, declared, optimized=True)
+    elif request.format == "coreml":
+        if path.suffix == ".mlmodel":
+            return _not_computed(request, declared, signature.outputs)
+        found, executed_by = run_coreml(path, inputs, declared)
+        evidence = "graph-checked"
     else:
         found, executed_by = run_tflite(path, inputs, declared, signature.outputs, delegated=True)
     parity = compare(
@@ -153,6 +266,10 @@ def _prove(request: ProveRequest) -> Proved:
         reference=checkpoint.reference,
         task=request.spec.task,
     )
+    if parity.tolerance == _UNJUDGED:
+        tolerance = beyond(parity, step=tolerance_for(request.format, "fp16"))
+        parity = msgspec.structs.replace(parity, tolerance=tolerance)
+    parity = msgspec.structs.replace(parity, evidence=evidence)
     return Proved(
         inputs=declared,
         outputs=tuple(
@@ -160,23 +277,80 @@ def _prove(request: ProveRequest) -> Proved:
             for tensor, values in zip(signature.outputs, found.values(), strict=True)
         ),
         parity=parity,
-        deflated_bytes=_deflated_bytes(path),
+        deflated_bytes=package_deflated_size(path),
+    )
+
+
+def _check(request: CheckRequest) -> Checked:
+    from harness.catalog.ml_program import Program, storage_of  # noqa: PLC0415
+
+    path = Path(request.path)
+    program = Program.load(path)
+    for problem in program.problems():
+        raise problem
+    storage = storage_of(path)
+    parity = None
+    if request.checkpoint is not None and request.spec is not None:
+        found, executed_by = run_coreml(path, _arrays(request.checkpoint, "inputs"), program.inputs)
+        parity = compare(
+            found,
+            _arrays(request.checkpoint, "reference"),
+            tolerance=tolerance_for("coreml", _precision_of(storage)),
+            executed_by=executed_by,
+            reference=request.checkpoint.reference,
+            task=request.spec.task,
+        )
+        parity = msgspec.structs.replace(parity, evidence="graph-checked")
+    return Checked(
+        path=request.path,
+        evidence="graph-checked" if parity is not None and parity.passed else "converted",
+        inputs=program.inputs,
+        outputs=program.outputs,
+        operations=program.op_counts(),
+        stored=dict(storage.shares),
+        zero_fraction=storage.zero_fraction,
+        size_bytes=storage.size_bytes,
+        deflated_bytes=storage.deflated_bytes,
+        sha256=package_digest(path),
+        parity=parity,
+    )
+
+
+def _precision_of(storage: Storage) -> Precision:
+    """By which limits a package is judged: those of the coarsest kind of weight in it."""
+    kinds = set(storage.shares)
+    for bits in ("1", "2", "3", "4", "6", "8"):
+        if any(f"palette{bits}" in kind for kind in kinds):
+            return "palette4" if bits < "6" else "palette6" if bits == "6" else "palette8"
+    if any("int" in kind for kind in kinds):
+        return "int8_weights"
+    return "fp16" if any("fp16" in kind or kind == "sparse" for kind in kinds) else "fp32"
+
+
+def _not_computed(request: ProveRequest, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Proved:
+    """A neural network of the older kind, which nothing here computes: the timed process is the first to check it."""
+    return Proved(
+        inputs=inputs,
+        outputs=tuple(
+            msgspec.structs.replace(tensor, shape=wanted.shape)
+            for tensor, wanted in zip(outputs, request.checkpoint.outputs, strict=True)
+        ),
+        parity=Parity(
+            executed_by="nobody: a neural network of the older kind, which only Core ML computes",
+            reference=request.checkpoint.reference,
+            samples=0,
+            tolerance=tolerance_for(request.format, request.precision),
+            outputs=(),
+            passed=True,
+            evidence="converted",
+        ),
+        deflated_bytes=package_deflated_size(Path(request.path)),
     )
 
 
 def _arrays(checkpoint: Checkpoint, name: str) -> dict[str, NDArray[np.generic]]:
     with np.load(Path(checkpoint.folder) / f"{name}.npz", allow_pickle=False) as stored:
         return dict(stored)
-
-
-def _deflated_bytes(path: Path) -> int:
-    """The file's size in a zip: zlib at level 6, a megabyte at a time."""
-    packer = zlib.compressobj(6)
-    size = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            size += len(packer.compress(piece))
-    return size + len(packer.flush())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ import msgspec
 from filelock import FileLock
 
 from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
+from harness.catalog.coreml_package import package_digest, package_size
 from harness.catalog.files import read_signature
-from harness.convert.child import ConvertRequest, Proved, ProveRequest
-from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS
+from harness.convert.apple_system import kind_for, target_of, why_not_on
+from harness.convert.child import Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
+from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS, base_of
 from harness.errors import (
     ConversionFailed,
     HarnessError,
@@ -22,12 +24,13 @@ from harness.errors import (
     NonFiniteOutput,
     ParityFailed,
     UnreadableModel,
+    Unsupported,
     UsageError,
 )
 from harness.jobs import run_job
 from harness.parity import require
 from harness.records import Artifact, Conversion, KerasSource, OnnxSource, TfliteSource
-from harness.workspace import cache_dir, folder_in_the_making, sha256_file
+from harness.workspace import cache_dir, folder_in_the_making, sha256_file, sha256_tree
 
 if TYPE_CHECKING:
     from harness.jobs import Done
@@ -37,8 +40,16 @@ _HERE = Path(__file__).resolve().parent
 _RECORD = "artifact.json"
 
 
-def why_not(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> str | None:
+def why_not(
+    spec: ModelSpec, model_format: ModelFormat, precision: Precision, *, system: str | None = None
+) -> str | None:
     """Why this artifact cannot exist, or None. Imports no framework and starts nothing.
+
+    Args:
+        spec: The model.
+        model_format: Of the file.
+        precision: Of the file.
+        system: Of the device that has to load it; matters for Core ML only. See `apple_system.target_of`.
 
     Raises:
         UnreadableModel: A ready file is truncated or foreign.
@@ -54,14 +65,14 @@ def why_not(spec: ModelSpec, model_format: ModelFormat, precision: Precision) ->
     if isinstance(source, OnnxSource | TfliteSource):
         ready = "onnx" if isinstance(source, OnnxSource) else "tflite"
         if ready != model_format:
-            return f"no maintained converter makes .{model_format} files from .{ready} files"
+            return f"no maintained converter makes {_files(model_format)} from .{ready} files"
         storage = read_signature(Path(source.path), model_format).storage
         if storage != "float32":
             kind = "is quantized already" if storage == "integer" else "stores its weights in fp16"
             return f"{Path(source.path).name} {kind}; it can be measured as it is, as {model_format}/source"
-    if isinstance(source, KerasSource) and model_format == "onnx":
-        return "no maintained converter makes .onnx files from Keras models"
-    return None
+    if isinstance(source, KerasSource) and model_format != "tflite":
+        return f"no maintained converter makes {_files(model_format)} from Keras models"
+    return why_not_on(system, precision) if model_format == "coreml" else None
 
 
 def make_artifact(
@@ -70,18 +81,20 @@ def make_artifact(
     model_format: ModelFormat,
     precision: Precision,
     *,
+    system: str | None = None,
     timeout_s: float = 1800.0,
 ) -> Artifact:
     """Convert a checkpoint and prove the file, unless that was done before.
 
-    fp16 and int8 files are made from the fp32 artifact, which is therefore made first. An entry of the cache counts
-    only if its bytes still have their digest; a damaged one is made again.
+    What `recipes.base_of` names, the fp32 file for most, is made first. An entry of the cache counts only if
+    its bytes still have their digest; a damaged one is made again.
 
     Args:
         spec: What the checkpoint was made from.
         checkpoint: From `make_checkpoint`.
-        model_format: `onnx` or `tflite`.
+        model_format: `onnx`, `tflite` or `coreml`.
         precision: One that `why_not` has nothing against.
+        system: Of the device that has to load it, as for `why_not`.
         timeout_s: For each process, of which there are at most four.
 
     Raises:
@@ -91,22 +104,23 @@ def make_artifact(
             memory or of time; or the runtime did when it ran the result.
         ParityFailed: The file computes something else. It is kept in the cache's `failed/`, never used.
         NonFiniteOutput: The file answers with NaN or infinity. It is kept likewise.
+        Unsupported: The evaluator does not know what is in a Core ML package; it is kept likewise.
     """
-    reason = why_not(spec, model_format, precision)
+    reason = why_not(spec, model_format, precision, system=system)
     if reason is not None:
         raise UsageError(reason)
     need_converters(spec, model_format, precision)
-    folder = _folder(spec, checkpoint, model_format, precision)
+    folder = _folder(spec, checkpoint, model_format, precision, system)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         found = _stored_in(folder, verify=True)
         if found is not None:
             return found
-        base = _base(spec, checkpoint, model_format, timeout_s) if _is_derived(precision) else None
+        base = _base(spec, checkpoint, model_format, precision, system, timeout_s)
         try:
             with folder_in_the_making(folder) as making:
-                path = making / f"{spec.name}.{precision}.{model_format}"
-                artifact = _made(spec, checkpoint, model_format, precision, base, path, timeout_s)
+                path = making / f"{spec.name}.{precision}.{_suffix(model_format, system)}"
+                artifact = _made(spec, checkpoint, model_format, precision, system, base, path, timeout_s)
                 artifact = msgspec.structs.replace(artifact, path=str(folder / path.name))
                 (making / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(artifact)))
         except HarnessError as error:
@@ -116,12 +130,37 @@ def make_artifact(
         return artifact
 
 
-def is_converted(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> bool:
+def check_package(
+    path: Path, spec: ModelSpec | None = None, checkpoint: Checkpoint | None = None, *, timeout_s: float = 900.0
+) -> Checked:
+    """Read a Core ML package back, and compare it with a checkpoint where there is one. It may be anybody's.
+
+    Args:
+        path: An `.mlpackage`.
+        spec: What the checkpoint was made from; both or neither.
+        checkpoint: What it should compute.
+        timeout_s: For the process that does it.
+
+    Raises:
+        UnreadableModel: It is no package, or is damaged.
+        Unsupported: It is no ML Program, or holds something that the evaluator does not know.
+        WrongInput: Its inputs or outputs are not those of the checkpoint.
+        MissingExtra: coremltools or torch is not installed.
+    """
+    need("coremltools", f"checking {path.name}", "coreml")
+    need("torch", f"checking {path.name}", "torch")
+    request = CheckRequest(path=str(path.absolute()), spec=spec, checkpoint=checkpoint)
+    return run_job("harness.convert.child", request, Checked, what=f"checking {path.name}", timeout_s=timeout_s).answer
+
+
+def is_converted(
+    spec: ModelSpec, model_format: ModelFormat, precision: Precision, *, system: str | None = None
+) -> bool:
     """Whether `make_artifact` would find its work done, by the looks of the cache. Starts nothing, reads no weights."""
     checkpoint = find_checkpoint(spec)
-    if checkpoint is None or why_not(spec, model_format, precision) is not None:
+    if checkpoint is None or why_not(spec, model_format, precision, system=system) is not None:
         return False
-    return _stored_in(_folder(spec, checkpoint, model_format, precision), verify=False) is not None
+    return _stored_in(_folder(spec, checkpoint, model_format, precision, system), verify=False) is not None
 
 
 _REFUSED: dict[Path, HarnessError] = {}
@@ -133,14 +172,24 @@ def _will_come_again(error: HarnessError) -> bool:
     """Whether trying once more is pointless: memory and time may be there then, an operator will not."""
     if isinstance(error, ConversionFailed):
         return error.cause in {"unsupported", "unsupported_op"}
-    return isinstance(error, ParityFailed | NonFiniteOutput)
+    return isinstance(error, ParityFailed | NonFiniteOutput | Unsupported)
 
 
-def _base(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, timeout_s: float) -> Artifact:
-    place = _folder(spec, checkpoint, model_format, "fp32")
+def _base(
+    spec: ModelSpec,
+    checkpoint: Checkpoint,
+    model_format: ModelFormat,
+    precision: Precision,
+    system: str | None,
+    timeout_s: float,
+) -> Artifact | None:
+    base = base_of(model_format, precision)
+    if base is None:
+        return None
+    place = _folder(spec, checkpoint, model_format, base, system)
     if place in _REFUSED:
         raise _REFUSED[place]
-    return make_artifact(spec, checkpoint, model_format, "fp32", timeout_s=timeout_s)
+    return make_artifact(spec, checkpoint, model_format, base, system=system, timeout_s=timeout_s)
 
 
 def _made(
@@ -148,12 +197,13 @@ def _made(
     checkpoint: Checkpoint,
     model_format: ModelFormat,
     precision: Precision,
+    system: str | None,
     base: Artifact | None,
     path: Path,
     timeout_s: float,
 ) -> Artifact:
     what = f"{spec.name} to {model_format}/{precision}"
-    conversion = _convert(spec, checkpoint, model_format, precision, base, path, timeout_s, what)
+    conversion = _convert(spec, checkpoint, model_format, precision, system, base, path, timeout_s)
     proved = _prove(spec, checkpoint, model_format, precision, path, timeout_s, what)
     artifact = Artifact(
         model=spec.name,
@@ -161,8 +211,8 @@ def _made(
         format=model_format,
         precision=precision,
         path=str(path),
-        sha256=sha256_file(path),
-        size_bytes=path.stat().st_size,
+        sha256=_digest_of(path),
+        size_bytes=package_size(path),
         deflated_bytes=proved.deflated_bytes,
         inputs=proved.inputs,
         outputs=proved.outputs,
@@ -184,12 +234,12 @@ def _convert(
     checkpoint: Checkpoint,
     model_format: ModelFormat,
     precision: Precision,
+    system: str | None,
     base: Artifact | None,
     path: Path,
     timeout_s: float,
-    what: str,
 ) -> Conversion:
-    settings = _settings(spec, model_format, precision)
+    settings = _settings(spec, model_format, precision, system)
     packages = _packages(spec, model_format, precision)
     source = _ready_file(checkpoint, model_format) if base is None else Path(base.path)
     as_it_is = precision == "source" and not settings
@@ -205,8 +255,14 @@ def _convert(
         source=None if source is None else str(source),
         path=str(path),
     )
-    done: Done[None] = run_job("harness.convert.child", request, type(None), what=what, timeout_s=timeout_s)
-    return Conversion(converters=packages, settings=settings, seconds=done.seconds, peak_rss_bytes=done.peak_rss_bytes)
+    what = f"{spec.name} to {model_format}/{precision}"
+    done: Done[Converted] = run_job("harness.convert.child", request, Converted, what=what, timeout_s=timeout_s)
+    return Conversion(
+        converters=packages,
+        settings={**settings, **done.answer.found},
+        seconds=done.seconds,
+        peak_rss_bytes=done.peak_rss_bytes,
+    )
 
 
 def _prove(
@@ -223,7 +279,7 @@ def _prove(
         # A process of its own: a runtime that crashes on the file is told apart from a converter that crashes making
         # it, and the converter's peak memory stays its own.
         return run_job("harness.convert.child", request, Proved, what=f"running {what}", timeout_s=timeout_s).answer
-    except (NonFiniteOutput, ConversionFailed) as error:
+    except (NonFiniteOutput, ConversionFailed, Unsupported) as error:
         error.hint = f"The file is kept in {_keep(path, None)}"
         raise
     except UnreadableModel as error:
@@ -236,9 +292,11 @@ def _prove(
 
 def _keep(path: Path, artifact: Artifact | None) -> Path:
     """Move a file that failed out of the way of those that may be used."""
-    folder = cache_dir() / "failed" / f"{path.name}-{sha256_file(path)[:12]}"
+    folder = cache_dir() / "failed" / f"{path.name}-{sha256_tree(path)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / path.name
+    if kept.is_dir():
+        shutil.rmtree(kept)
     path.replace(kept)
     if artifact is not None:
         artifact = msgspec.structs.replace(artifact, path=str(kept))
@@ -256,10 +314,35 @@ def _stored_in(folder: Path, *, verify: bool) -> Artifact | None:
         return None
     # The cache may have been moved since.
     path = folder / Path(artifact.path).name
-    if not path.is_file() or (verify and sha256_file(path) != artifact.sha256):
+    if not path.exists() or (verify and not _is_intact(path, artifact.sha256)):
         _discard(folder, "its file is gone or has changed")
         return None
     return msgspec.structs.replace(artifact, path=str(path))
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    try:
+        return _digest_of(path) == sha256
+    except UnreadableModel:  # a package of which parts are gone
+        return False
+
+
+def _digest_of(path: Path) -> str:
+    """Of a file's bytes; of a package what it says, since two conversions of one model never have the same bytes."""
+    return sha256_file(path) if path.suffix not in _CORE_ML_SUFFIXES else package_digest(path)
+
+
+_CORE_ML_SUFFIXES = {".mlpackage", ".mlmodel"}
+
+
+def _suffix(model_format: ModelFormat, system: str | None) -> str:
+    if model_format != "coreml":
+        return model_format
+    return "mlpackage" if kind_for(system) == "mlprogram" else "mlmodel"
+
+
+def _files(model_format: ModelFormat) -> str:
+    return "Core ML packages" if model_format == "coreml" else f".{model_format} files"
 
 
 def _discard(folder: Path, why: str) -> None:
@@ -267,7 +350,9 @@ def _discard(folder: Path, why: str) -> None:
     shutil.rmtree(folder)
 
 
-def _folder(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, precision: Precision) -> Path:
+def _folder(
+    spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, precision: Precision, system: str | None = None
+) -> Path:
     arrays = Path(checkpoint.folder)
     decides: dict[str, object] = {
         "model": spec.name,
@@ -279,28 +364,30 @@ def _folder(spec: ModelSpec, checkpoint: Checkpoint, model_format: ModelFormat, 
         "arrays": [sha256_file(arrays / f"{name}.npz") for name in ("inputs", "calibration", "reference")],
         "source": spec.source,
         "artifact": (model_format, precision),
-        "settings": _settings(spec, model_format, precision),
+        "settings": _settings(spec, model_format, precision, system),
         "packages": _packages(spec, model_format, precision) | versions((RUNTIMES[model_format],)),
         "code": [sha256_file(path) for path in _code()],
     }
-    if _is_derived(precision):
-        decides["base"] = (_settings(spec, model_format, "fp32"), _packages(spec, model_format, "fp32"))
+    base = base_of(model_format, precision)
+    if base is not None:
+        decides["base"] = (_settings(spec, model_format, base, system), _packages(spec, model_format, base))
     return cache_dir() / "artifacts" / digest(msgspec.json.encode(decides))
 
 
 def _code() -> list[Path]:
     """Our own source files that decide what a file holds, or whether it passes."""
     catalog = _HERE.parent / "catalog"
-    decide = [catalog / name for name in ("execute.py", "modules.py", "onnx_file.py", "tflite_file.py")]
+    names = ("coreml_package.py", "execute.py", "modules.py", "onnx_file.py", "tflite_file.py")
+    decide = [*(catalog / name for name in names), *sorted((catalog / "ml_program").rglob("*.py"))]
     return [*sorted(_HERE.glob("*.py")), *decide, _HERE.parent / "parity.py", _HERE.parent / "tensors.py"]
 
 
-def _is_derived(precision: Precision) -> bool:
-    return precision not in {"fp32", "source"}
-
-
-def _settings(spec: ModelSpec, model_format: ModelFormat, precision: Precision) -> dict[str, Setting]:
+def _settings(
+    spec: ModelSpec, model_format: ModelFormat, precision: Precision, system: str | None = None
+) -> dict[str, Setting]:
     settings = dict(SETTINGS.get((model_format, precision), {}))
+    if model_format == "coreml":
+        settings |= {"kind": kind_for(system), "target": f"iOS{target_of(system)}"}
     if "calibration" in settings:
         settings["calibration_samples"] = spec.calibration.samples
     if isinstance(spec.source, OnnxSource) and precision == "source" and _has_open_dimensions(spec.source):
@@ -346,6 +433,8 @@ _MODULES = {
     "litert-converter": "litert_converter",
     "ai-edge-quantizer": "ai_edge_quantizer",
     "ai-edge-litert": "ai_edge_litert",
+    "coremltools": "coremltools",
+    "scikit-learn": "sklearn",
 }
 
 _EXTRAS = {"torch": "torch", "onnxruntime": "onnxruntime", "ai-edge-litert": "litert"}

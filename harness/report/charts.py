@@ -413,7 +413,8 @@ def _runtime(row: Row) -> str:
 
 
 def _runtime_line(row: Row) -> str:
-    return f"{clean(row.cell.model)} {row.cell.precision}, {threads(row.cell.choice.threads)}"
+    said = "" if row.threads is None else f", {threads(row.threads)}"
+    return f"{clean(row.cell.model)} {row.cell.precision}{said}"
 
 
 def _dots_with_intervals(y: Spec, colour: Spec, *, x_title: str, is_log: bool) -> list[Spec]:

@@ -63,14 +63,20 @@ def _which() -> tuple[Column, ...]:
             lambda _, row: row.measured.ran.nodes_total if row.measured else None,
             "Nodes of the graph after optimization",
         ),
-        Column("threads", "whole", lambda _, row: row.cell.choice.threads, "As asked for"),
+        Column("threads", "whole", lambda _, row: row.threads, "As asked for; none of Core ML, which takes no number"),
         Column(
             "threads_ran",
             "whole",
             lambda _, row: row.measured.ran.threads if row.measured else None,
             "As counted in the process",
         ),
-        Column("status", "text", lambda _, row: row.status, "measured, failed, not_runnable or not_run"),
+        Column("status", "text", lambda _, row: row.status, "measured, failed, not_runnable, not_run or simulated"),
+        Column(
+            "evidence",
+            "text",
+            lambda _, row: row.evidence,
+            "Of Core ML and iPhones: converted, graph-checked, coreml-numerics, measured(mac) or (device), simulated",
+        ),
         Column(
             "failure_kind", "text", lambda _, row: row.failure.kind if row.failure else None, "What went wrong, a word"
         ),

@@ -190,6 +190,7 @@ def _device(device: DeviceRows, index: int, drawn: Sequence[Chart]) -> Markup:
         stamp,
         _table(device, index, marks),
         element("ul", *listed, class_="notes") if notes else None,
+        *(element("p", sentence, class_="quiet") for sentence in words.evidence(device.rows)),
         *(_figure(model.rows, words.model_line(model)) for model in device.models),
         *(shell.chart(chart, number) for number, chart in enumerate(drawn) if chart.device_id == device.id),
     )
@@ -237,9 +238,10 @@ def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str,
     first = (
         element("th", breakable(clean(row.cell.model)), " ", chip, scope="row", class_=_wrapping(row.cell.model)),
         element("td", breakable(row.file), class_=_wrapping(row.file)),
-        element("td", str(row.cell.choice.threads), data_v=row.cell.choice.threads),
+        element("td", words.threads_of(row), data_v=row.cell.choice.threads),
     )
-    text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]}").lower()
+    proved = row.evidence or ""
+    text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]} {proved}").lower()
     return element(
         "tr",
         *first,
@@ -256,7 +258,7 @@ def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str,
 def _figures_or_why(row: Row, index: int, marks: Mapping[WarningKind, str]) -> list[Markup]:
     summary = row.summary
     if summary is None:
-        status = element("strong", words.STATUS[row.status])
+        status = element("strong", words.status(row))
         why = f": {words.problem(row)}" if row.result else None
         return [element("td", element("p", status, why), colspan=len(_COLUMNS) + 1, class_="why")]
     cells = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from harness.records import CellResult, Plan, Record
+from harness.records import CellResult, Evidence, Plan, Record
 from harness.report import words
 from harness.report.view import view
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
@@ -29,6 +29,8 @@ class Document(Record, frozen=True, kw_only=True):
     """By cell id, every planned cell; null where there is no figure."""
     warnings: dict[str, tuple[CellWarning, ...]]
     """By cell id."""
+    evidence: dict[str, Evidence]
+    """By cell id, how far a Core ML file or an iPhone's row is proved; other rows have none."""
     results: tuple[CellResult, ...]
     """As stored, raw samples and all; cells that have not been run are missing."""
 
@@ -51,5 +53,6 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
         plan=shown.plan,
         summaries={row.cell.id: row.summary for row in shown.rows},
         warnings={row.cell.id: row.warnings for row in shown.rows},
+        evidence={row.cell.id: row.evidence for row in shown.rows if row.evidence is not None},
         results=results,
     )

@@ -52,15 +52,16 @@ def _device(device: DeviceRows) -> list[str]:
         lines += [_line([name, *_row(row, marks)]) for row in model.rows]
     lines.append("")
     lines += [f"- {_text(f'{words.row_names(rows)}: {why}')}" for why, rows in words.reasons(device.rows).items()]
+    lines += [f"- {_text(sentence)}" for sentence in words.evidence(device.rows)]
     for kind, note in notes.items():
         lines.append(f"- **{marks.get(kind, 'all rows')}:** {_text(f'{note.what} {note.advice}')}")
     return lines
 
 
 def _row(row: Row, marks: Mapping[WarningKind, str]) -> list[str]:
-    first = [_text(row.file), str(row.cell.choice.threads)]
+    first = [_text(row.file), words.threads_of(row)]
     if row.summary is None:
-        return [*first, f"**{words.STATUS[row.status]}**", *[""] * len(_COLUMNS)]
+        return [*first, f"**{_text(words.status(row))}**", *[""] * len(_COLUMNS)]
     found = ", ".join(marks[warning.kind] for warning in row.warnings if warning.kind in marks)
     return [*first, *(show(row.summary) for _, show in _COLUMNS), found]
 

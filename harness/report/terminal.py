@@ -56,7 +56,7 @@ _WHERE_THERE_IS_ROOM = (
 """In the order in which they are added."""
 _MARKS_WIDTH = 6
 _THREADS_WIDTH = 3
-_STYLES = {"failed": "bold red", "not_runnable": "yellow", "not_run": "dim"}
+_STYLES = {"failed": "bold red", "not_runnable": "yellow", "not_run": "dim", "simulated": "yellow"}
 _IN_HEADINGS: frozenset[str] = frozenset({"emulated", "untrained"})
 """Said in the line of the device or the model, so that it needs no footnote."""
 
@@ -91,7 +91,8 @@ def _device(device: DeviceRows, width: int) -> list[RenderableType]:
     parts.append(heads)
     for model in device.models:
         parts += [Text(words.model_line(model), style="bold"), *_rows(model.rows, layout, marks, numbers), Text()]
-    return [*parts, *_footnotes(reasons, notes, marks), Text()]
+    proved: list[RenderableType] = [_hanging("", sentence, "dim") for sentence in words.evidence(device.rows)]
+    return [*parts, *_footnotes(reasons, notes, marks), *proved, Text()]
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,11 @@ def _rows(
 ) -> list[RenderableType]:
     grids: list[RenderableType] = []
     for row in rows:
-        first = [Text(row.file), Text(str(row.cell.choice.threads))]
+        first = [Text(row.file), Text(words.threads_of(row))]
         if row.summary is None:
             grid = layout.remark()
             number = numbers.get(row.cell.id)
-            text = words.STATUS[row.status] + (f", see {number}" if number else "")
+            text = words.status(row) + (f", see {number}" if number else "")
             grid.add_row(*first, Text(text, style=_STYLES[row.status]))
         else:
             grid = layout.grid()

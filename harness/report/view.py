@@ -7,17 +7,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from harness.matrix import RUNTIMES
 from harness.records import Failure, Measurement, NotRunnable
-from harness.summary import summarise_all, warnings
+from harness.summary import evidence, is_simulated, summarise_all, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from harness.records import Cell, CellResult, DeviceFacts, Plan, PlannedModel
+    from harness.records import Cell, CellResult, DeviceFacts, Evidence, Plan, PlannedModel
     from harness.summary import CellWarning, Summary
 
-Status: TypeAlias = Literal["measured", "failed", "not_runnable", "not_run"]
+Status: TypeAlias = Literal["measured", "failed", "not_runnable", "not_run", "simulated"]
 
 
 class Run(Protocol):
@@ -47,11 +48,20 @@ class Row:
     file: str
     """What tells it from the other rows of its model, without the threads: `onnx/int8`."""
     status: Status
+    evidence: Evidence | None = None
+    """How far a Core ML file, or an iPhone's row, is proved; None for rows of other kinds."""
 
     @property
     def name(self) -> str:
-        """File and threads: `onnx/int8, 2 threads`."""
-        return f"{self.file}, {threads(self.cell.choice.threads)}"
+        """File and threads: `onnx/int8, 2 threads`; the file alone where the runtime takes as many as it likes."""
+        return self.file if self.threads is None else f"{self.file}, {threads(self.threads)}"
+
+    @property
+    def threads(self) -> int | None:
+        """As asked for; None of a runtime that is not asked."""
+        choice = self.cell.choice
+        runtime = RUNTIMES.get(choice.runtime)
+        return choice.threads if runtime is None or runtime.takes_threads else None
 
     @property
     def measured(self) -> Measurement | None:
@@ -63,7 +73,7 @@ class Row:
     def failure(self) -> Failure | None:
         """Why there is no figure, where the cell was tried."""
         outcome = self.result.outcome if self.result else None
-        if isinstance(outcome, Measurement) and self.summary is None:
+        if isinstance(outcome, Measurement) and self.status == "failed":
             message = "every process or block was disturbed and discarded; no figure is left"
             return Failure(stage="measure", kind="disturbed", message=message)
         return outcome if isinstance(outcome, Failure) else None
@@ -76,6 +86,8 @@ class Row:
         outcome = self.result.outcome if self.result else None
         if isinstance(outcome, NotRunnable):
             return outcome.reason
+        if self.status == "simulated":
+            return "the outputs are right; a simulator computes on the Mac that runs it, so that there are no times"
         return self.failure.message if self.failure else ""
 
 
@@ -160,14 +172,18 @@ def clean(text: str) -> str:
 
 def _row(cell: Cell, result: CellResult | None, summary: Summary | None, file: str, plan: Plan) -> Row:
     status: Status = "failed"
+    device = next((device for device in plan.devices if device.id == cell.device_id), None)
     if result is None:
         status = "not_run"
+    elif isinstance(result.outcome, Measurement) and is_simulated(device):
+        status, summary = "simulated", None
     elif isinstance(result.outcome, NotRunnable):
         status = "not_runnable"
     elif summary is not None:
         status = "measured"
     found = warnings(summary, result, plan) if result else ()
-    return Row(cell=cell, result=result, summary=summary, warnings=found, file=file, status=status)
+    proved = evidence(result, device) if result else None
+    return Row(cell=cell, result=result, summary=summary, warnings=found, file=file, status=status, evidence=proved)
 
 
 def _device(device_id: str, rows: Sequence[Row], plan: Plan) -> DeviceRows:

@@ -12,13 +12,27 @@ from harness.report.view import clean, threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from harness.records import DeviceFacts, DeviceState, Plan, Setting
+    from harness.records import DeviceFacts, DeviceState, Evidence, Plan, Setting
     from harness.report.view import DeviceRows, ModelRows, Row, View
     from harness.summary import Summary, WarningKind
 
 Facts = dict[str, "Setting"]
 
-STATUS = {"measured": "measured", "failed": "failed", "not_runnable": "cannot run here", "not_run": "not run yet"}
+STATUS = {
+    "measured": "measured",
+    "failed": "failed",
+    "not_runnable": "cannot run here",
+    "not_run": "not run yet",
+    "simulated": "simulated",
+}
+EVIDENCE: Mapping[Evidence, str] = {
+    "converted": "the file was read back, its names, types and weights as asked; nothing here computes it",
+    "graph-checked": "our evaluator computed the file's program, operation by operation; Core ML did not, so no times",
+    "coreml-numerics": "Core ML on a Mac computed the outputs; nothing was timed",
+    "measured(mac)": "Core ML on a Mac computed and was timed",
+    "measured(device)": "Core ML on the device computed and was timed",
+    "simulated": "a simulator computed the outputs on a Mac, so no times",
+}
 LEGEND = (
     "p50: the median over processes of each process's median; ±: half of its 95 % interval (93.75 % with five "
     "processes). p90: nine in ten inferences took no longer; p90≤: what the true p90 does not exceed, with 99 % "
@@ -71,9 +85,36 @@ def reasons(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
     """Why rows have no figure -> the rows it is true of; rows that were not tried yet are left out."""
     alike: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.status in {"failed", "not_runnable"}:
+        if row.status in {"failed", "not_runnable", "simulated"}:
             alike[problem(row)].append(row)
     return {why: tuple(several) for why, several in alike.items()}
+
+
+def status(row: Row) -> str:
+    """What stands in place of figures: `graph-checked · 2.44 MiB · parity 6.0e-04 · cannot run here`."""
+    artifact = row.result.artifact if row.result else None
+    if row.evidence is None or artifact is None:
+        return STATUS[row.status]
+    distances = [output.relative_l2 for output in artifact.parity.outputs]
+    parts = [row.evidence, f"{units.mebibytes(artifact.size_bytes)} MiB"]
+    if distances:
+        parts.append(f"parity {scientific(max(distances))}")
+    if row.status != "simulated":
+        parts.append(STATUS[row.status])
+    return " · ".join(parts)
+
+
+def evidence(rows: Sequence[Row]) -> tuple[str, ...]:
+    """What each mark means and which rows carry it, a sentence a mark; nothing where no row is Core ML's."""
+    marked: dict[Evidence, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.evidence is not None:
+            marked[row.evidence].append(row)
+    return tuple(
+        f"{mark}: {row_names(marked[mark])}. {EVIDENCE[mark][0].upper()}{EVIDENCE[mark][1:]}."
+        for mark in EVIDENCE
+        if mark in marked
+    )
 
 
 def problem(row: Row) -> str:
@@ -202,12 +243,18 @@ def row_names(rows: Iterable[Row]) -> str:
     """Rows by model and file: `mobilenet_v2 onnx/int8 (1 and 2 threads); resnet18 ...`."""
     by_file: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in rows:
-        by_file[row.cell.model, row.file].append(row.cell.choice.threads)
+        by_file[row.cell.model, row.file] += [] if row.threads is None else [row.threads]
     named: dict[str, list[str]] = defaultdict(list)
     for (model, file), counts in by_file.items():
         several = f"{' and '.join(str(count) for count in counts)} threads"
-        named[clean(model)].append(f"{file} ({threads(counts[0]) if len(counts) == 1 else several})")
+        said = f" ({threads(counts[0]) if len(counts) == 1 else several})" if counts else ""
+        named[clean(model)].append(f"{file}{said}")
     return "; ".join(f"{model} {', '.join(files)}" for model, files in named.items())
+
+
+def threads_of(row: Row) -> str:
+    """How many threads were asked for, or an en dash."""
+    return "–" if row.threads is None else str(row.threads)
 
 
 def count(number: float, one: str, many: str) -> str:
@@ -385,7 +432,7 @@ def _fastest_of(model: ModelRows) -> str:
     else:
         ties = sum(other.p50_low_ns is None or other.p50_low_ns <= limit for other, _ in usable[1:])
         tied = f", {count(ties, 'other', 'others')} within the intervals" if ties else ""
-    which = f"{clean(model.name)} as {row.file} with {threads(row.cell.choice.threads)}"
+    which = f"{clean(model.name)} as {row.file}" + ("" if row.threads is None else f" with {threads(row.threads)}")
     return f"{which} ({units.duration(best.p50_ns)}{tied})"
 
 
@@ -401,6 +448,8 @@ def _completeness(view: View) -> str:
         parts.append(f"{statuses['failed']} failed ({clean(named)})")
     if statuses["not_runnable"]:
         parts.append(f"{statuses['not_runnable']} cannot run here")
+    if statuses["simulated"]:
+        parts.append(f"{statuses['simulated']} simulated, without times")
     if statuses["not_run"]:
         parts.append(f"{statuses['not_run']} {'has' if statuses['not_run'] == 1 else 'have'} not been run yet")
     if not parts:

@@ -38,7 +38,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 # --- what comes out ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model_format", "precision"), list(SETTINGS))
+@pytest.mark.parametrize(("model_format", "precision"), [pair for pair in SETTINGS if pair[0] != "coreml"])
 def test_every_precision_of_every_format_is_made_and_proved(
     make: Make, model_format: ModelFormat, precision: Precision
 ) -> None:

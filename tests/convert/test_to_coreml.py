@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from harness.catalog.coreml_package import package_digest, package_size, read_spec, weights_folder
+from harness.catalog.ml_program import Program, Storage, storage_of
 from harness.convert import to_coreml
-from harness.convert.coreml_package import package_digest, package_size, read_spec, weights_folder
-from harness.convert.ml_program import Program, Storage, storage_of
 from harness.errors import ConversionFailed, HarnessError
-from tests.convert.ml_program.building import ct, random
+from tests.catalog.ml_program.building import ct, random
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 UDID = "00008020-000FAKE0000A12E"
 APP = "org.inference-harness.runner"
+DIGEST = "0" * 64
+"""In a message: that of the outputs."""
 _PUBLIC_KEY = b"""-----BEGIN RSA PUBLIC KEY-----
 MIGJAoGBAMU3doPdNDSu16VTDT3WOjVcPvdxGF9ddKRoiEAO1zWM03GmecX5ooAD
 Fx2uWCN8xGf6C9Fy1ZWAZdMYYCFNocvIFzL4ZTGvNilpTBUeWVMaQ6vMq6mK17q8
@@ -55,6 +57,7 @@ class FakeApp:
         lines: Its messages; `RESULT` in them stands for the result folder's path.
         memory_lines: Its messages to a job that measures memory; None for the same.
         outputs: The files that it writes below `outputs/`.
+        compute: Makes these files from a job, given the app's `Documents`; their digest takes the place of `DIGEST`.
         returncode: How the job ends.
         last_words: What it says of the end.
         state: What it says of the phone; None says nothing.
@@ -66,6 +69,7 @@ class FakeApp:
     lines: Sequence[str | msgspec.Struct] = ()
     memory_lines: Sequence[str | msgspec.Struct] | None = None
     outputs: Mapping[str, bytes] = field(default_factory=dict)
+    compute: Callable[[Mapping[str, Any], Path], Mapping[str, bytes]] | None = None
     returncode: int = 0
     last_words: str = ""
     state: dict[str, Any] | None = None
@@ -194,9 +198,14 @@ class FakeIphone:
             returncode = 1
         elif job["job"] is None:
             lines = []
+        outputs = app.outputs
+        if app.compute is not None and job["job"] is not None and damaged is None:
+            outputs = app.compute(job["job"], self.documents)
+        digest = hashlib.sha256(b"".join(outputs.values())).hexdigest()
         prefix = f"/Documents/results/{job['id']}"
-        (making / "messages.ndjson").write_text("".join(f"{line}\n" for line in lines).replace("RESULT", prefix))
-        for name, content in app.outputs.items():
+        said_here = "".join(f"{line}\n" for line in lines).replace("RESULT", prefix).replace(DIGEST, digest)
+        (making / "messages.ndjson").write_text(said_here)
+        for name, content in outputs.items():
             (making / "outputs" / name).write_bytes(content)
         files = [path for path in making.rglob("*") if path.is_file()]
         done = {

@@ -156,7 +156,7 @@ def cell(
     accelerator: str = "cpu",
 ) -> Cell:
     """One point of the matrix; the runtime follows from the format."""
-    runtime = runtime or {"onnx": "onnxruntime", "tflite": "litert"}[format]
+    runtime = runtime or {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}[format]
     data = {
         "id": id or f"{model}-{format}-{precision}-{runtime}-t{threads}-{device_id}",
         "model": model,

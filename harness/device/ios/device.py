@@ -114,6 +114,8 @@ class IosDevice:
             os=phone.os,
             os_build=phone.os_build or (said.os_build if said else None),
             virtual_machine="iOS simulator" if phone.is_simulated else None,
+            newest_os=apple.last_os if apple else None,
+            transport=self._transport.name,
         )
 
     def state(self) -> DeviceState:

@@ -1,0 +1,498 @@
+"""Run an ML Program operation by operation, on any system.
+
+The file is read from its own protobuf and weight file, not through coremltools' front end: that would rebuild the
+program, infer types anew and fold constants, so that what ran would no longer be what was written.
+
+Values are held in three kinds of torch tensor (float32, int64, bool) and rounded to the declared type after every
+operation. An operation therefore computes with float32 inside and gives float16 outside where the file says fp16.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap, Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from harness.catalog.coreml_package import read_spec, weights_folder
+from harness.catalog.ml_program.unsupported import NotCovered
+from harness.catalog.ml_program.values import Damaged, TensorType, UnknownType, WeightFiles, constant, tensor_type
+from harness.errors import UnreadableModel, Unsupported, WrongInput
+from harness.records import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from harness.catalog.ml_program.operators.operator import Argument, Operator
+
+    Environment: TypeAlias = MutableMapping[str, Argument]
+
+_FORMAT = "an ML Program"
+_OPEN = -1
+"""Stands in a `TensorSpec` for a size that the file leaves open."""
+_NUMPY_NAMES = {"fp16": "float16", "fp32": "float32"}
+_BLOCK_OPS = {"cond": 2, "while_loop": 2}
+_COMPRESSED = {
+    "constexpr_affine_dequantize": "quantized_data",
+    "constexpr_blockwise_shift_scale": "data",
+    "constexpr_cast": "source_val",
+    "constexpr_sparse_blockwise_shift_scale": "nonzero_data",
+    "constexpr_sparse_to_dense": "nonzero_data",
+}
+"""The parameter whose type says how the elements are stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """A floating-point constant of two or more dimensions, as an operation uses it.
+
+    Attributes:
+        name: Of the constant.
+        kind: How it is stored: see `storage.Storage.shares`.
+        elements: Once decompressed.
+        zeros: How many of those are 0.
+    """
+
+    name: str
+    kind: str
+    elements: int
+    zeros: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """An argument that names another operation's output."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An argument written where it is used: a protobuf `Value`."""
+
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """A named value. `type` is the protobuf message, read when the value is computed."""
+
+    name: str
+    type: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Operations in order, and the names of what they hand on."""
+
+    inputs: tuple[Declared, ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One operation as it is written. Several bindings of one parameter are a list of tensors."""
+
+    type: str
+    name: str
+    arguments: Mapping[str, tuple[Reference | Stored, ...]]
+    outputs: tuple[Declared, ...]
+    blocks: tuple[Block, ...]
+
+
+class Program:
+    """A loaded ML Program.
+
+    Attributes:
+        inputs: With the shapes that the model description gives; a flexible program takes others too.
+        outputs: In the order of the model description; a size that depends on the inputs is -1.
+        function: The name of the function that runs.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        weights: WeightFiles,
+        *,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        function: str,
+    ) -> None:
+        self.inputs, self.outputs, self.function = inputs, outputs, function
+        self._block = block
+        self._weights = weights
+        self._constants: dict[str, Argument] = {}
+        self._checked = False
+
+    @classmethod
+    def load(cls, path: str | Path, *, function: str | None = None) -> Program:
+        """Read an `.mlpackage`.
+
+        Args:
+            path: The folder.
+            function: Which function to run; None takes the default one.
+
+        Raises:
+            UnreadableModel: It is not an `.mlpackage`, or is damaged as far as this reads it.
+            Unsupported: It is another kind of Core ML model, or has an input that is not a tensor.
+            MissingExtra: coremltools is not installed.
+        """
+        spec = read_spec(path)
+        kind = spec.WhichOneof("Type")
+        if kind != "mlProgram":
+            raise Unsupported("program", Path(path).name, None, f"a model of type {kind}, not an ML Program")
+        name = function or spec.description.defaultFunctionName or "main"
+        if name not in spec.mlProgram.functions:
+            raise UnreadableModel(str(path), _FORMAT, f"it has no function {name!r}")
+        body = spec.mlProgram.functions[name]
+        if body.opset not in body.block_specializations:
+            raise UnreadableModel(str(path), _FORMAT, f"function {name!r} has no block for its opset {body.opset!r}")
+        description = next((d for d in spec.description.functions if d.name == name), spec.description)
+        block = _block(body.block_specializations[body.opset], inputs=body.inputs)
+        types = {declared.name: declared.type for declared in _all_declared(block)}
+        return cls(
+            block,
+            WeightFiles(weights_folder(path)),
+            inputs=tuple(_tensor_spec(feature, types, "input") for feature in description.input),
+            outputs=tuple(_tensor_spec(feature, types, "output") for feature in description.output),
+            function=name,
+        )
+
+    def op_counts(self) -> dict[str, int]:
+        """How many operations of each type there are, `const` left out, nested blocks included. Most first."""
+        counts = Counter(operation.type for operation in _all_operations(self._block) if operation.type != "const")
+        return dict(counts.most_common())
+
+    def problems(self) -> tuple[Unsupported, ...]:
+        """Everything that can be seen to be unknown without computing: operations, parameters, declared types."""
+        return tuple(problem for operation in _all_operations(self._block) if (problem := _problem_with(operation)))
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Compute the outputs.
+
+        Args:
+            inputs: By name, of the declared shape. Converted to the declared type.
+
+        Returns:
+            By name, in the declared type.
+
+        Raises:
+            Unsupported: Something in the program is not known; nothing was computed when `problems` already says so.
+            WrongInput: A name, shape or kind of value does not fit.
+            UnreadableModel: The weight file is damaged, or a result has another shape than the program declares.
+            MissingExtra: torch is not installed.
+        """
+        import torch  # noqa: PLC0415
+
+        if not self._checked:
+            for problem in self.problems():
+                raise problem
+            self._checked = True
+        environment: Environment = {}
+        self._feed(environment, inputs)
+        with torch.no_grad():
+            self._run_block(self._block, environment)
+        results = {}
+        for spec in self.outputs:
+            value = environment[spec.name]
+            assert isinstance(value, torch.Tensor)
+            results[spec.name] = value.numpy().astype(np.dtype(spec.dtype))
+        return results
+
+    def weights(self) -> Iterator[Weight]:
+        """Decompress every weight that an operation uses, each once.
+
+        Raises:
+            Unsupported: A constant is compressed in a way that is not known.
+            UnreadableModel: The weight file is damaged.
+            MissingExtra: torch is not installed.
+        """
+        makers = {
+            output.name: operation
+            for operation in _all_operations(self._block)
+            if _is_constant(operation)
+            for output in operation.outputs
+        }
+        environment: Environment = {}
+        for operation in makers.values():
+            self._run_constant(operation, environment)
+        used = dict.fromkeys(
+            binding.name
+            for operation in _all_operations(self._block)
+            if not _is_constant(operation)
+            for bindings in operation.arguments.values()
+            for binding in bindings
+            if isinstance(binding, Reference) and binding.name in makers
+        )
+        for name in used:
+            value = environment[name]
+            if not isinstance(value, str) and value.is_floating_point() and value.dim() > 1:
+                zeros = value.numel() - int(value.count_nonzero())
+                yield Weight(name=name, kind=_kind(name, makers), elements=value.numel(), zeros=zeros)
+
+    def _feed(self, environment: Environment, inputs: Mapping[str, NDArray[Any]]) -> None:
+        import torch  # noqa: PLC0415
+
+        declared = {entry.name: tensor_type(entry.type) for entry in self._block.inputs}
+        if set(inputs) != set(declared):
+            raise WrongInput(
+                ", ".join(inputs), f"the inputs {', '.join(declared)}", f"for {', '.join(inputs) or 'none'}"
+            )
+        for name, of_type in declared.items():
+            array = np.asarray(inputs[name])
+            if not of_type.takes(array.shape):
+                raise WrongInput(name, f"shape {list(of_type.shape)}", f"of shape {list(array.shape)}")
+            if (array.dtype.kind == "f") != (of_type.dtype.kind == "float"):
+                raise WrongInput(name, of_type.dtype.name, array.dtype.name)
+            held = {"float": np.float32, "int": np.int64, "bool": np.bool_}[of_type.dtype.kind]
+            environment[name] = torch.from_numpy(array.astype(of_type.dtype.numpy).astype(held))
+
+    def _run_block(self, block: Block, environment: Environment) -> None:
+        for operation in block.operations:
+            if _is_constant(operation):
+                self._run_constant(operation, environment)
+            elif operation.type == "cond":
+                self._run_cond(operation, environment)
+            elif operation.type == "while_loop":
+                self._run_while(operation, environment)
+            else:
+                self._run_operation(operation, environment)
+
+    def _run_constant(self, operation: Operation, environment: Environment) -> None:
+        """Compute a constant once; a program is often run on many inputs."""
+        names = [output.name for output in operation.outputs]
+        if names[0] not in self._constants:
+            if operation.type == "const":
+                (stored,) = operation.arguments["val"]
+                environment[names[0]] = self._argument(operation, "val", stored, environment)
+            else:
+                self._run_operation(operation, environment)
+            self._constants.update({name: environment[name] for name in names})
+        environment.update({name: self._constants[name] for name in names})
+
+    def _run_operation(self, operation: Operation, environment: Environment) -> None:
+        operator = _operator(operation)
+        bound = {
+            name: tuple(self._argument(operation, name, binding, environment) for binding in bindings)
+            for name, bindings in operation.arguments.items()
+        }
+        try:
+            results = operator.call(bound)
+        except NotCovered as unknown:
+            raise Unsupported(operation.type, operation.name, unknown.parameter, unknown.problem) from None
+        _store(operation, results, environment)
+
+    def _run_cond(self, operation: Operation, environment: Environment) -> None:
+        (predicate,) = operation.arguments["pred"]
+        taken = self._argument(operation, "pred", predicate, environment)
+        block = operation.blocks[0 if bool(taken) else 1]
+        inner: Environment = ChainMap({}, environment)
+        self._run_block(block, inner)
+        _store(operation, [_tensor(inner, name) for name in block.outputs], environment)
+
+    def _run_while(self, operation: Operation, environment: Environment) -> None:
+        goes_on, body = operation.blocks
+        state = [
+            self._argument(operation, "loop_vars", binding, environment) for binding in operation.arguments["loop_vars"]
+        ]
+        while True:
+            inner: Environment = ChainMap({}, environment)
+            inner.update(zip((entry.name for entry in goes_on.inputs), state, strict=True))
+            self._run_block(goes_on, inner)
+            if not bool(inner[goes_on.outputs[0]]):
+                break
+            inner = ChainMap({}, environment)
+            inner.update(zip((entry.name for entry in body.inputs), state, strict=True))
+            self._run_block(body, inner)
+            state = [inner[name] for name in body.outputs]
+        _store(operation, state, environment)  # type: ignore[arg-type]
+
+    def _argument(
+        self, operation: Operation, parameter: str, binding: Reference | Stored, environment: Environment
+    ) -> Argument:
+        import torch  # noqa: PLC0415
+
+        if isinstance(binding, Reference):
+            return environment[binding.name]
+        try:
+            value, declared = constant(binding.value, self._weights)
+        except UnknownType as unknown:
+            raise Unsupported(operation.type, operation.name, parameter, str(unknown)) from None
+        except Damaged as damage:
+            raise UnreadableModel(operation.name, _FORMAT, str(damage)) from damage
+        if isinstance(value, str):
+            return value
+        held = {"float": np.float32, "int": np.int64, "bool": np.bool_}[declared.dtype.kind]
+        return torch.from_numpy(np.array(value, dtype=held))
+
+
+def _is_constant(operation: Operation) -> bool:
+    return operation.type == "const" or operation.type.startswith("constexpr_")
+
+
+def _kind(name: str, makers: Mapping[str, Operation]) -> str:
+    """How a constant is stored, following the operations that decompress it."""
+    operation = makers[name]
+    if operation.type == "const":
+        return tensor_type(operation.outputs[0].type).dtype.name
+    if operation.type in {"constexpr_lut_to_dense", "constexpr_lut_to_sparse"}:
+        table = _argument_type(operation, "lut", makers)
+        # Up to iOS 17 the table has one dimension, later the last but one holds its entries.
+        entries = table.shape[0] if len(table.shape) == 1 else table.shape[-2]
+        return f"palette{(entries or 1).bit_length() - 1}"
+    (binding,) = operation.arguments[_COMPRESSED[operation.type]]
+    if isinstance(binding, Reference):
+        inner = _kind(binding.name, makers)
+    else:
+        inner = tensor_type(binding.value.type).dtype.name
+    if operation.type != "constexpr_sparse_to_dense":
+        return inner
+    return "sparse" if inner.startswith("fp") else f"sparse+{inner}"
+
+
+def _argument_type(operation: Operation, parameter: str, makers: Mapping[str, Operation]) -> TensorType:
+    (binding,) = operation.arguments[parameter]
+    if isinstance(binding, Stored):
+        return tensor_type(binding.value.type)
+    return next(tensor_type(entry.type) for entry in makers[binding.name].outputs if entry.name == binding.name)
+
+
+def _tensor(environment: Environment, name: str) -> Tensor:
+    return environment[name]  # type: ignore[return-value]
+
+
+def _store(operation: Operation, results: Sequence[Tensor], environment: Environment) -> None:
+    """Round results to what the file declares, and name them.
+
+    Raises:
+        UnreadableModel: There are more or fewer of them, or a shape is not the declared one.
+        Unsupported: A result is of another kind than declared, or an integer does not fit the declared type.
+    """
+    if len(results) != len(operation.outputs):
+        found = f"{operation.type} {operation.name!r} declares {len(operation.outputs)} outputs, it has {len(results)}"
+        raise UnreadableModel(operation.name, _FORMAT, found)
+    for output, result in zip(operation.outputs, results, strict=True):
+        declared = tensor_type(output.type)
+        if not declared.takes(tuple(result.shape)):
+            found = (
+                f"{operation.type} {operation.name!r} declares {list(declared.shape)}, it gives {list(result.shape)}"
+            )
+            raise UnreadableModel(operation.name, _FORMAT, found)
+        try:
+            environment[output.name] = _rounded(result, declared)
+        except NotCovered as unknown:
+            raise Unsupported(operation.type, operation.name, output.name, unknown.problem) from None
+
+
+def _rounded(result: Tensor, declared: TensorType) -> Tensor:
+    import torch  # noqa: PLC0415
+
+    kind = "float" if result.is_floating_point() else "bool" if result.dtype == torch.bool else "int"
+    if kind != declared.dtype.kind:
+        raise NotCovered(None, f"declared {declared.dtype.name}, computed {result.dtype}")
+    if kind == "float":
+        return result.to(torch.float16).to(torch.float32) if declared.dtype.name == "fp16" else result.to(torch.float32)
+    if kind == "int" and result.numel():
+        low, high = declared.dtype.limits
+        if int(result.min()) < low or int(result.max()) > high:
+            raise NotCovered(None, f"a value outside {declared.dtype.name}")
+    return result
+
+
+def _problem_with(operation: Operation) -> Unsupported | None:
+    for output in operation.outputs:
+        try:
+            tensor_type(output.type)
+        except UnknownType as unknown:
+            return Unsupported(operation.type, operation.name, output.name, str(unknown))
+    if operation.type in {"const", *_BLOCK_OPS}:
+        expected = _BLOCK_OPS.get(operation.type, 0)
+        if len(operation.blocks) != expected:
+            return Unsupported(operation.type, operation.name, None, f"{len(operation.blocks)} blocks")
+        return None
+    if operation.blocks:
+        return Unsupported(operation.type, operation.name, None, "it has nested blocks")
+    try:
+        operator = _operator(operation)
+        operator.check(operation.arguments)
+    except NotCovered as unknown:
+        return Unsupported(operation.type, operation.name, unknown.parameter, unknown.problem)
+    except Unsupported as unknown:
+        return unknown
+    return None
+
+
+def _operator(operation: Operation) -> Operator:
+    # torch is needed from here on: a program can be loaded and counted without it.
+    from harness.catalog.ml_program.operators import OPERATORS  # noqa: PLC0415
+
+    operator = OPERATORS.get(operation.type)
+    if operator is None:
+        raise Unsupported(operation.type, operation.name, None, "there is no such operation here")
+    return operator
+
+
+def _block(message: Any, *, inputs: Any) -> Block:  # noqa: ANN401 - protobuf messages are untyped
+    return Block(
+        inputs=tuple(Declared(name=entry.name, type=entry.type) for entry in inputs),
+        operations=tuple(_operation(entry) for entry in message.operations),
+        outputs=tuple(message.outputs),
+    )
+
+
+def _operation(message: Any) -> Operation:  # noqa: ANN401
+    attributes = dict(message.attributes)
+    name = attributes.pop("name", None)
+    arguments = {
+        parameter: tuple(
+            Reference(name=binding.name) if binding.WhichOneof("binding") == "name" else Stored(value=binding.value)
+            for binding in argument.arguments
+        )
+        for parameter, argument in message.inputs.items()
+    }
+    # `const`, and the `constexpr_` operations up to iOS 17, keep their parameters as attributes.
+    arguments.update({parameter: (Stored(value=value),) for parameter, value in attributes.items()})
+    spelled = "" if name is None else "".join(name.immediateValue.tensor.strings.values)
+    return Operation(
+        type=message.type,
+        name=spelled or (message.outputs[0].name if message.outputs else "?"),
+        arguments=arguments,
+        outputs=tuple(Declared(name=entry.name, type=entry.type) for entry in message.outputs),
+        blocks=tuple(_block(inner, inputs=inner.inputs) for inner in message.blocks),
+    )
+
+
+def _all_operations(block: Block) -> Iterator[Operation]:
+    for operation in block.operations:
+        yield operation
+        for inner in operation.blocks:
+            yield from _all_operations(inner)
+
+
+def _all_declared(block: Block) -> Iterator[Declared]:
+    yield from block.inputs
+    for operation in block.operations:
+        yield from operation.outputs
+
+
+def _tensor_spec(feature: Any, types: Mapping[str, Any], role: str) -> TensorSpec:  # noqa: ANN401
+    """What the model description says about an input or output, with the program's own type where that is known."""
+    if feature.type.WhichOneof("Type") != "multiArrayType":
+        which = feature.type.WhichOneof("Type")
+        raise Unsupported("program", feature.name, role, f"a feature of type {which}, not a multi-array")
+    if feature.name not in types:
+        raise Unsupported("program", feature.name, role, "a feature that nothing in the program computes")
+    try:
+        declared = tensor_type(types[feature.name])
+    except UnknownType as unknown:
+        raise Unsupported("program", feature.name, role, str(unknown)) from None
+    described = (*feature.type.multiArrayType.shape, *[_OPEN] * len(declared.shape))
+    shape = tuple(int(described[i]) if size is None else size for i, size in enumerate(declared.shape))
+    dtype = declared.dtype
+    return TensorSpec(name=feature.name, shape=shape, dtype=_NUMPY_NAMES.get(dtype.name, dtype.name))

@@ -1,0 +1,63 @@
+"""Which kind of Core ML file a system can load: an ML Program, a neural network of the older kind, or none of ours."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from harness.records import Precision
+
+Kind: TypeAlias = Literal["mlprogram", "neuralnetwork"]
+
+USUAL_TARGET = 16
+"""Made for iOS 16 where nothing older is asked for: the first that loads compressed weights."""
+FIRST_WITH_PROGRAMS = 15
+FIRST_WITH_NETWORKS = 13
+"""coremltools 9 writes specification 4 and newer, which iOS 13 is the first to load.
+
+Source: coremltools 9.0, `__init__.py`, `_LOWEST_ALLOWED_SPECIFICATION_VERSION_FOR_NEURALNETWORK`."""
+_COMPRESSED = ("int8_weights", "palette8", "palette6", "palette4", "sparse")
+
+
+def target_of(system: str | None) -> int:
+    """The oldest iOS that a file for this system has to load on, as a number.
+
+    Args:
+        system: `iOS 12.5`, `iPadOS 15.8`, `macOS 13.1`; None for no system in particular. One that is not Apple's, as
+            that of the machine which only converts, asks for nothing in particular either.
+    """
+    found = re.match(r"(iOS|iPadOS|macOS) (\d+)", system or "")
+    if found is None:
+        return USUAL_TARGET
+    number = int(found[2])
+    if found[1] == "macOS" and number < _MACOS_LIKE_IOS:
+        number += 3  # macOS 12 has the Core ML of iOS 15
+    return min(number, USUAL_TARGET)
+
+
+_MACOS_LIKE_IOS = 26
+"""From here on Apple counts all its systems alike."""
+
+
+def limit_of(*systems: str | None) -> str | None:
+    """The oldest of these, where a usual package does not load on it; None where it loads on all of them."""
+    older = [system for system in systems if system is not None and target_of(system) < USUAL_TARGET]
+    return min(older, key=target_of, default=None)
+
+
+def kind_for(system: str | None) -> Kind:
+    """What a system loads at best."""
+    return "mlprogram" if target_of(system) >= FIRST_WITH_PROGRAMS else "neuralnetwork"
+
+
+def why_not_on(system: str | None, precision: Precision) -> str | None:
+    """Why there is no Core ML file of this precision for a system; None where there is one."""
+    target = target_of(system)
+    if target < FIRST_WITH_NETWORKS:
+        return f"{system} loads no Core ML file that coremltools still writes: those need iOS {FIRST_WITH_NETWORKS}"
+    if target < FIRST_WITH_PROGRAMS and precision != "fp32":
+        return f"{system} loads neural networks of the older kind only, which are made in fp32 here"
+    if target < USUAL_TARGET and precision in _COMPRESSED:
+        return f"{system} loads no compressed weights: they need iOS {USUAL_TARGET}"
+    return None

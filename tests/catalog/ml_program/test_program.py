@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from harness.catalog.coreml_package import read_spec, weights_folder
+from harness.catalog.ml_program import Program, Unsupported
+from harness.catalog.ml_program.operators import OPERATORS
+from harness.errors import UnreadableModel, WrongInput
+from tests.catalog.ml_program.building import ct, mb, random, run, run_one, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+X = random(1, 4, 5, 6)
+
+
+def convolution(x: Any) -> Any:
+    return mb.relu(x=mb.conv(x=x, weight=random(8, 4, 3, 3, seed=1), bias=random(8, seed=2), name="first"), name="last")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(convolution, [X], tmp_path_factory.mktemp("program") / "conv.mlpackage")
+
+
+@pytest.fixture
+def package(stored: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(stored, tmp_path / "conv.mlpackage")
+
+
+def rewrite(package: Path, change: Callable[[Any], None]) -> Path:
+    """Change the operations of the only function, and store the package again."""
+    spec = read_spec(package)
+    function = spec.mlProgram.functions["main"]
+    change(function.block_specializations[function.opset].operations)
+    (package / "Data/com.apple.CoreML/model.mlmodel").write_bytes(spec.SerializeToString())
+    return package
+
+
+def find(operations: Any, op_type: str) -> Any:
+    return next(operation for operation in operations if operation.type == op_type)
+
+
+def test_a_program_says_what_it_takes_gives_and_consists_of(stored: Path) -> None:
+    program = Program.load(stored)
+
+    assert [(tensor.name, tensor.shape, tensor.dtype) for tensor in program.inputs] == [("x", (1, 4, 5, 6), "float32")]
+    assert [(tensor.name, tensor.shape, tensor.dtype) for tensor in program.outputs] == [
+        ("last", (1, 8, 3, 4), "float32")
+    ]
+    assert program.op_counts() == {"conv": 1, "relu": 1}
+    assert program.problems() == ()
+
+
+def test_every_result_is_rounded_to_its_declared_type() -> None:
+    x = np.array([2048.0, 1.0, -2048.0], np.float16)
+
+    def build(x: Any) -> Any:
+        # In fp16, 2048 + 1 is 2048 again: the one is lost at the first result, not at the last.
+        return mb.sub(x=mb.add(x=x, y=np.float16(1)), y=np.float16(2048))
+
+    np.testing.assert_array_equal(run_one(build, x), np.array([0, -2046, -4096], np.float16))
+
+
+def test_an_operation_accumulates_in_more_than_its_declared_type() -> None:
+    x = np.ones((1, 4096), np.float16)
+    x[0, 0] = 4096
+
+    found = run_one(lambda x: mb.reduce_sum(x=x, axes=[1], keep_dims=False), x)
+
+    assert found[0] == np.float16(8191)
+
+
+def test_an_unknown_operation_is_named(package: Path) -> None:
+    rewrite(package, lambda operations: setattr(find(operations, "relu"), "type", "relu7"))
+    program = Program.load(package)
+
+    with pytest.raises(Unsupported, match=r"relu7 of 'last'.*no such operation") as caught:
+        program.run({"x": X})
+
+    assert (caught.value.op_type, caught.value.op_name, caught.value.parameter) == ("relu7", "last", None)
+    assert program.op_counts() == {"conv": 1, "relu7": 1}
+    assert [problem.op_type for problem in program.problems()] == ["relu7"]
+
+
+def test_an_unknown_parameter_is_named(package: Path) -> None:
+    def add(operations: Any) -> None:
+        convolution = find(operations, "conv")
+        convolution.inputs["winograd"].CopyFrom(convolution.inputs["groups"])
+
+    program = Program.load(rewrite(package, add))
+
+    with pytest.raises(Unsupported, match=r"conv\.winograd of 'first'") as caught:
+        program.run({"x": X})
+
+    assert caught.value.parameter == "winograd"
+
+
+def test_a_missing_parameter_is_named(package: Path) -> None:
+    def remove(operations: Any) -> None:
+        del find(operations, "conv").inputs["weight"]
+
+    with pytest.raises(Unsupported, match=r"conv\.weight of 'first': it is not given"):
+        Program.load(rewrite(package, remove)).run({"x": X})
+
+
+def test_an_unknown_mode_is_named(package: Path) -> None:
+    def change(operations: Any) -> None:
+        name = find(operations, "conv").inputs["pad_type"].arguments[0].name
+        constant = next(operation for operation in operations if operation.outputs[0].name == name)
+        constant.attributes["val"].immediateValue.tensor.strings.values[0] = "circular"
+
+    with pytest.raises(Unsupported, match=r"conv\.pad_type of 'first': 'circular'"):
+        Program.load(rewrite(package, change)).run({"x": X})
+
+
+@pytest.mark.parametrize(("number", "name"), [(12, "float64"), (13, "bfloat16"), (24, "int64")])
+def test_an_unknown_type_is_named(package: Path, number: int, name: str) -> None:
+    def change(operations: Any) -> None:
+        find(operations, "conv").outputs[0].type.tensorType.dataType = number
+
+    with pytest.raises(Unsupported, match=rf"conv\.first of 'first': data type {name}"):
+        Program.load(rewrite(package, change)).run({"x": X})
+
+
+def test_a_declared_type_of_another_kind_is_refused(package: Path) -> None:
+    def change(operations: Any) -> None:
+        find(operations, "conv").outputs[0].type.tensorType.dataType = 23  # int32
+
+    with pytest.raises(Unsupported, match=r"conv\.first of 'first': declared int32"):
+        Program.load(rewrite(package, change)).run({"x": X})
+
+
+def test_a_declared_shape_that_does_not_come_out_is_refused(package: Path) -> None:
+    def change(operations: Any) -> None:
+        find(operations, "relu").outputs[0].type.tensorType.dimensions[1].constant.size = 9
+
+    with pytest.raises(UnreadableModel, match=r"declares \[1, 9, 3, 4\], it gives \[1, 8, 3, 4\]"):
+        Program.load(rewrite(package, change)).run({"x": X})
+
+
+def test_nested_blocks_in_an_ordinary_operation_are_refused(package: Path) -> None:
+    with pytest.raises(Unsupported, match=r"relu of 'last': it has nested blocks"):
+        Program.load(rewrite(package, lambda operations: find(operations, "relu").blocks.add())).run({"x": X})
+
+
+def test_a_text_where_a_tensor_belongs_is_refused(package: Path) -> None:
+    def change(operations: Any) -> None:
+        convolution = find(operations, "conv")
+        convolution.inputs["bias"].CopyFrom(convolution.inputs["pad_type"])
+
+    with pytest.raises(Unsupported, match=r"conv\.bias of 'first': the text"):
+        Program.load(rewrite(package, change)).run({"x": X})
+
+
+def test_unsupported_survives_the_way_between_processes() -> None:
+    error = Unsupported("conv", "first", "pad_type", "'circular'")
+
+    arrived = pickle.loads(pickle.dumps(error))
+
+    assert vars(arrived) == vars(error)
+    assert str(arrived) == str(error)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 64, 100, 1000])
+def test_a_truncated_weight_file_is_unreadable(package: Path, kept: int) -> None:
+    weights = weights_folder(package) / "weight.bin"
+    weights.write_bytes(weights.read_bytes()[:kept])
+
+    with pytest.raises(UnreadableModel, match=r"weight\.bin"):
+        Program.load(package).run({"x": X})
+
+
+def test_a_missing_weight_file_is_unreadable(package: Path) -> None:
+    (weights_folder(package) / "weight.bin").unlink()
+
+    with pytest.raises(UnreadableModel, match=r"weight\.bin"):
+        Program.load(package).run({"x": X})
+
+
+@pytest.mark.parametrize("byte", [64, 68, 72])
+def test_a_weight_record_that_contradicts_the_program_is_unreadable(package: Path, byte: int) -> None:
+    weights = weights_folder(package) / "weight.bin"
+    content = bytearray(weights.read_bytes())
+    content[byte] ^= 0xFF
+    weights.write_bytes(content)
+
+    with pytest.raises(UnreadableModel, match=r"weight\.bin"):
+        Program.load(package).run({"x": X})
+
+
+def test_a_truncated_model_is_unreadable(package: Path) -> None:
+    model = package / "Data/com.apple.CoreML/model.mlmodel"
+    model.write_bytes(model.read_bytes()[:-20])
+
+    with pytest.raises(UnreadableModel, match=r"model\.mlmodel"):
+        Program.load(package)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        None,
+        "",
+        "[]",
+        "{}",
+        json.dumps({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "gone.mlmodel"}}}),
+        json.dumps({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "../../secret"}}}),
+    ],
+)
+def test_a_foreign_folder_is_unreadable(tmp_path: Path, manifest: str | None) -> None:
+    folder = tmp_path / "a.mlpackage"
+    (folder / "Data").mkdir(parents=True)
+    (tmp_path / "secret").write_text("x")
+    if manifest is not None:
+        (folder / "Manifest.json").write_text(manifest)
+
+    with pytest.raises(UnreadableModel, match=r"Manifest\.json"):
+        Program.load(folder)
+
+
+def test_a_path_that_is_not_there_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableModel):
+        Program.load(tmp_path / "nothing.mlpackage")
+
+
+def test_a_function_that_is_not_there_is_unreadable(stored: Path) -> None:
+    with pytest.raises(UnreadableModel, match="no function 'other'"):
+        Program.load(stored, function="other")
+
+
+def test_another_kind_of_model_is_refused(package: Path) -> None:
+    spec = read_spec(package)
+    spec.ClearField("mlProgram")
+    spec.neuralNetwork.SetInParent()
+    (package / "Data/com.apple.CoreML/model.mlmodel").write_bytes(spec.SerializeToString())
+
+    with pytest.raises(Unsupported, match="neuralNetwork"):
+        Program.load(package)
+
+
+def test_an_image_input_is_refused(package: Path) -> None:
+    spec = read_spec(package)
+    spec.description.input[0].type.imageType.width = 6
+    (package / "Data/com.apple.CoreML/model.mlmodel").write_bytes(spec.SerializeToString())
+
+    with pytest.raises(Unsupported, match="imageType"):
+        Program.load(package)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{}, {"y": X}, {"x": X, "y": X}, {"x": X[:, :3]}, {"x": X[0]}, {"x": X.astype(np.int32)}],
+)
+def test_inputs_have_to_fit(stored: Path, inputs: dict[str, np.ndarray]) -> None:
+    with pytest.raises(WrongInput):
+        Program.load(stored).run(inputs)
+
+
+def test_a_half_precision_input_is_rounded_as_it_is_fed() -> None:
+    x = np.array([1 / 3], np.float16)
+
+    np.testing.assert_array_equal(run_one(lambda x: mb.identity(x=x), x), x)
+
+
+def test_a_flexible_dimension_takes_any_size(tmp_path: Path) -> None:
+    import torch
+
+    from harness.convert.to_coreml import _quiet
+
+    class Doubled(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.relu(x) * 2
+
+    with _quiet():
+        traced = torch.jit.trace(Doubled(), torch.zeros(1, 4))  # type: ignore[no-untyped-call]
+        model = ct.convert(
+            traced,
+            inputs=[ct.TensorType("x", shape=(ct.RangeDim(1, 8, default=1), 4))],
+            outputs=[ct.TensorType("y")],
+            compute_precision=ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+        model.save(str(tmp_path / "a.mlpackage"))
+
+    program = Program.load(tmp_path / "a.mlpackage")
+
+    assert program.inputs[0].shape == (1, 4)
+    for count in (1, 5):
+        x = random(count, 4)
+        np.testing.assert_allclose(program.run({"x": x})["y"], np.maximum(x, 0) * 2)
+
+
+@pytest.mark.parametrize("value", [3, -3])
+def test_cond_runs_the_block_that_its_predicate_says(value: int) -> None:
+    def build(x: Any, y: Any) -> Any:
+        shared = mb.mul(x=x, y=np.float32(2))
+        positive = mb.squeeze(x=mb.greater(x=y, y=0))
+        return mb.cond(
+            pred=positive,
+            _true_fn=lambda: mb.add(x=shared, y=np.float32(1)),
+            _false_fn=lambda: mb.sub(x=x, y=np.float32(1)),
+        )
+
+    x = random(3)
+
+    found = run_one(build, x, np.array([value], np.int32))
+
+    np.testing.assert_allclose(found, x * 2 + 1 if value > 0 else x - 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5])
+def test_while_runs_its_body_until_its_condition_fails(limit: int) -> None:
+    def build(x: Any, n: Any) -> Any:
+        return mb.while_loop(
+            _cond=lambda i, y: mb.squeeze(x=mb.less(x=i, y=n)),
+            _body=lambda i, y: (mb.add(x=i, y=1), mb.mul(x=y, y=np.float32(2))),
+            loop_vars=(mb.mul(x=n, y=0), x),
+        )
+
+    x = random(3)
+
+    count, found = run(build, x, np.array([limit], np.int32))
+
+    assert count[0] == limit
+    np.testing.assert_allclose(found, x * 2**limit)
+
+
+def test_operators_cite_their_source() -> None:
+    import importlib
+    import inspect
+
+    for name, operator in OPERATORS.items():
+        module = importlib.import_module(operator.function.__module__)
+        texts = (inspect.getdoc(operator.function) or "", module.__doc__ or "")
+        assert any("Source" in text or "iOS1" in text for text in texts), f"{name} says nowhere what it follows"

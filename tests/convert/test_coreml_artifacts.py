@@ -1,0 +1,134 @@
+"""Core ML artifacts as a run makes them: by recipe, in child processes, cached, proved, and said how far."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import torch
+
+from harness import pipeline
+from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.coreml_package import package_digest, package_size, weights_folder
+from harness.catalog.files import read_signature
+from harness.convert.convert import check_package, is_converted, make_artifact
+from harness.errors import ConversionFailed
+from harness.parity import tolerance_for
+from harness.records import NotRunnable, PythonSource, Suite
+from tests.convert.test_coreml_networks import prune_half
+from tests.fakes import modules
+from tests.fakes.specs import python_spec
+
+if TYPE_CHECKING:
+    from harness.records import ModelSpec, Precision
+    from tests.convert.conftest import Make
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    """A checkpoint of which half of the weights are zero, as pruning leaves it."""
+    torch.manual_seed(0)
+    module = modules.tiny(width=16)
+    prune_half(module)
+    path = tmp_path_factory.mktemp("pruned") / "weights.pt"
+    torch.save(module.state_dict(), path)
+    source = PythonSource(factory="tests.fakes.modules:tiny", arguments={"width": 16}, weights=str(path))
+    return msgspec.structs.replace(python_spec("tiny"), name="pruned", source=source)
+
+
+@pytest.mark.parametrize(
+    ("precision", "stored"),
+    [("fp16", "fp16 100.0%"), ("int8_weights", "int8"), ("palette4", "palette4"), ("sparse", "sparse")],
+)
+def test_a_pruned_checkpoint_becomes_a_package_that_is_stored_as_asked_and_graph_checked(
+    make: Make, pruned: ModelSpec, precision: Precision, stored: str
+) -> None:
+    artifact = make(pruned, "coreml", precision)
+
+    path = Path(artifact.path)
+    assert artifact.parity.passed
+    assert artifact.parity.evidence == "graph-checked"
+    assert "not Core ML" in artifact.parity.executed_by
+    assert (artifact.sha256, artifact.size_bytes) == (package_digest(path), package_size(path))
+    assert stored in str(artifact.conversion.settings["stored"])
+    assert artifact.conversion.settings["zero_fraction"] == pytest.approx(0.5, abs=0.06)
+    assert (artifact.inputs[0].dtype, artifact.inputs[0].shape) == ("float32", (1, 3, 16, 16))
+    assert artifact.outputs[0].shape == (1, 10)
+
+
+def test_a_palette_is_judged_later_by_its_own_distance_and_the_limit_of_fp16(make: Make, pruned: ModelSpec) -> None:
+    parity = make(pruned, "coreml", "palette4").parity
+
+    own = parity.outputs[0].relative_l2
+    assert parity.tolerance.relative_l2 == pytest.approx(
+        own + (tolerance_for("coreml", "fp16").relative_l2 or 0) * (1 + own)
+    )
+
+
+def test_a_model_without_zeros_is_refused_as_sparse(make: Make) -> None:
+    with pytest.raises(ConversionFailed, match="asked to be sparse, no weight is"):
+        make(python_spec("tiny"), "coreml", "sparse")
+
+
+def test_a_package_of_which_a_part_is_lost_is_made_again(make: Make, pruned: ModelSpec) -> None:
+    first = make(pruned, "coreml", "fp16")
+    assert is_converted(pruned, "coreml", "fp16")
+    shutil.rmtree(weights_folder(first.path))
+
+    again = make(pruned, "coreml", "fp16")
+
+    assert again.sha256 == first.sha256
+    assert weights_folder(again.path).is_dir()
+
+
+def test_a_system_before_ios_15_gets_a_neural_network_that_nothing_here_computes(pruned: ModelSpec) -> None:
+    artifact = make_artifact(pruned, make_checkpoint(pruned), "coreml", "fp32", system="iOS 14.8")
+
+    assert artifact.path.endswith(".mlmodel")
+    assert (artifact.parity.evidence, artifact.parity.outputs) == ("converted", ())
+    assert artifact.parity.executed_by.startswith("nobody")
+    assert read_signature(Path(artifact.path), "coreml").inputs[0].shape == (1, 3, 16, 16)
+
+
+def test_a_cell_that_cannot_run_on_linux_keeps_its_checked_file_and_has_no_time(
+    pruned: ModelSpec, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pruned"
+    folder.mkdir()
+    assert isinstance(pruned.source, PythonSource)
+    (folder / "model.toml").write_text(
+        'schema = 1\nname = "pruned"\n'
+        '[source]\nkind = "python"\nfactory = "tests.fakes.modules:tiny"\narguments = { width = 16 }\n'
+        f'weights = "{pruned.source.weights}"\n'
+        '[[inputs]]\nname = "images"\nshape = [1, 3, 16, 16]\n'
+    )
+    suite = Suite(schema=1, name="linux", models=(str(folder / "model.toml"),), artifacts=("coreml/fp16",))
+
+    (result,) = pipeline.run(pipeline.plan_run(suite), tmp_path / "out").results
+
+    assert isinstance(result.outcome, NotRunnable)
+    assert "Apple's systems only" in result.outcome.reason
+    assert result.artifact is not None
+    assert result.artifact.parity.evidence == "graph-checked"
+
+
+def test_a_package_is_checked_against_the_model_it_was_made_of_and_noticed_against_another(
+    make: Make, pruned: ModelSpec
+) -> None:
+    package = Path(make(pruned, "coreml", "fp16").path)
+    other = python_spec("tiny")
+
+    alone = check_package(package)
+    beside_its_own = check_package(package, pruned, make_checkpoint(pruned))
+    beside_another = check_package(package, other, make_checkpoint(other))
+
+    assert (alone.evidence, alone.parity, alone.operations["conv"], alone.stored) == ("converted", None, 2, {"fp16": 1})
+    assert beside_its_own.evidence == "graph-checked"
+    assert beside_another.evidence == "converted"
+    assert beside_another.parity is not None
+    assert not beside_another.parity.passed
