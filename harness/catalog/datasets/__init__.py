@@ -1,0 +1,1 @@
+"""Labelled images to train and evaluate with."""
