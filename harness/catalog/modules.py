@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.catalog.data import draw
-from harness.errors import ConversionFailed, UnknownName, UnreadableModel
+from harness.errors import ConversionFailed, UnknownName, UnreadableModel, WrongInput
 from harness.jobs import is_out_of_memory
 from harness.records import BuiltinSource, ProgramSource, PythonSource
 
@@ -59,8 +59,17 @@ def new_module(spec: ModelSpec) -> nn.Module:
     if isinstance(source, BuiltinSource):
         from harness.catalog.networks import NETWORKS  # noqa: PLC0415
 
-        arguments: dict[str, Any] = {"in_channels": spec.inputs[0].shape[1], **source.arguments}
-        return NETWORKS[source.network].build(**arguments)
+        shape = spec.inputs[0].shape
+        if len(shape) != 4:
+            raise WrongInput(spec.inputs[0].name, "images of shape [1, C, H, W]", f"of shape {list(shape)}")
+        _, channels, height, width = shape
+        if NETWORKS[source.network].fixed_size and height != width:
+            raise WrongInput(spec.inputs[0].name, "square images", f"{height} x {width}")
+        arguments: dict[str, Any] = {"in_channels": channels, "image_size": height, **source.arguments}
+        try:
+            return NETWORKS[source.network].build(**arguments)
+        except ValueError as error:
+            raise WrongInput(spec.inputs[0].name, f"another size ({error})", f"{height} x {width}") from error
     assert isinstance(source, PythonSource)
     factory = _factory(source.factory)
     try:
