@@ -6,6 +6,7 @@
     ├── UsageError                    2   what was asked cannot be done as asked
     │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
     │   ├── UnknownName                   no such model, runtime, device, artifact or run
+    │   ├── ImpossibleRatio               more would have to be pruned than may be touched
     │   ├── RunLocked                     another process is writing to this run
     │   └── UnwritableFolder              a folder cannot be made or written
     ├── DeviceError                   3
@@ -132,6 +133,23 @@ class UnknownName(UsageError):
 
     def __str__(self) -> str:
         return f"there is no {self.what} called {self.name!r}"
+
+
+class ImpossibleRatio(UsageError):
+    """A model cannot be made that small without touching what is kept."""
+
+    kind = "impossible_ratio"
+
+    def __init__(self, ratio: float, largest: float, parameters: int, kept: int) -> None:
+        super().__init__(ratio, largest, parameters, kept)
+        self.ratio, self.largest, self.parameters, self.kept = ratio, largest, parameters, kept
+        self.hint = f"Ask for a ratio from 1 to less than {self.largest:.4g}."
+
+    def __str__(self) -> str:
+        return (
+            f"a compression ratio of {self.ratio:g} is not possible: of {self.parameters:,} parameters {self.kept:,} may "
+            f"not be pruned, so the largest is {self.parameters:,} / {self.kept:,} = {self.largest:.4g}"
+        )
 
 
 class RunLocked(UsageError):

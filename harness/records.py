@@ -37,6 +37,14 @@ Driver: TypeAlias = Literal["python-worker", "bench", "ios-runner", "official-to
 DriverChoice: TypeAlias = Literal["auto", "python-worker", "bench"]
 """Which program shall take the time: `auto` is the native loop where it can run, else the Python worker."""
 
+Widths: TypeAlias = Literal["declared", "weights"]
+"""How many channels each layer has: those that the code makes, or those of the weights file, where channels were
+removed."""
+PruningMethod: TypeAlias = Literal[
+    "global-magnitude", "layer-magnitude", "global-gradient", "layer-gradient", "random", "channels"
+]
+"""The five baselines of Blalock et al. 2020, which make weights zero, and whole channels taken out."""
+
 Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure"]
 
 
@@ -54,6 +62,7 @@ class BuiltinSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="bu
     arguments: dict[str, Setting] = {}
     weights: str | None = None
     """State dict, `.safetensors` or `.pt`; None draws the initial weights from the model's seed."""
+    widths: Widths = "declared"
 
 
 class PythonSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="python"):
@@ -63,6 +72,7 @@ class PythonSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="pyt
     """`package.module:function`."""
     arguments: dict[str, Setting] = {}
     weights: str | None = None
+    widths: Widths = "declared"
 
 
 class ProgramSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="pt2"):
@@ -153,6 +163,59 @@ class AccuracySpec(Record, frozen=True, kw_only=True):
     source: str
 
 
+class Training(Record, frozen=True, kw_only=True):
+    """How weights are trained: AdamW, its step growing at first and then falling to 0 along a cosine."""
+
+    epochs: int
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    """Share of all steps in which the step size grows."""
+    label_smoothing: float = 0.1
+    augment: bool = True
+    """Images are shifted by up to a sixteenth of their size, and made brighter or darker."""
+    seed: int = 0
+    threads: int = 1
+
+
+class LayerSize(Record, frozen=True, kw_only=True):
+    """What is left of one layer's weights."""
+
+    name: str
+    channels: int
+    """Outputs."""
+    weights: int
+    nonzero: int
+
+
+class Compression(Record, frozen=True, kw_only=True):
+    """How weights were made fewer, or taught, and from what.
+
+    A ratio is parameters of the parent / parameters that are left and not zero.
+    """
+
+    method: str
+    """A pruning method, `logit-distillation`, `embedding-distillation` or `training`; several joined by ` + `."""
+    parent: str
+    parent_sha256: str
+    """Of its stored weights; of the initial ones that its seed draws, where it has none."""
+    asked_ratio: float | None = None
+    reached_ratio: float | None = None
+    """Of the whole model."""
+    reached_backbone_ratio: float | None = None
+    """Of what is deployed where embeddings are compared: the model without its head."""
+    parameters: int | None = None
+    nonzero_parameters: int | None = None
+    macs: int | None = None
+    """Multiply-accumulates of a runtime that does not skip zeros."""
+    layers: tuple[LayerSize, ...] = ()
+    teacher: str | None = None
+    teacher_sha256: str | None = None
+    training: Training | None = None
+    settings: dict[str, Setting] = {}
+
+
 class ModelSpec(Record, frozen=True, kw_only=True):
     """A model.toml."""
 
@@ -173,6 +236,13 @@ class ModelSpec(Record, frozen=True, kw_only=True):
     preprocessing: PreprocessingSpec | None = None
     calibration: CalibrationSpec = CalibrationSpec()
     accuracy: AccuracySpec | None = None
+    head: tuple[str, ...] = ()
+    """The layers, by name, that turn an embedding into the answer; thrown away where embeddings are deployed and never
+    pruned. Built-in networks say so themselves."""
+    keep: tuple[str, ...] = ()
+    """Further layers that are never pruned."""
+    compression: Compression | None = None
+    """Written by `harness compress` and `harness distill`."""
 
 
 class TensorSpec(Record, frozen=True, kw_only=True):
@@ -185,14 +255,6 @@ class TensorSpec(Record, frozen=True, kw_only=True):
     scale: float | None = None
     zero_point: int | None = None
     """real = scale x (stored - zero_point), where the tensor is quantized."""
-
-
-class Compression(Record, frozen=True, kw_only=True):
-    """How a checkpoint was made smaller, and from what."""
-
-    method: str
-    parent_sha256: str
-    settings: dict[str, Setting] = {}
 
 
 class Checkpoint(Record, frozen=True, kw_only=True):

@@ -90,7 +90,7 @@ def _from_torch(spec: ModelSpec, folder: Path) -> Checkpoint:
         stored = folder / WEIGHTS_FILE
         module = new_module(spec)
         if source.weights is not None:
-            load_weights(module, Path(source.weights))
+            load_weights(module, Path(source.weights), widths=source.widths)
         elif isinstance(source, BuiltinSource):
             settle(module, spec)
         module.eval()
@@ -113,6 +113,7 @@ def _from_torch(spec: ModelSpec, folder: Path) -> Checkpoint:
             macs=_count_macs(module, spec, inputs),
             reference=f"PyTorch {torch.__version__}, eager, fp32, 1 thread",
             trained=spec.trained,
+            compression=spec.compression,
         ),
     )
 

@@ -17,7 +17,7 @@ from harness.records import BuiltinSource, ProgramSource, PythonSource
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.records import Checkpoint, ModelSpec
+    from harness.records import Checkpoint, ModelSpec, Widths
 
 WEIGHTS_FILE = "weights.safetensors"
 PROGRAM_FILE = "program.pt2"
@@ -41,7 +41,8 @@ def load_module(spec: ModelSpec, checkpoint: Checkpoint) -> nn.Module:
     if isinstance(spec.source, ProgramSource):
         return load_program(Path(checkpoint.folder) / PROGRAM_FILE)
     module = new_module(spec)
-    load_weights(module, Path(checkpoint.folder) / WEIGHTS_FILE)
+    assert isinstance(spec.source, BuiltinSource | PythonSource)
+    load_weights(module, Path(checkpoint.folder) / WEIGHTS_FILE, widths=spec.source.widths)
     return module.eval()
 
 
@@ -94,8 +95,13 @@ def settle(module: nn.Module, spec: ModelSpec) -> None:
     settle_batchnorm(module, [torch.from_numpy(images)])
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, *, widths: Widths = "declared") -> None:
     """Fill a module from a state dict, `.safetensors` or `.pt`; every tensor has to fit.
+
+    Args:
+        module: Changed in place.
+        path: The file.
+        widths: `weights`: convolutions, linear layers and norms first take their numbers of channels from the file.
 
     Raises:
         UnreadableModel: The file is damaged or holds other tensors.
@@ -106,6 +112,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
     state = dict(inner) if isinstance(inner, Mapping) else state
     if state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
+    if widths == "weights":
+        from harness.catalog.widths import take_widths  # noqa: PLC0415
+
+        take_widths(module, state)
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError) as error:
