@@ -14,6 +14,7 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.NothingMeasured(12),
     errors.BadSetting("suite.toml", 3, "devices[0]", "unknown key", ("host",)),
     errors.UnknownName("device", "pixel", ("host",)),
+    errors.ImpossibleRatio(32.0, 2.67, 3_504_872, 1_312_689),
     errors.RunLocked("reports/x"),
     errors.UnwritableFolder("reports", "Read-only file system"),
     errors.DeviceCommandFailed("host", ("cat", "/no such"), 1, "cat: /no such: No such file\n"),

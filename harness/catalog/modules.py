@@ -84,6 +84,23 @@ def new_module(spec: ModelSpec) -> nn.Module:
     return module
 
 
+def initial_module(spec: ModelSpec) -> nn.Module:
+    """Make the module of a `builtin` or `python` source with the weights it is measured with, in evaluation mode.
+
+    Raises:
+        UnreadableModel: The weights file is damaged or holds other tensors.
+        UnknownName, ConversionFailed: See `new_module`.
+    """
+    module = new_module(spec)
+    source = spec.source
+    assert isinstance(source, BuiltinSource | PythonSource)
+    if source.weights is not None:
+        load_weights(module, Path(source.weights), widths=source.widths)
+    elif isinstance(source, BuiltinSource):
+        settle(module, spec)
+    return module.eval()
+
+
 def settle(module: nn.Module, spec: ModelSpec) -> None:
     """Give an untrained built-in network the BatchNorm statistics of its declared inputs."""
     import torch  # noqa: PLC0415

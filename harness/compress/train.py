@@ -88,7 +88,7 @@ def train(
     loss = loss or CrossEntropy(label_smoothing=training.label_smoothing)
     own = loss.own_layers()
     trained = torch.nn.ModuleList([module] if own is None else [module, own])
-    # 1.3 to 2 times faster than [N, C, H, W] order for these networks on x86; the weights are the same.
+    # tests/bench/bench_training.py: ResNets and MobileNetV2 train faster so, MobileNetV3-small does not.
     trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(trained.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     key = _key(trained, samples, training, masks)
@@ -174,10 +174,12 @@ def _augmented(images: Tensor, generator: np.random.Generator) -> Tensor:
     reach = max(1, height // 16)
     padded = torch.nn.functional.pad(images, (reach, reach, reach, reach), mode="replicate")
     shifts = generator.integers(0, 2 * reach + 1, size=(count, 2))
-    shifted = torch.stack([
-        image[:, down : down + height, right : right + width]
-        for image, (down, right) in zip(padded, shifts, strict=True)
-    ])
+    shifted = torch.stack(
+        [
+            image[:, down : down + height, right : right + width]
+            for image, (down, right) in zip(padded, shifts, strict=True)
+        ]
+    )
     contrast, brightness = (
         torch.from_numpy(generator.uniform(low, high, size=(count, 1, 1, 1)).astype(np.float32))
         for low, high in ((0.8, 1.2), (-0.2, 0.2))
