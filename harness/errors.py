@@ -38,6 +38,8 @@
         ├── WrongInput                    an input of the wrong shape or dtype, or missing
         ├── NonFiniteOutput               NaN or infinity came out
         ├── ParityFailed                  the converted file computes something else
+        ├── UnusableData                  a data set that is empty, mixed up or damaged
+        ├── DegenerateScores              embeddings or scores that tell nobody apart
         ├── ConversionFailed              the converter refused, crashed, or ran out of memory
         └── UnreadableRecord              a stored run that is damaged, or newer than this program
 
@@ -584,6 +586,35 @@ class ParityFailed(BadData):
             f"{self.where}: output {self.tensor!r} differs from the checkpoint: "
             f"{self.metric} is {self.found:.3g}, the limit is {self.limit:.3g}"
         )
+
+
+class UnusableData(BadData):
+    """A data set is empty, mixed up or damaged."""
+
+    kind = "unusable_data"
+
+    def __init__(self, dataset: str, problem: str, examples: tuple[str, ...]) -> None:
+        super().__init__(dataset, problem, examples)
+        self.dataset, self.problem, self.examples = dataset, problem, examples
+        self.hint = "Images belong in <subject>/<session>/<image>, two or more a subject."
+
+    def __str__(self) -> str:
+        named = f": {', '.join(self.examples)}" if self.examples else ""
+        return f"{self.dataset}: {self.problem}{named}"
+
+
+class DegenerateScores(BadData):
+    """Embeddings or scores from which no error rate can be computed."""
+
+    kind = "degenerate"
+    hint = "The network has most likely collapsed: look at its training loss, or at how it was compressed."
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what, self.problem = what, problem
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}" if self.what else self.problem
 
 
 class ConversionFailed(BadData):

@@ -42,6 +42,8 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.MissingExtra("torch", "built-in networks", "torch"),
     errors.BuildFailed("bench", ("gcc", "-c", "x.c"), "x.c:1: error"),
     errors.RuntimeRefused("host", "unsupported_op", "no FOO"),
+    errors.UnusableData("visob", "2 files cannot be decoded", ("a/1/x.png", "a/1/y.png")),
+    errors.DegenerateScores("net", "all embeddings are the same"),
     errors.UnreadableModel("a.onnx", "onnx", "truncated"),
     errors.WrongInput("x", "[1, 3]", "[1, 4]"),
     errors.NonFiniteOutput("onnx on host", "y", 1000, 4000),
