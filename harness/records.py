@@ -245,6 +245,18 @@ class ModelSpec(Record, frozen=True, kw_only=True):
     """Written by `harness compress` and `harness distill`."""
 
 
+class DatasetSpec(Record, frozen=True, kw_only=True):
+    """A dataset.toml, which may lie in a folder of images."""
+
+    schema: int
+    name: str = ""
+    """As tables show it; empty for the folder's own name."""
+    is_synthetic: bool = False
+    """The images were made by a program. Every table with a figure from them says so."""
+    left_eyes: tuple[str, ...] = ()
+    """Patterns of paths, `*/left/*` or `*/*_L_*`: those images are mirrored, so that all eyes are right eyes."""
+
+
 class TensorSpec(Record, frozen=True, kw_only=True):
     """An input or output as a file declares it."""
 
