@@ -437,6 +437,78 @@ class Deployment(Record, frozen=True, kw_only=True):
     already_there: bool
 
 
+# --- evaluate: what it still recognises ------------------------------------------------------------------------------
+
+
+class Estimate(Record, frozen=True, kw_only=True):
+    """A share of 1, with its 95 % interval; the interval is None where too little is there to draw again from."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class RatePoint(Record, frozen=True, kw_only=True):
+    """Both error rates at one threshold; a pair is accepted from the threshold on."""
+
+    threshold: float
+    fmr: float
+    fnmr: float
+
+
+class Verification(Record, frozen=True, kw_only=True):
+    """How well embeddings tell whether two images are of one subject. The score is the cosine."""
+
+    pairing: Literal["across sessions", "all pairs"]
+    """Which images were compared: those of different sessions only, or any two, where there is one session."""
+    genuine_pairs: int
+    impostor_pairs: int
+    embedding_length: int
+    eer: Estimate
+    """Where FMR = FNMR, between two thresholds on the straight line."""
+    auc: Estimate
+    fnmr_at_fmr_1e2: Estimate | None
+    """The lowest FNMR at which no more than 1 % of the impostors match; None with too few impostor pairs to tell."""
+    fnmr_at_fmr_1e3: Estimate | None
+    curve: tuple[RatePoint, ...]
+    """Thinned out; FMR falls."""
+
+
+class Classification(Record, frozen=True, kw_only=True):
+    """How often the right class is the first, or among the first five."""
+
+    classes: int
+    top1: Estimate
+    top5: Estimate | None
+    """None with five classes or fewer."""
+
+
+class Accuracy(Record, frozen=True, kw_only=True):
+    """What a checkpoint or a converted file still recognises, found by running it on labelled images."""
+
+    schema: int
+    model: str
+    file_sha256: str
+    """Of the converted file, by which cells and accuracies belong together; of the weights for a checkpoint."""
+    format: ModelFormat | None
+    """None: the checkpoint itself."""
+    precision: Precision | None
+    executed_by: str
+    """What computed the answers, with its version and configuration."""
+    dataset: str
+    dataset_sha256: str
+    is_synthetic: bool
+    """The images were drawn by a program. Every table says so."""
+    fold: int | None
+    """None: all subjects were tested, whoever the model was trained on."""
+    subjects: int
+    images: int
+    bootstrap_samples: int
+    """How often subjects were drawn again for the intervals."""
+    verification: Verification | None = None
+    classification: Classification | None = None
+
+
 # --- measure -------------------------------------------------------------------------------------------------------
 
 

@@ -106,11 +106,13 @@ class Part:
     pixels: Path
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Read images, normalised with mean = std = 0.5: `[len(indices), channels, size, size]` in -1 to 1."""
-        stored = np.load(self.pixels, mmap_mode="r")[self.indices[indices]].astype(np.float32)
-        if self.channels == 1:
-            stored = (stored @ _LUMA)[..., None]
-        return np.ascontiguousarray(np.moveaxis(stored / np.float32(127.5) - np.float32(1), -1, 1))
+        """Read images as networks take them: `[len(indices), channels, size, size]` in -1 to 1."""
+        return normalised(np.load(self.pixels, mmap_mode="r")[self.indices[indices]], self.channels)
+
+    def stored(self) -> NDArray[np.uint8]:
+        """All images as they are kept: `[samples, size, size, 3]`."""
+        chosen: NDArray[np.uint8] = np.load(self.pixels, mmap_mode="r")[self.indices]
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +122,11 @@ class Split:
     train: Part
     validation: Part
     test: Part
+
+
+def normalised(stored: NDArray[np.uint8], channels: int) -> NDArray[np.float32]:
+    """Turn kept images, `[images, size, size, 3]`, into `[images, channels, size, size]` with mean = std = 0.5."""
+    values = stored.astype(np.float32)
+    if channels == 1:
+        values = (values @ _LUMA)[..., None]
+    return np.ascontiguousarray(np.moveaxis(values / np.float32(127.5) - np.float32(1), -1, 1))

@@ -110,8 +110,11 @@ def _images_of(root: Path) -> list[Path]:
 def _require_distinct(root: Path, files: Sequence[Path], digests: Sequence[str]) -> None:
     """The same picture in two subjects is a folder mixed up, in one it is a pair that always matches."""
     first: dict[str, Path] = {}
-    twice = [(first[digest], file) for file, digest in zip(files, digests, strict=True)
-             if first.setdefault(digest, file) is not file]
+    twice = [
+        (first[digest], file)
+        for file, digest in zip(files, digests, strict=True)
+        if first.setdefault(digest, file) is not file
+    ]
     if twice:
         across = [pair for pair in twice if pair[0].parts[0] != pair[1].parts[0]]
         where = "in two subjects" if across else "twice in one subject"
