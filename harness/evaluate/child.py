@@ -99,10 +99,11 @@ def _from_checkpoint(
     module = load_module(runs.spec, runs.checkpoint)
 
     def run(images: NDArray[np.float32]) -> tuple[Mapping[str, NDArray[np.generic]], str]:
-        parts: list[dict[str, NDArray[np.generic]]] = []
         with torch.inference_mode():
-            for batch in torch.from_numpy(images).split(_BATCH):
-                parts.append({name: value.numpy() for name, value in named_outputs(module(batch)).items()})
+            parts = [
+                {name: value.numpy() for name, value in named_outputs(module(batch)).items()}
+                for batch in torch.from_numpy(images).split(_BATCH)
+            ]
         answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return answers, f"torch {torch.__version__}, CPU, 1 thread"
 

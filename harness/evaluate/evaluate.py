@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import DegenerateScores, UsageError, WrongInput
-from harness.evaluate.child import AnswerRequest, Answered, CheckpointToRun, FileToRun
+from harness.evaluate.child import Answered, AnswerRequest, CheckpointToRun, FileToRun
 from harness.evaluate.pairs import compare
 from harness.evaluate.ranks import classify
 from harness.evaluate.rates import BOOTSTRAP_SAMPLES, verify
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.catalog.datasets.dataset import Dataset, Part
-    from harness.records import ModelSpec, TensorSpec, Task
+    from harness.records import ModelSpec, Task, TensorSpec
 
 TIMEOUT_S = 7200.0
 

@@ -231,7 +231,7 @@ def render(identity: Identity, capture: Capture, noise: Floats, *, size: int) ->
     """
     x, y = _plane(capture, size)
     pixel = 2.0 / size
-    upper, lower, inside = _lids(identity, capture, x, y)
+    upper, lower, inside = _lids(identity, capture, x)
     image = _skin(identity, x, y, upper, lower)
     opening = _edge(y - upper, pixel) * _edge(lower - y, pixel) * inside
     image = _over(image, _eyeball(identity, capture, x, y, upper, pixel), opening)
@@ -279,7 +279,7 @@ def _plane(capture: Capture, size: int) -> tuple[Floats, Floats]:
     return cosine * right + sine * down, cosine * down - sine * right
 
 
-def _lids(identity: Identity, capture: Capture, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+def _lids(identity: Identity, capture: Capture, x: Floats) -> tuple[Floats, Floats, Floats]:
     """Height of the upper and the lower lid over each pixel's column, and whether the column is within the corners."""
     along = x / _map(identity.half_width)
     arc = np.maximum(1 - along**2, 0)

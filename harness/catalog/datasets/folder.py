@@ -1,4 +1,4 @@
-"""A folder of images as a data set: `<subject>/<session>/<image>`, checked whole before anything is computed from it."""
+"""A folder of images as a data set: `<subject>/<session>/<image>`, checked whole before anything is computed."""
 
 from __future__ import annotations
 
