@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.commands import devices, doctor, models, report, run
+from harness.commands import devices, doctor, evaluate, models, report, run, study
 from harness.commands.console import note
 from harness.errors import HarnessError
 
@@ -25,6 +25,8 @@ app = typer.Typer(name="harness", no_args_is_help=True, rich_markup_mode=None, p
 app.command()(run.run)
 app.command()(models.models)
 app.command()(models.convert)
+app.command()(evaluate.evaluate)
+app.add_typer(study.app, name="study")
 app.command()(report.report)
 app.add_typer(devices.app, name="devices")
 app.command()(doctor.doctor)

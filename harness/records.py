@@ -45,7 +45,7 @@ PruningMethod: TypeAlias = Literal[
 ]
 """The five baselines of Blalock et al. 2020, which make weights zero, and whole channels taken out."""
 
-Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure"]
+Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure", "evaluate"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.evaluate.pairs import Scores
 
 BOOTSTRAP_SAMPLES = 200
-CURVE_POINTS = 200
+CURVE_POINTS = 80
 CONFIDENCE = 0.95
 
 
@@ -145,6 +145,8 @@ def _thinned(curve: Curve) -> tuple[RatePoint, ...]:
     # The last threshold is infinite, which JSON has no number for.
     kept = np.unique((0, *by_fmr, *by_fnmr)).clip(0, len(curve.fmr) - 2)
     return tuple(
-        RatePoint(threshold=float(curve.thresholds[i]), fmr=float(curve.fmr[i]), fnmr=float(curve.fnmr[i]))
+        RatePoint(
+            threshold=float(curve.thresholds[i]), fmr=round(float(curve.fmr[i]), 7), fnmr=round(float(curve.fnmr[i]), 7)
+        )
         for i in np.unique(kept)
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from harness.errors import DegenerateScores
 from harness.evaluate.pairs import Scores, compare
 from harness.evaluate.rates import curve_of, verify
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def scores_of(genuine: list[float], impostor: list[float]) -> Scores:

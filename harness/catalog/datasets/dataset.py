@@ -72,6 +72,10 @@ class Dataset:
             train=self.part(others[validating:]), validation=self.part(others[:validating]), test=self.part(tested)
         )
 
+    def everybody(self) -> Part:
+        """All images of all subjects."""
+        return self.part(np.arange(len(self.subjects)))
+
     def part(self, subjects: NDArray[np.int64]) -> Part:
         """All images of some subjects, given by their places."""
         chosen = np.sort(subjects)
