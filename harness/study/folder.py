@@ -28,7 +28,7 @@ from harness.records import (
     Record,
 )
 from harness.store import StoredRun
-from harness.study.profiles import Profile
+from harness.study.profiles import Profile  # noqa: TC001  (msgspec reads the annotation)
 from harness.study.variants import Variant, variants_of
 from harness.workspace import write_atomically
 

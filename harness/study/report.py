@@ -63,7 +63,7 @@ def document(folder: StudyFolder, rows: Sequence[StudyRow], pictures: Sequence[P
     paid = what_paid(rows)
     if paid:
         intro = "Against the uncompressed fp32 file, on the same runtime. `x smaller deflated` is zlib, level 6."
-        parts += ["## What paid off where", intro, _joined(paid)]
+        parts += ["## What paid off where", intro, *paid]
     return "\n\n".join(parts) + "\n"
 
 
@@ -164,12 +164,10 @@ def _about(folder: StudyFolder) -> Iterator[str]:
         stamp = " **Emulated: its times mean nothing.**" if device.is_emulated else ""
         yield f"Device {device.id}: {device.name}; {facts}.{stamp}"
     missing = sum(len(stored.missing) for stored in folder.runs())
-    if missing or not devices:
-        yield (
-            f"**Not complete:** {f'{missing} cells are' if devices else 'nothing is'} measured yet."
-            if not devices
-            else (f"**Not complete:** {missing} cells are not measured yet.")
-        )
+    if not devices:
+        yield "**Not complete:** nothing is measured yet."
+    elif missing:
+        yield f"**Not complete:** {missing} cells are not measured yet."
     yield "Core ML files are tested by this program's own evaluator of ML Programs, not by Apple's runtime."
 
 
@@ -202,10 +200,3 @@ def _megabytes(size_bytes: int | None) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _joined(lines: Sequence[str]) -> str:
-    text = ""
-    for line in lines:
-        text += ("\n" if line.startswith("-") and text else "\n\n") + line
-    return text.strip().replace("**\n-", "**\n\n-").replace(")\n-", ")\n\n-", 1)

@@ -199,7 +199,7 @@ def _evaluate_variant(
 def _measure(
     folder: StudyFolder, devices: Sequence[str], accept: Sequence[str], command: Sequence[str], watch: _Watch
 ) -> None:
-    """Measure the first fold's networks; those of other folds have the same layers. Each device has a run of its own."""
+    """Measure the first fold's networks, those of others having the same layers. Each device has a run of its own."""
     plans = {}
     for device in devices:
         if not (folder.run(device) / "plan.json").exists():

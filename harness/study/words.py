@@ -48,7 +48,7 @@ def share(estimate: Estimate | None, *, digits: int = 2) -> str:
 
 
 def share_interval(estimate: Estimate | None) -> str:
-    """Per cent with the interval: `3.12 (2.40–4.01)`."""
+    """Per cent, with the interval in brackets where there is one."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return share(estimate)
     return f"{share(estimate)} ({100 * estimate.low:.2f}–{100 * estimate.high:.2f})"
@@ -78,7 +78,6 @@ def _which_pruning_wins(rows: Sequence[StudyRow]) -> str:
             if _overlap(best.eer_before, others[0].eer_before):
                 text += " (the first two within each other's intervals)"
         sentences.append(text)
-    winners = {min((r for r in pruned if r.asked_ratio == ratio), key=_eer).method for ratio in _ratios(pruned)}
     at_8 = [row for row in pruned if row.asked_ratio == 8]
     verdict = ""
     if len({row.method for row in at_8}) > 1:
@@ -87,8 +86,6 @@ def _which_pruning_wins(rows: Sequence[StudyRow]) -> str:
         verdict = " The paper names layerwise magnitude at 8x; " + (
             "so do these figures." if agrees else f"here it is {best.method}."
         )
-    elif len(winners) == 1:
-        verdict = ""
     return f"**Which pruning wins?** {_capital('; '.join(sentences))}.{verdict}"
 
 
@@ -137,7 +134,7 @@ def _paid(rows: Sequence[StudyRow]) -> Iterator[str]:
             if row is not base[0]:
                 lines.append(_compared(row, timing, base))
         yield f"**{device}, {runtime}** (uncompressed: {units.duration(base[1].p50_ns)})"
-        yield from (f"- {line}" for line in lines)
+        yield "\n".join(f"- {line}" for line in lines)
 
 
 def _compared(row: StudyRow, timing: Timing, base: tuple[StudyRow, Timing]) -> str:
@@ -195,10 +192,6 @@ def _fastest(rows: Sequence[StudyRow], kind: str, device: str, runtime: str) -> 
     ]
     by_time: Callable[[tuple[StudyRow, float]], float] = lambda pair: pair[1]  # noqa: E731
     return min(timed, key=by_time, default=None)
-
-
-def _ratios(rows: Sequence[StudyRow]) -> list[float]:
-    return sorted({row.asked_ratio for row in rows if row.asked_ratio is not None})
 
 
 def _eer(row: StudyRow) -> float:

@@ -168,8 +168,8 @@ def draw_identity(generator: np.random.Generator) -> Identity:
 def draw_captures(generator: np.random.Generator, pictures: int) -> Capture:
     """Draw how the pictures of one session were taken: the lamp and the camera stay, the person moves."""
     uniform, normal = generator.uniform, generator.normal
-    tint, slope = normal(1, 0.12, 3), normal(0, 0.25, 2)
-    gain, gamma = uniform(0.55, 1.35), uniform(0.7, 1.4)
+    tint, slope = normal(1, 0.07, 3), normal(0, 0.2, 2)
+    gain, gamma = uniform(0.65, 1.3), uniform(0.8, 1.25)
     blur, noise = uniform(0.002, 0.011), uniform(0.008, 0.035)
     wears_glasses = uniform() < 0.12
     lamp = normal(0, 0.35, 2)
