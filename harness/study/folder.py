@@ -63,6 +63,8 @@ class NetworkResult(Record, frozen=True, kw_only=True):
     schema: int
     variant: Variant
     parameters: int | None
+    """Of what is deployed: the classifier is not counted."""
+    nonzero_parameters: int
     macs: int | None
     compression: Compression | None
     accuracy: Accuracy | Failure

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.records import MeasurePlan, Record, Training
+from harness.records import MeasurePlan, PruningMethod, Record, Training
 
-PRUNING_METHODS = ("global-magnitude", "layer-magnitude", "global-gradient", "layer-gradient", "random")
+PRUNING_METHODS: tuple[PruningMethod, ...] = ("global-magnitude", "layer-magnitude", "global-gradient", "layer-gradient", "random")
 """The baselines of Blalock et al. 2020, arXiv 2003.03033."""
 
 
@@ -26,7 +26,7 @@ class Profile(Record, frozen=True, kw_only=True):
     """After pruning, of either kind."""
     distillation: Training
     """Of each student."""
-    methods: tuple[str, ...] = PRUNING_METHODS
+    methods: tuple[PruningMethod, ...] = PRUNING_METHODS
     ratios: tuple[float, ...]
     """Parameters before to parameters that are left, for unstructured pruning."""
     structured_ratios: tuple[float, ...]
@@ -73,13 +73,13 @@ PROFILES = {
         ),
         Profile(
             name="small",
-            data="synthetic:subjects=300,sessions=2,images=4",
+            data="synthetic:subjects=300,sessions=4,images=2",
             size=64,
             teacher="resnet18",
             embedding=128,
-            training=Training(epochs=20, batch=32),
-            finetuning=Training(epochs=1, batch=32),
-            distillation=Training(epochs=12, batch=32),
+            training=Training(epochs=16, batch=32, threads=2),
+            finetuning=Training(epochs=2, batch=32, learning_rate=5e-4, threads=2),
+            distillation=Training(epochs=10, batch=32, threads=2),
             ratios=(2, 8, 32),
             structured_ratios=(2, 4, 8),
             students=("mobilenet_v2", "mobilenet_v3_small", "light_cnn9", "resnet10_w32"),
@@ -88,7 +88,7 @@ PROFILES = {
         ),
         Profile(
             name="full",
-            data="synthetic:subjects=1200,sessions=2,images=8",
+            data="synthetic:subjects=1200,sessions=4,images=4",
             size=224,
             teacher="resnet50",
             embedding=512,

@@ -44,7 +44,7 @@ class StudyRow(Record, frozen=True, kw_only=True):
     """Of what is deployed."""
     parameters: int | None
     """Of what is deployed, zeros included."""
-    nonzero_parameters: int | None
+    nonzero_parameters: int
     macs: int | None
     format: ModelFormat | None
     precision: Precision | None
@@ -132,7 +132,7 @@ def _row(variant: Variant, networks: Sequence[NetworkResult], **figures: object)
         reached_ratio=compression.reached_ratio if compression else None,
         backbone_ratio=compression.reached_backbone_ratio if compression else None,
         parameters=network.parameters,
-        nonzero_parameters=compression.nonzero_parameters if compression else network.parameters,
+        nonzero_parameters=network.nonzero_parameters,
         macs=network.macs,
         eer_before=_over_folds([result.accuracy for result in networks]),
         **known,  # type: ignore[arg-type]

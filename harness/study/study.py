@@ -16,6 +16,7 @@ from harness import pipeline
 from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.datasets import open_dataset
 from harness.catalog.models import find_model
+from harness.compress.model_folder import open_module
 from harness.device.registry import find_device
 from harness.errors import HarnessError
 from harness.evaluate.evaluate import evaluate
@@ -174,6 +175,7 @@ def _evaluate_variant(
             schema=SCHEMA_VERSION,
             variant=variant,
             parameters=checkpoint.parameters,
+            nonzero_parameters=_nonzero(spec),
             macs=checkpoint.macs,
             compression=spec.compression,
             accuracy=tested((spec, checkpoint)),
@@ -194,6 +196,10 @@ def _evaluate_variant(
             )
             folder.keep(file, fold)
             watch(Evaluated(file))
+
+
+def _nonzero(spec: ModelSpec) -> int:
+    return sum(int(weights.count_nonzero()) for weights in open_module(spec).parameters())
 
 
 def _measure(

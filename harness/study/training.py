@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness.catalog.models import find_model
-from harness.compress.compress import compress, distill, fit
+from harness.compress.compress import Teaching, compress, distill, fit
 from harness.compress.model_folder import open_module, save_model
 from harness.records import BuiltinSource, InputSpec, ModelSpec
 from harness.study.variants import TEACHER
-from harness.workspace import folder_in_the_making
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,11 +66,18 @@ class Maker:
         teacher = find_model(str(self.folder / "trained" / TEACHER)).spec
         if variant.kind == "student":
             student = self._untrained(variant)
-            return distill(teacher, student, folder, samples=samples, training=profile.distillation, watch=watch)
+            return distill(
+                student,
+                folder,
+                teaching=Teaching(teacher=teacher),
+                samples=samples,
+                training=profile.distillation,
+                watch=watch,
+            )
         return compress(
             teacher,
             folder,
-            method=variant.method,
+            method="channels" if variant.kind == "structured" else variant.method,
             ratio=variant.ratio,
             samples=samples,
             finetune=profile.finetuning,
@@ -97,15 +102,14 @@ class Maker:
         )
 
     def _deploy(self, variant: Variant, trained: ModelSpec) -> None:
+        """Store a network without its classifier; parity and int8 calibration see people it was not trained on."""
+        from torch import nn  # noqa: PLC0415
+
         module = open_module(trained)
+        module.classifier = nn.Identity()
         assert isinstance(trained.source, BuiltinSource)
         source = msgspec.structs.replace(trained.source, arguments={**trained.source.arguments, "num_classes": 0})
-        spec = msgspec.structs.replace(
-            trained, name=variant.name, source=source, task="embedding", trained=variant.kind != "untrained"
-        )
-        del module.classifier
+        spec = msgspec.structs.replace(trained, source=source, task="embedding")
         folder = self.deployed(variant)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        with folder_in_the_making(folder) as making:
-            save_model(spec, module, making, compression=trained.compression, samples=self.split.validation)
+        save_model(spec, module, folder, compression=trained.compression, samples=self.split.validation)

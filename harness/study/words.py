@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness import units
 from harness.live import line_for as line_for_run
 from harness.records import Accuracy, Failure
+from harness.study.folder import FileResult
 from harness.study.study import DataProgress, Evaluated, Trained, VariantStarted
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from harness.records import Estimate
     from harness.study.rows import StudyRow, Timing
-    from harness.study.study import StudyEvent
+    from harness.study.folder import FileResult
+from harness.study.study import StudyEvent
 
 PAPER = "Almadan and Rattani 2021, arXiv 2110.04953"
 _UNSTRUCTURED = "pruned"
@@ -30,10 +32,10 @@ def line_for(event: StudyEvent) -> str | None:
         case VariantStarted(_, variant, fold, number, total):
             return f"[{number}/{total}] converting and evaluating {variant.name} (fold {fold})"
         case Trained(epoch):
-            rate = f"{epoch.images_per_second:.0f} images/s"
-            return f"    epoch {epoch.number} of {epoch.of}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, {rate}"
+            rate = f"{epoch.images / epoch.seconds:.0f} images/s"
+            return f"    epoch {epoch.number} of {epoch.epochs}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, {rate}"
         case Evaluated(result):
-            name = f"{result.format}/{result.precision}" if hasattr(result, "format") else "checkpoint"
+            name = f"{result.format}/{result.precision}" if isinstance(result, FileResult) else "checkpoint"
             accuracy = result.accuracy
             if isinstance(accuracy, Accuracy) and accuracy.verification is not None:
                 return f"    {name}: EER {share(accuracy.verification.eer)} %"
