@@ -74,7 +74,7 @@ PROFILES = {
         Profile(
             name="small",
             data="synthetic:subjects=300,sessions=4,images=2",
-            size=64,
+            size=48,
             teacher="resnet18",
             embedding=128,
             training=Training(epochs=16, batch=32, threads=2),
