@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.commands import devices, doctor, evaluate, models, report, run, study
+from harness.commands import compress, devices, doctor, evaluate, models, report, run, study
 from harness.commands.console import note
 from harness.errors import HarnessError
 
@@ -25,6 +25,9 @@ app = typer.Typer(name="harness", no_args_is_help=True, rich_markup_mode=None, p
 app.command()(run.run)
 app.command()(models.models)
 app.command()(models.convert)
+app.command()(compress.compress)
+app.command()(compress.distill)
+app.command()(compress.train)
 app.command()(evaluate.evaluate)
 app.add_typer(study.app, name="study")
 app.command()(report.report)

@@ -149,8 +149,8 @@ class ImpossibleRatio(UsageError):
 
     def __str__(self) -> str:
         return (
-            f"a compression ratio of {self.ratio:g} is not possible: of {self.parameters:,} parameters {self.kept:,} may "
-            f"not be pruned, so the largest is {self.parameters:,} / {self.kept:,} = {self.largest:.4g}"
+            f"a compression ratio of {self.ratio:g} is not possible: of {self.parameters:,} parameters {self.kept:,} "
+            f"have to stay, so the largest is {self.parameters:,} / {self.kept:,} = {self.largest:.4g}"
         )
 
 

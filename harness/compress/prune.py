@@ -148,8 +148,8 @@ def _mean_gradients(
         for images, labels in batches:
             loss = torch.nn.functional.cross_entropy(module(images), labels, reduction="sum")
             found = torch.autograd.grad(loss, list(weights.values()))
-            for total, gradient in zip(sums.values(), found, strict=True):
-                total += gradient
+            for name, gradient in zip(weights, found, strict=True):
+                sums[name] += gradient
             count += len(labels)
     if count == 0:
         raise UsageError("pruning by gradient needs labelled images: give --data")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from harness.workspace import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -205,7 +204,7 @@ def _restored(progress: Path | None, key: str, trained: nn.Module, optimizer: Op
         return ()
     try:
         found = torch.load(progress, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # zipfile, pickle and torch each raise their own kinds for a file that is cut short
         raise UsageError(f"{progress} is damaged: delete it to train from the start ({error})") from error
     if found.get("key") != key:
         raise UsageError(f"{progress} belongs to another training: delete it, or give another folder")
