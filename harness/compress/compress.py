@@ -111,7 +111,7 @@ def compress(
     if samples is not None and finetune is not None:
         require_classes(module, samples, example)
     work = _work_folder(folder)
-    masks: Masks | None = None
+    masks = _zeros(spec, module, parts)
     for step in range(1, steps + 1):
         aim = ratio ** (step / steps)
         if method == "channels":
@@ -166,14 +166,18 @@ def fit(
     teaching: Teaching | None = None,
     watch: Callable[[Epoch], None] = _silent,
 ) -> ModelSpec:
-    """Train a model on labels, or with a teacher. Zeros do not stay zero. Arguments and errors as for `compress`."""
+    """Train a model on labels, or with a teacher. Arguments and errors as for `compress`.
+
+    What pruning made zero in an earlier step stays zero.
+    """
     refuse_existing(folder)
     module = open_module(spec)
     parts, example = parts_of(module, spec), _example(spec)
     before, parent_sha256 = sizes(module, parts), weights_sha256(module)
     require_classes(module, samples, example)
     loss = _loss(teaching, module, parts, example, samples)
-    train(module, samples, training, loss=loss, progress=_work_folder(folder) / "training.pt", watch=watch)
+    masks = _zeros(spec, module, parts)
+    train(module, samples, training, loss=loss, masks=masks, progress=_work_folder(folder) / "training.pt", watch=watch)
     compression = _record(
         module,
         parts,
@@ -280,6 +284,14 @@ def _example(spec: ModelSpec) -> Tensor:
     return torch.zeros(spec.inputs[0].shape)
 
 
+def _zeros(spec: ModelSpec, module: nn.Module, parts: Parts) -> Masks | None:
+    """Where an earlier step made weights zero; None where it did not."""
+    done = spec.compression
+    if done is None or all(layer.nonzero == layer.weights for layer in done.layers):
+        return None
+    return {name: weight.detach() != 0 for name, weight in prunable(module, parts).items()}
+
+
 def _gradient_batches(samples: Samples | None, method: str, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     if samples is None or not method.endswith("gradient"):
         return []
@@ -334,6 +346,7 @@ def _record(
     after = sizes(module, parts)
     taught = f"{teaching.kind}-distillation" if teaching else "training"
     done = (method, taught if training else "")
+    is_smaller = bool(method) or _zeros(parent, module, parts) is not None
     if teaching is not None:
         settings = settings | {"alpha": teaching.alpha}
         if teaching.kind == "logit":
@@ -343,8 +356,8 @@ def _record(
         parent=parent.name,
         parent_sha256=parent_sha256,
         asked_ratio=asked_ratio,
-        reached_ratio=before.parameters / after.nonzero if method else None,
-        reached_backbone_ratio=before.backbone / after.backbone_nonzero if method and after.backbone_nonzero else None,
+        reached_ratio=before.parameters / after.nonzero if is_smaller else None,
+        reached_backbone_ratio=before.backbone / after.backbone_nonzero if is_smaller else None,
         parameters=after.parameters,
         nonzero_parameters=after.nonzero,
         macs=_macs(module, example),

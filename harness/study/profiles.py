@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from harness.records import MeasurePlan, PruningMethod, Record, Training
 
-PRUNING_METHODS: tuple[PruningMethod, ...] = ("global-magnitude", "layer-magnitude", "global-gradient", "layer-gradient", "random")
+PRUNING_METHODS: tuple[PruningMethod, ...] = (
+    "global-magnitude",
+    "layer-magnitude",
+    "global-gradient",
+    "layer-gradient",
+    "random",
+)
 """The baselines of Blalock et al. 2020, arXiv 2003.03033."""
 
 

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 ONCE = Training(epochs=1, batch=24)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
 def test_a_pruned_and_fine_tuned_model_is_a_model_that_says_what_was_done(
     spec: ModelSpec, squares: Squares, tmp_path: Path
 ) -> None:
@@ -91,6 +86,18 @@ def test_a_student_is_taught_by_a_trained_teacher(spec: ModelSpec, squares: Squa
         assert made.compression.method == f"{kind}-distillation"
         assert made.compression.teacher_sha256 == make_checkpoint(teacher).sha256
         assert made.trained
+
+
+def test_what_was_pruned_stays_pruned_when_it_is_taught_later(
+    spec: ModelSpec, squares: Squares, tmp_path: Path
+) -> None:
+    sparse = compress(spec, tmp_path / "sparse", method="layer-magnitude", ratio=4)
+    taught = distill(sparse, tmp_path / "taught", teaching=Teaching(teacher=spec), samples=squares, training=ONCE)
+
+    assert sparse.compression
+    assert taught.compression
+    assert taught.compression.reached_ratio == pytest.approx(4, rel=0.01)
+    assert taught.compression.layers == sparse.compression.layers
 
 
 def test_a_killed_compression_goes_on_to_the_same_weights(spec: ModelSpec, squares: Squares, tmp_path: Path) -> None:
