@@ -87,7 +87,7 @@ def train(
     loss = loss or CrossEntropy(label_smoothing=training.label_smoothing)
     own = loss.own_layers()
     trained = torch.nn.ModuleList([module] if own is None else [module, own])
-    # tests/bench/bench_training.py: ResNets and MobileNetV2 train faster so, MobileNetV3-small does not.
+    # tests/bench/training_speed.py: ResNets and MobileNetV2 train faster so, MobileNetV3-small does not.
     trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(trained.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     key = _key(trained, samples, training, masks)

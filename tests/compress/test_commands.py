@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DATA = ("--data", "synthetic:subjects=18,sessions=1,images=2")
 

@@ -1,4 +1,4 @@
-"""How many images a second each network is trained on, by CPU time: `python tests/bench/bench_training.py [size]`.
+"""How many images a second each network is trained on, by CPU time: `python tests/bench/training_speed.py [size]`.
 
 CPU time of one thread rather than wall time: other work on the machine then counts less.
 """
