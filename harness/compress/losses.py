@@ -75,7 +75,7 @@ class EmbeddingDistillation:
     Verification compares by the cosine alone, so lengths are free. Where the student's embedding has another length, a
     linear layer in between is trained along.
 
-    Source: Boutros et al. 2022, "Template-driven knowledge distillation", which takes the squared distance.
+    The idea of teaching templates is that of Boutros et al. 2022; this loss is our own.
     """
 
     teacher: nn.Module
