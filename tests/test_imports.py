@@ -31,6 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
     frozenset({"doctor", "pipeline", "run"}),
     frozenset({"live", "tables"}),
+    frozenset({"study"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

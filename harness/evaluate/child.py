@@ -102,7 +102,7 @@ def _from_checkpoint(
         with torch.inference_mode():
             parts = [
                 {name: value.numpy() for name, value in named_outputs(module(batch)).items()}
-                for batch in torch.from_numpy(images).split(_BATCH)
+                for batch in torch.split(torch.from_numpy(images), _BATCH)
             ]
         answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return answers, f"torch {torch.__version__}, CPU, 1 thread"

@@ -76,7 +76,8 @@ def _pareto(
             ]
             if these:
                 axes.scatter(
-                    *zip(*these, strict=True),
+                    [cost for cost, _ in these],
+                    [eer for _, eer in these],
                     c="none" if is_int8 else colour,
                     edgecolors=colour,
                     marker=marker,
@@ -85,7 +86,8 @@ def _pareto(
                 )
     best = front([(cost, eer) for _, cost, eer in known])
     axes.step(
-        *zip(*best, strict=True),
+        [cost for cost, _ in best],
+        [eer for _, eer in best],
         where="post",
         color="#777777",
         linewidth=1,

@@ -8,6 +8,7 @@ from harness import units
 from harness.live import line_for as line_for_run
 from harness.records import Accuracy, Failure
 from harness.study.folder import FileResult
+from harness.study.folder import FileResult
 from harness.study.study import DataProgress, Evaluated, Trained, VariantStarted
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from harness.records import Estimate
     from harness.study.rows import StudyRow, Timing
-    from harness.study.folder import FileResult
 from harness.study.study import StudyEvent
 
 PAPER = "Almadan and Rattani 2021, arXiv 2110.04953"

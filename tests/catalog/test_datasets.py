@@ -90,7 +90,8 @@ def test_images_are_normalised_as_networks_take_them() -> None:
     images = part.images(np.asarray([3, 0]))
     stored = np.load(dataset.pixels)[part.indices[[3, 0]]]
 
-    assert (images.shape, images.dtype) == ((2, 3, 32, 32), np.float32)
+    assert images.shape == (2, 3, 32, 32)
+    assert images.dtype == np.float32
     np.testing.assert_allclose(images, np.moveaxis((stored / 255 - 0.5) / 0.5, -1, 1), atol=1e-6)
 
 

@@ -257,7 +257,8 @@ def _wide(colour: Floats) -> Floats:
 
 def _edge(distance: Floats, pixel: float) -> Floats:
     """1 inside, 0 outside, and the share that is inside for a pixel on the edge."""
-    return np.clip(distance / np.float32(pixel) + np.float32(0.5), 0, 1)
+    share: Floats = np.clip(distance / np.float32(pixel) + np.float32(0.5), 0, 1)
+    return share
 
 
 def _over(below: Floats, above: Floats, share: Floats) -> Floats:
@@ -343,7 +344,8 @@ def _iris(identity: Identity, picture: NDArray[np.int64], outwards: Floats, angl
     inner, outer = identity.iris_inner[picture], identity.iris_outer[picture]
     light = np.clip(1 + identity.iris_contrast[picture] * texture, 0.15, 2.2)
     light *= 1 - identity.limbus[picture] * _bump(1 - outwards, 0.16)
-    return (inner + outwards[:, None] * (outer - inner)) * light[:, None]
+    colour: Floats = (inner + outwards[:, None] * (outer - inner)) * light[:, None]
+    return colour
 
 
 def _lashes(identity: Identity, x: Floats, y: Floats, upper: Floats, inside: Floats) -> Floats:
@@ -351,7 +353,8 @@ def _lashes(identity: Identity, x: Floats, y: Floats, upper: Floats, inside: Flo
     above = upper - y
     strand = 0.6 + 0.4 * np.cos(_map(identity.lash_rate) * (x + 0.6 * x * above) + _map(identity.lash_phase))
     fringe = np.exp(-np.maximum(above, 0) / _map(identity.lash_length)) * strand * (above > 0)
-    return inside * np.clip(0.75 * fringe + 0.7 * _bump(above, 0.022), 0, 0.92)
+    darkness: Floats = inside * np.clip(0.75 * fringe + 0.7 * _bump(above, 0.022), 0, 0.92)
+    return darkness
 
 
 def _brow(identity: Identity, x: Floats, y: Floats) -> Floats:
@@ -374,7 +377,8 @@ def _behind(image: Floats, capture: Capture, x: Floats, y: Floats) -> Floats:
     around = (np.abs(x) / half_width) ** 4 + (np.abs(y + 0.02) / half_height) ** 4
     image = image * (1 - 0.8 * strength * _bump(around - 1, 0.22))[..., None]
     stripe = strength * glare * _bump(x + 0.6 * y - 0.35, 0.16) * (around < 1)
-    return image + (1 - image) * (0.6 * stripe)[..., None]
+    seen: Floats = image + (1 - image) * (0.6 * stripe)[..., None]
+    return seen
 
 
 def _taken(image: Floats, capture: Capture, noise: Floats, x: Floats, y: Floats) -> NDArray[np.uint8]:
@@ -383,7 +387,8 @@ def _taken(image: Floats, capture: Capture, noise: Floats, x: Floats, y: Floats)
     lit = image * (np.maximum(light, 0.15) * _map(capture.gain))[..., None] * _wide(capture.tint)
     lit = np.clip(_blurred(lit, capture.blur), 0, 1) ** capture.gamma[:, None, None, None]
     seen = lit + noise * capture.noise[:, None, None, None]
-    return np.rint(np.clip(seen, 0, 1) * 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(np.clip(seen, 0, 1) * 255).astype(np.uint8)
+    return pixels
 
 
 def _blurred(images: Floats, width: Floats) -> Floats:
