@@ -102,7 +102,7 @@ class Maker:
         )
 
     def _deploy(self, variant: Variant, trained: ModelSpec) -> None:
-        """Store a network without its classifier; parity and int8 calibration see people it was not trained on."""
+        """Store a network without its classifier."""
         from torch import nn  # noqa: PLC0415
 
         module = open_module(trained)
@@ -112,4 +112,4 @@ class Maker:
         spec = msgspec.structs.replace(trained, source=source, task="embedding")
         folder = self.deployed(variant)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        save_model(spec, module, folder, compression=trained.compression, samples=self.split.validation)
+        save_model(spec, module, folder, compression=trained.compression, samples=self.split.train)

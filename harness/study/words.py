@@ -8,7 +8,6 @@ from harness import units
 from harness.live import line_for as line_for_run
 from harness.records import Accuracy, Failure
 from harness.study.folder import FileResult
-from harness.study.folder import FileResult
 from harness.study.study import DataProgress, Evaluated, Trained, VariantStarted
 
 if TYPE_CHECKING:
