@@ -67,7 +67,9 @@ class NetworkResult(Record, frozen=True, kw_only=True):
     nonzero_parameters: int
     macs: int | None
     compression: Compression | None
-    accuracy: Accuracy | Failure
+    accuracy: Accuracy | None
+    problem: Failure | None = None
+    """Why there is no accuracy."""
 
 
 class FileResult(Record, frozen=True, kw_only=True):
@@ -77,9 +79,10 @@ class FileResult(Record, frozen=True, kw_only=True):
     variant: Variant
     format: ModelFormat
     precision: Precision
-    made: Artifact | Failure | NotRunnable
-    accuracy: Accuracy | Failure | None
-    """None where there is no file."""
+    artifact: Artifact | None
+    accuracy: Accuracy | None
+    problem: Failure | NotRunnable | None = None
+    """Why there is no file, or no accuracy of it."""
 
 
 _Kept = TypeVar("_Kept", Study, NetworkResult, FileResult)

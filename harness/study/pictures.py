@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from harness.errors import MissingExtra
 from harness.evaluate.plots import draw_curves
-from harness.records import Accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from harness.records import Accuracy
     from harness.study.folder import StudyFolder
     from harness.study.rows import StudyRow
 
@@ -121,6 +121,6 @@ def _det(folder: StudyFolder, rows: Sequence[StudyRow]) -> tuple[Path, ...]:
     for variant in folder.study.variants:
         network = folder.network(variant, fold)
         is_shown = any(row.variant == variant.name for row in best.values())
-        if network is not None and is_shown and isinstance(network.accuracy, Accuracy):
+        if network is not None and is_shown and network.accuracy is not None:
             curves[variant.name] = network.accuracy
     return draw_curves(dict(list(curves.items())[: _IN_DET * 2]), folder.path)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.records import Accuracy
 from harness.study.pictures import draw
 from harness.study.rows import rows_of
 from harness.study.words import PAPER, claims, share, share_interval, what_paid
@@ -133,14 +132,8 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
 
 def _about(folder: StudyFolder) -> Iterator[str]:
     study, profile = folder.study, folder.study.profile
-    first = next(
-        (
-            a
-            for v in study.variants
-            if (n := folder.network(v, profile.folds[0])) is not None and isinstance(a := n.accuracy, Accuracy)
-        ),
-        None,
-    )
+    networks = [folder.network(variant, profile.folds[0]) for variant in study.variants]
+    first = next((network.accuracy for network in networks if network is not None and network.accuracy), None)
     yield (
         f"{_said(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
         f"{profile.embedding}, trained for {profile.training.epochs} epochs; fine-tuned for "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.records import Accuracy, Artifact, Estimate, Failure, ModelFormat, NotRunnable, Precision, Record
+from harness.records import Estimate, Failure, ModelFormat, NotRunnable, Precision, Record
 from harness.study.variants import Kind, artifacts_of
 from harness.summary import summarise_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.records import CellResult
+    from harness.records import Accuracy, CellResult
     from harness.study.folder import NetworkResult, StudyFolder
     from harness.study.variants import Variant
     from harness.summary import Summary
@@ -90,23 +90,23 @@ def _rows(
         ]
         if not found:
             continue
-        first = found[0].made
+        first = found[0].artifact
         yield _row(
             variant,
             networks,
             format=found[0].format,
             precision=found[0].precision,
-            size_bytes=first.size_bytes if isinstance(first, Artifact) else None,
-            deflated_bytes=first.deflated_bytes if isinstance(first, Artifact) else None,
+            size_bytes=first.size_bytes if first else None,
+            deflated_bytes=first.deflated_bytes if first else None,
             eer_after=_over_folds([file.accuracy for file in found]),
-            executed_by=next((a.executed_by for file in found if isinstance(a := file.accuracy, Accuracy)), None),
+            executed_by=next((file.accuracy.executed_by for file in found if file.accuracy), None),
             timings=tuple(
                 _timing(result, summary, is_emulated=is_emulated)
                 for is_emulated, result, summary in measured
                 if (result.cell.model, result.cell.format, result.cell.precision)
                 == (variant.name, found[0].format, found[0].precision)
             ),
-            problem=_problem(first) or _problem(found[0].accuracy),
+            problem=_problem(found[0].problem),
         )
 
 
@@ -120,7 +120,7 @@ def _row(variant: Variant, networks: Sequence[NetworkResult], **figures: object)
         "deflated_bytes": None,
         "eer_after": None,
         "executed_by": None,
-        "problem": _problem(network.accuracy),
+        "problem": _problem(network.problem),
         **{name: value for name, value in figures.items() if value is not None},
     }
     return StudyRow(
@@ -139,9 +139,9 @@ def _row(variant: Variant, networks: Sequence[NetworkResult], **figures: object)
     )
 
 
-def _over_folds(accuracies: Sequence[Accuracy | Failure | None]) -> Estimate | None:
+def _over_folds(accuracies: Sequence[Accuracy | None]) -> Estimate | None:
     """One fold: its figure with the interval over subjects. Several: mean and standard deviation over folds."""
-    eers = [a.verification.eer for a in accuracies if isinstance(a, Accuracy) and a.verification is not None]
+    eers = [a.verification.eer for a in accuracies if a is not None and a.verification is not None]
     if len(eers) < len(accuracies) or not eers:
         return None
     if len(eers) == 1:
@@ -163,7 +163,7 @@ def _timing(result: CellResult, summary: Summary | None, *, is_emulated: bool) -
     )
 
 
-def _problem(outcome: object) -> str | None:
+def _problem(outcome: Failure | NotRunnable | None) -> str | None:
     if isinstance(outcome, Failure):
         return outcome.message
     return outcome.reason if isinstance(outcome, NotRunnable) else None

@@ -155,22 +155,18 @@ def _evaluate_variant(
     profile = folder.study.profile
     reference = str(maker.deployed(variant))
 
-    def tested(subject: Artifact | tuple[ModelSpec, Checkpoint]) -> Accuracy | Failure:
+    def tested(subject: Artifact | tuple[ModelSpec, Checkpoint]) -> tuple[Accuracy | None, Failure | None]:
         try:
-            return evaluate(
-                subject,
-                dataset,
-                maker.split.test,
-                task="embedding",
-                fold=fold,
-                samples=profile.bootstrap_samples,
-            )
+            test = maker.split.test
+            samples = profile.bootstrap_samples
+            return evaluate(subject, dataset, test, task="embedding", fold=fold, samples=samples), None
         except HarnessError as error:
-            return pipeline.failure("evaluate", error)
+            return None, pipeline.failure("evaluate", error)
 
     if folder.network(variant, fold) is None:
         spec = find_model(reference).spec
         checkpoint = make_checkpoint(spec)
+        accuracy, problem = tested((spec, checkpoint))
         network = NetworkResult(
             schema=SCHEMA_VERSION,
             variant=variant,
@@ -178,7 +174,8 @@ def _evaluate_variant(
             nonzero_parameters=_nonzero(spec),
             macs=checkpoint.macs,
             compression=spec.compression,
-            accuracy=tested((spec, checkpoint)),
+            accuracy=accuracy,
+            problem=problem,
         )
         folder.keep(network, fold)
         watch(Evaluated(network))
@@ -186,13 +183,15 @@ def _evaluate_variant(
         model_format, precision = parse_artifact(text)
         if folder.file(variant, fold, model_format, precision) is None:
             made = pipeline.convert_model(reference, [text], watch=watch)[text]
+            accuracy, problem = tested(made) if isinstance(made, Artifact) else (None, None)
             file = FileResult(
                 schema=SCHEMA_VERSION,
                 variant=variant,
                 format=model_format,
                 precision=precision,
-                made=made,
-                accuracy=tested(made) if isinstance(made, Artifact) else None,
+                artifact=made if isinstance(made, Artifact) else None,
+                accuracy=accuracy,
+                problem=problem if isinstance(made, Artifact) else made,
             )
             folder.keep(file, fold)
             watch(Evaluated(file))

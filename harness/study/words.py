@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness import units
 from harness.live import line_for as line_for_run
-from harness.records import Accuracy, Failure
+from harness.records import Failure
 from harness.study.folder import FileResult
 from harness.study.study import DataProgress, Evaluated, Trained, VariantStarted
 
@@ -35,10 +35,10 @@ def line_for(event: StudyEvent) -> str | None:
             return f"    epoch {epoch.number} of {epoch.epochs}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, {rate}"
         case Evaluated(result):
             name = f"{result.format}/{result.precision}" if isinstance(result, FileResult) else "checkpoint"
-            accuracy = result.accuracy
-            if isinstance(accuracy, Accuracy) and accuracy.verification is not None:
+            accuracy, problem = result.accuracy, result.problem
+            if accuracy is not None and accuracy.verification is not None:
                 return f"    {name}: EER {share(accuracy.verification.eer)} %"
-            return f"    {name}: {accuracy.message if isinstance(accuracy, Failure) else 'no file'}"
+            return f"    {name}: {problem.message if isinstance(problem, Failure) else 'not possible here'}"
         case _:
             return line_for_run(event)
 
