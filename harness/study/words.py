@@ -150,18 +150,23 @@ def _compared(row: StudyRow, timing: Timing, base: tuple[StudyRow, Timing]) -> s
     if teacher.deflated_bytes and row.deflated_bytes:
         parts.append(f"{units.three_digits(teacher.deflated_bytes / row.deflated_bytes)}x smaller deflated")
     gain = 100 * (1 - timing.p50_ns / reference.p50_ns)
-    apart = _apart(timing, reference)
+    doubt = {
+        True: "",
+        False: " (within the intervals: no difference shown)",
+        None: " (too few processes for an interval)",
+    }
     speed = f"{abs(gain):.1f} % {'faster' if gain >= 0 else 'slower'}"
-    parts.append(speed if apart else f"{speed} (within the intervals: no difference shown)")
+    parts.append(speed + doubt[_apart(timing, reference)])
     if row.eer_after is not None and teacher.eer_after is not None:
         points = 100 * (row.eer_after.value - teacher.eer_after.value)
         parts.append(f"EER {points:+.2f} points")
     return f"{_name(row)} {_file(row)}: {', '.join(parts)}"
 
 
-def _apart(one: Timing, other: Timing) -> bool:
+def _apart(one: Timing, other: Timing) -> bool | None:
+    """Whether the intervals of two times have nothing in common; None where one has none."""
     if None in {one.p50_low_ns, one.p50_high_ns, other.p50_low_ns, other.p50_high_ns}:
-        return False
+        return None
     return one.p50_high_ns < other.p50_low_ns or other.p50_high_ns < one.p50_low_ns  # type: ignore[operator]
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from harness.errors import UnknownName, UsageError
 from harness.records import Accuracy, Artifact
-from harness.study.folder import StudyFolder
 from harness.study.profiles import PROFILES
 from harness.study.report import write_report
 from harness.study.study import Trained, VariantStarted, run_study
@@ -18,6 +17,7 @@ from harness.study.variants import variants_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.study.folder import StudyFolder
     from harness.study.study import StudyEvent
 
 TINY = msgspec.structs.replace(
