@@ -95,7 +95,7 @@ def _distillation_against_pruning(rows: Sequence[StudyRow]) -> Iterator[str]:
     students = sorted((row for row in networks if row.kind == "student"), key=_eer)
     pruned = sorted((row for row in networks if row.kind == _UNSTRUCTURED and (row.asked_ratio or 0) >= 8), key=_eer)
     if not students or not pruned:
-        yield "**Distillation or pruning?** One of the two was not evaluated."
+        yield "**Distillation or pruning?** No student, or no network pruned to 8x or more, was evaluated."
         return
     student, other = students[0], pruned[0]
     better = _eer(student) < _eer(other)
