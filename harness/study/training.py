@@ -74,10 +74,11 @@ class Maker:
                 training=profile.distillation,
                 watch=watch,
             )
+        assert variant.pruning is not None
         return compress(
             teacher,
             folder,
-            method="channels" if variant.kind == "structured" else variant.method,
+            method=variant.pruning,
             ratio=variant.ratio,
             samples=samples,
             finetune=profile.finetuning,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from harness.records import Record
+from harness.records import PruningMethod, Record
 
 if TYPE_CHECKING:
     from harness.study.profiles import Profile
@@ -23,6 +23,7 @@ class Variant(Record, frozen=True, kw_only=True):
     """The built-in network that it is, or was before channels were taken out."""
     method: str
     """As the table shows it."""
+    pruning: PruningMethod | None = None
     ratio: float | None = None
     """Asked for: parameters before to parameters that are left."""
     is_quantized: bool = False
@@ -36,13 +37,25 @@ def variants_of(profile: Profile) -> tuple[Variant, ...]:
         Variant(name=TEACHER, kind="teacher", network=profile.teacher, method="none"),
     ]
     made += [
-        Variant(name=f"{method}-{ratio:g}x", kind="pruned", network=profile.teacher, method=method, ratio=ratio)
+        Variant(
+            name=f"{method}-{ratio:g}x",
+            kind="pruned",
+            network=profile.teacher,
+            method=method,
+            pruning=method,
+            ratio=ratio,
+        )
         for method in profile.methods
         for ratio in profile.ratios
     ]
     made += [
         Variant(
-            name=f"structured-{ratio:g}x", kind="structured", network=profile.teacher, method="structured", ratio=ratio
+            name=f"structured-{ratio:g}x",
+            kind="structured",
+            network=profile.teacher,
+            method="structured",
+            pruning="channels",
+            ratio=ratio,
         )
         for ratio in profile.structured_ratios
     ]
@@ -56,6 +69,7 @@ def variants_of(profile: Profile) -> tuple[Variant, ...]:
             kind=variant.kind,
             network=variant.network,
             method=variant.method,
+            pruning=variant.pruning,
             ratio=variant.ratio,
             is_quantized=variant.kind == "student" or variant.name in profile.quantized,
         )

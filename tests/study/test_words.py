@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -11,7 +13,7 @@ from harness.study.rows import StudyRow, Timing
 from harness.study.words import claims, what_paid
 
 
-def row(variant: str, eer: float, *, p50_ms: float = 10.0, **fields: object) -> StudyRow:
+def row(variant: str, eer: float, *, p50_ms: float = 10.0, **fields: Any) -> StudyRow:
     estimate = Estimate(value=eer, low=eer - 0.001, high=eer + 0.001)
     return msgspec.structs.replace(
         StudyRow(
@@ -48,8 +50,8 @@ def row(variant: str, eer: float, *, p50_ms: float = 10.0, **fields: object) -> 
     )
 
 
-def pruned(method: str, eer: float, **fields: object) -> StudyRow:
-    defaults = {"kind": "pruned", "method": method, "asked_ratio": 8.0, "nonzero_parameters": 125}
+def pruned(method: str, eer: float, **fields: Any) -> StudyRow:
+    defaults: dict[str, Any] = {"kind": "pruned", "method": method, "asked_ratio": 8.0, "nonzero_parameters": 125}
     return row(f"{method}-8x", eer, **{**defaults, **fields})
 
 
