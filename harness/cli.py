@@ -15,9 +15,11 @@ import typer
 from harness import __version__
 from harness.commands import (
     compare,
+    compress,
     convert,
     devices,
     doctor,
+    evaluate,
     gate,
     history,
     models,
@@ -25,6 +27,7 @@ from harness.commands import (
     run,
     runtimes,
     selftest,
+    study,
     tool,
 )
 from harness.commands.console import note
@@ -38,6 +41,11 @@ app = typer.Typer(name="harness", no_args_is_help=True, rich_markup_mode=None, p
 app.command()(run.run)
 app.command()(models.models)
 app.add_typer(convert.app, name="convert")
+app.command()(compress.compress)
+app.command()(compress.distill)
+app.command()(compress.train)
+app.command()(evaluate.evaluate)
+app.add_typer(study.app, name="study")
 app.command()(report.report)
 app.command()(compare.compare)
 app.command()(gate.gate)

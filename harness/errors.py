@@ -8,6 +8,7 @@
     │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
     │   ├── UnknownName                   no such model, runtime, device, artifact or run
     │   ├── Incomparable                  two results are unlike in what has to be the same
+    │   ├── ImpossibleRatio               more would have to be pruned than may be touched
     │   ├── RunLocked                     another process is writing to this run
     │   └── UnwritableFolder              a folder cannot be made or written
     ├── DeviceError                   3
@@ -40,6 +41,8 @@
         ├── WrongInput                    an input of the wrong shape or dtype, or missing
         ├── NonFiniteOutput               NaN or infinity came out
         ├── ParityFailed                  the converted file computes something else
+        ├── UnusableData                  a data set that is empty, mixed up or damaged
+        ├── DegenerateScores              embeddings or scores that tell nobody apart
         ├── ConversionFailed              the converter refused, crashed, or ran out of memory
         ├── Unsupported                   the Core ML evaluator does not know an operation, parameter or type
         └── UnreadableRecord              a stored run that is damaged, or newer than this program
@@ -166,6 +169,23 @@ class UnknownName(UsageError):
 
     def __str__(self) -> str:
         return f"there is no {self.what} called {self.name!r}"
+
+
+class ImpossibleRatio(UsageError):
+    """A model cannot be made that small without touching what is kept."""
+
+    kind = "impossible_ratio"
+
+    def __init__(self, ratio: float, largest: float, parameters: int, kept: int) -> None:
+        super().__init__(ratio, largest, parameters, kept)
+        self.ratio, self.largest, self.parameters, self.kept = ratio, largest, parameters, kept
+        self.hint = f"Ask for a ratio from 1 to less than {self.largest:.4g}."
+
+    def __str__(self) -> str:
+        return (
+            f"a compression ratio of {self.ratio:g} is not possible: of {self.parameters:,} parameters {self.kept:,} "
+            f"have to stay, so the largest is {self.parameters:,} / {self.kept:,} = {self.largest:.4g}"
+        )
 
 
 class RunLocked(UsageError):
@@ -614,6 +634,35 @@ class ParityFailed(BadData):
             f"{self.where}: output {self.tensor!r} differs from the checkpoint: "
             f"{self.metric} is {self.found:.3g}, the limit is {self.limit:.3g}"
         )
+
+
+class UnusableData(BadData):
+    """A data set is empty, mixed up or damaged."""
+
+    kind = "unusable_data"
+
+    def __init__(self, dataset: str, problem: str, examples: tuple[str, ...]) -> None:
+        super().__init__(dataset, problem, examples)
+        self.dataset, self.problem, self.examples = dataset, problem, examples
+        self.hint = "Images belong in <subject>/<session>/<image>, two or more a subject."
+
+    def __str__(self) -> str:
+        named = f": {', '.join(self.examples)}" if self.examples else ""
+        return f"{self.dataset}: {self.problem}{named}"
+
+
+class DegenerateScores(BadData):
+    """Embeddings or scores from which no error rate can be computed."""
+
+    kind = "degenerate"
+    hint = "The network has most likely collapsed: look at its training loss, or at how it was compressed."
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what, self.problem = what, problem
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}" if self.what else self.problem
 
 
 class ConversionFailed(BadData):

@@ -24,6 +24,7 @@ import numpy as np
 
 import harness
 from harness.catalog.checkpoint import find_checkpoint, make_checkpoint, need_framework
+from harness.catalog.datasets import open_dataset
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.apple_system import limit_of
 from harness.convert.convert import check_package as read_back
@@ -44,11 +45,13 @@ from harness.errors import (
     UnreadableModel,
     UnwritableFolder,
 )
+from harness.evaluate.evaluate import evaluate, image_shape
 from harness.matrix import expand, need_runtime, why_not_on
 from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
 from harness.records import (
     SCHEMA_VERSION,
+    Accuracy,
     Artifact,
     Cell,
     CellResult,
@@ -66,6 +69,7 @@ from harness.records import (
     ProcessRecord,
     Stage,
     Suite,
+    Task,
     TfliteSource,
     ToolSummary,
 )
@@ -341,6 +345,60 @@ class _File(NamedTuple):
 def _file_of(cell: Cell, device: DeviceFacts | None) -> _File:
     system = limit_of(device.os, device.newest_os) if device is not None and cell.format == "coreml" else None
     return _File(cell.model, cell.format, cell.precision, system)
+
+
+def evaluate_model(
+    reference: str,
+    artifacts: Sequence[str],
+    data: str,
+    *,
+    fold: int | None = None,
+    task: Task | None = None,
+    output: str | None = None,
+    watch: Callable[[Event], None] = lambda _event: None,
+    watch_data: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Accuracy | Failure | NotRunnable]:
+    """Test a model on labelled images, as it is and as each file that is made of it.
+
+    Args:
+        reference: The model, as `find_model` takes it.
+        artifacts: `format/precision` of each; empty for a ready file as it is.
+        data: The images, as `open_dataset` takes them.
+        fold: Test the subjects of this fold only; None tests all.
+        task: `embedding` or `classification`; None for what the model.toml says.
+        output: Which of several outputs counts.
+        watch: Told of every step.
+        watch_data: Told how far the images are read, of how many.
+
+    Returns:
+        `checkpoint` for a torch model, and each of `artifacts` -> what it recognises, or why that is not known.
+
+    Raises:
+        UnknownName, MissingTool: See `plan_run`.
+        UnusableData: The images are missing, mixed up or damaged.
+        WrongInput: The model does not take such images.
+    """
+    spec = find_model(reference).spec
+    checkpoint = make_checkpoint(spec)
+    size, channels = image_shape(checkpoint.inputs, spec.name)
+    dataset = open_dataset(data, size=size, channels=channels, watch=watch_data)
+    part = dataset.everybody() if fold is None else dataset.split(fold).test
+    ready = READY_SOURCES.get(type(spec.source))
+    made: dict[str, Artifact | Failure | NotRunnable | tuple[ModelSpec, Checkpoint]] = {}
+    if checkpoint.form in {"torch", "pt2"}:
+        made["checkpoint"] = (spec, checkpoint)
+    asked = artifacts or ((f"{ready}/source",) if ready else ())
+    if asked:
+        made |= convert_model(reference, asked, watch=watch)
+    return {
+        name: subject
+        if isinstance(subject, Failure | NotRunnable)
+        else _attempt(
+            "evaluate",
+            partial(evaluate, subject, dataset, part, task=task or spec.task, fold=fold, output=output),
+        )
+        for name, subject in made.items()
+    }
 
 
 @dataclass(frozen=True)

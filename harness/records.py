@@ -40,7 +40,15 @@ Driver: TypeAlias = Literal["python-worker", "bench", "ios-runner", "official-to
 DriverChoice: TypeAlias = Literal["auto", "python-worker", "bench"]
 """Which program shall take the time: `auto` is the native loop where it can run, else the Python worker."""
 
-Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure"]
+Widths: TypeAlias = Literal["declared", "weights"]
+"""How many channels each layer has: those that the code makes, or those of the weights file, where channels were
+removed."""
+PruningMethod: TypeAlias = Literal[
+    "global-magnitude", "layer-magnitude", "global-gradient", "layer-gradient", "random", "channels"
+]
+"""The five baselines of Blalock et al. 2020, which make weights zero, and whole channels taken out."""
+
+Stage: TypeAlias = Literal["catalog", "convert", "deploy", "measure", "evaluate"]
 Evidence: TypeAlias = Literal[
     "converted", "graph-checked", "coreml-numerics", "measured(mac)", "measured(device)", "simulated"
 ]
@@ -64,6 +72,7 @@ class BuiltinSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="bu
     arguments: dict[str, Setting] = {}
     weights: str | None = None
     """State dict, `.safetensors` or `.pt`; None draws the initial weights from the model's seed."""
+    widths: Widths = "declared"
 
 
 class PythonSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="python"):
@@ -73,6 +82,7 @@ class PythonSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="pyt
     """`package.module:function`."""
     arguments: dict[str, Setting] = {}
     weights: str | None = None
+    widths: Widths = "declared"
 
 
 class ProgramSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="pt2"):
@@ -163,6 +173,59 @@ class AccuracySpec(Record, frozen=True, kw_only=True):
     source: str
 
 
+class Training(Record, frozen=True, kw_only=True):
+    """How weights are trained: AdamW, its step growing at first and then falling to 0 along a cosine."""
+
+    epochs: int
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    """Share of all steps in which the step size grows."""
+    label_smoothing: float = 0.1
+    augment: bool = True
+    """Images are shifted by up to a sixteenth of their size, and made brighter or darker."""
+    seed: int = 0
+    threads: int = 1
+
+
+class LayerSize(Record, frozen=True, kw_only=True):
+    """What is left of one layer's weights."""
+
+    name: str
+    channels: int
+    """Outputs."""
+    weights: int
+    nonzero: int
+
+
+class Compression(Record, frozen=True, kw_only=True):
+    """How weights were made fewer, or taught, and from what.
+
+    A ratio is parameters of the parent / parameters that are left and not zero.
+    """
+
+    method: str
+    """A pruning method, `logit-distillation`, `embedding-distillation` or `training`; several joined by ` + `."""
+    parent: str
+    parent_sha256: str
+    """Of its stored weights; of the initial ones that its seed draws, where it has none."""
+    asked_ratio: float | None = None
+    reached_ratio: float | None = None
+    """Of the whole model."""
+    reached_backbone_ratio: float | None = None
+    """Of what is deployed where embeddings are compared: the model without its head."""
+    parameters: int | None = None
+    nonzero_parameters: int | None = None
+    macs: int | None = None
+    """Multiply-accumulates of a runtime that does not skip zeros."""
+    layers: tuple[LayerSize, ...] = ()
+    teacher: str | None = None
+    teacher_sha256: str | None = None
+    training: Training | None = None
+    settings: dict[str, Setting] = {}
+
+
 class ModelSpec(Record, frozen=True, kw_only=True):
     """A model.toml."""
 
@@ -183,6 +246,25 @@ class ModelSpec(Record, frozen=True, kw_only=True):
     preprocessing: PreprocessingSpec | None = None
     calibration: CalibrationSpec = CalibrationSpec()
     accuracy: AccuracySpec | None = None
+    head: tuple[str, ...] = ()
+    """The layers, by name, that turn an embedding into the answer; thrown away where embeddings are deployed and never
+    pruned. Built-in networks say so themselves."""
+    keep: tuple[str, ...] = ()
+    """Further layers that are never pruned."""
+    compression: Compression | None = None
+    """Written by `harness compress` and `harness distill`."""
+
+
+class DatasetSpec(Record, frozen=True, kw_only=True):
+    """A dataset.toml, which may lie in a folder of images."""
+
+    schema: int
+    name: str = ""
+    """As tables show it; empty for the folder's own name."""
+    is_synthetic: bool = False
+    """The images were made by a program. Every table with a figure from them says so."""
+    left_eyes: tuple[str, ...] = ()
+    """Patterns of paths, `*/left/*` or `*/*_L_*`: those images are mirrored, so that all eyes are right eyes."""
 
 
 class TensorSpec(Record, frozen=True, kw_only=True):
@@ -195,14 +277,6 @@ class TensorSpec(Record, frozen=True, kw_only=True):
     scale: float | None = None
     zero_point: int | None = None
     """real = scale x (stored - zero_point), where the tensor is quantized."""
-
-
-class Compression(Record, frozen=True, kw_only=True):
-    """How a checkpoint was made smaller, and from what."""
-
-    method: str
-    parent_sha256: str
-    settings: dict[str, Setting] = {}
 
 
 class Checkpoint(Record, frozen=True, kw_only=True):
@@ -378,6 +452,78 @@ class Deployment(Record, frozen=True, kw_only=True):
     """Raw samples in the artifact's dtypes, one file an input, in the artifact's order."""
     samples: int
     already_there: bool
+
+
+# --- evaluate: what it still recognises ------------------------------------------------------------------------------
+
+
+class Estimate(Record, frozen=True, kw_only=True):
+    """A share of 1, with its 95 % interval; the interval is None where too little is there to draw again from."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class RatePoint(Record, frozen=True, kw_only=True):
+    """Both error rates at one threshold; a pair is accepted from the threshold on."""
+
+    threshold: float
+    fmr: float
+    fnmr: float
+
+
+class Verification(Record, frozen=True, kw_only=True):
+    """How well embeddings tell whether two images are of one subject. The score is the cosine."""
+
+    pairing: Literal["across sessions", "all pairs"]
+    """Which images were compared: those of different sessions only, or any two, where there is one session."""
+    genuine_pairs: int
+    impostor_pairs: int
+    embedding_length: int
+    eer: Estimate
+    """Where FMR = FNMR, between two thresholds on the straight line."""
+    auc: Estimate
+    fnmr_at_fmr_1e2: Estimate | None
+    """The lowest FNMR at which no more than 1 % of the impostors match; None with too few impostor pairs to tell."""
+    fnmr_at_fmr_1e3: Estimate | None
+    curve: tuple[RatePoint, ...]
+    """Thinned out; FMR falls."""
+
+
+class Classification(Record, frozen=True, kw_only=True):
+    """How often the right class is the first, or among the first five."""
+
+    classes: int
+    top1: Estimate
+    top5: Estimate | None
+    """None with five classes or fewer."""
+
+
+class Accuracy(Record, frozen=True, kw_only=True):
+    """What a checkpoint or a converted file still recognises, found by running it on labelled images."""
+
+    schema: int
+    model: str
+    file_sha256: str
+    """Of the converted file, by which cells and accuracies belong together; of the weights for a checkpoint."""
+    format: ModelFormat | None
+    """None: the checkpoint itself."""
+    precision: Precision | None
+    executed_by: str
+    """What computed the answers, with its version and configuration."""
+    dataset: str
+    dataset_sha256: str
+    is_synthetic: bool
+    """The images were drawn by a program. Every table says so."""
+    fold: int | None
+    """None: all subjects were tested, whoever the model was trained on."""
+    subjects: int
+    images: int
+    bootstrap_samples: int
+    """How often subjects were drawn again for the intervals."""
+    verification: Verification | None = None
+    classification: Classification | None = None
 
 
 # --- measure -------------------------------------------------------------------------------------------------------

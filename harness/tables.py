@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness import units
-from harness.records import Artifact, Failure, NotRunnable
+from harness.records import Accuracy, Artifact, Failure, NotRunnable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.deploy.runtime_library import RuntimeLibrary
     from harness.device.device import Device
     from harness.doctor import Finding
-    from harness.records import Plan, TensorSpec, ToolSummary
+    from harness.records import Estimate, Plan, TensorSpec, ToolSummary
 
 
 def to_json(value: object) -> str:
@@ -114,6 +114,36 @@ def _tensor(tensor: TensorSpec) -> str:
     return f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}"
 
 
+def accuracies_table(found: Mapping[str, Accuracy | Failure | NotRunnable]) -> str:
+    """One line a file: how often it is wrong."""
+    known = [accuracy for accuracy in found.values() if isinstance(accuracy, Accuracy)]
+    rows: list[tuple[str, ...]] = []
+    for name, accuracy in found.items():
+        verification = accuracy.verification if isinstance(accuracy, Accuracy) else None
+        classification = accuracy.classification if isinstance(accuracy, Accuracy) else None
+        if verification is not None:
+            rates = (verification.eer, verification.fnmr_at_fmr_1e2, verification.fnmr_at_fmr_1e3)
+            rows.append((name, *map(_share, rates), f"{verification.auc.value:.4f}"))
+        elif classification is not None:
+            rows.append((name, _share(classification.top1), _share(classification.top5)))
+        else:
+            rows.append((name, "–"))
+    is_verified = any(accuracy.verification is not None for accuracy in known)
+    heads = ("file", "EER %", "FNMR % at FMR 1 %", "at 0.1 %", "AUC") if is_verified else ("file", "top-1 %", "top-5 %")
+    lines = [_table(heads, [(*row, *["–"] * (len(heads) - len(row))) for row in rows])]
+    for name, accuracy in found.items():
+        if isinstance(accuracy, Accuracy):
+            lines.append(f"{name}: {accuracy.executed_by}")
+        else:
+            reason = accuracy.reason if isinstance(accuracy, NotRunnable) else accuracy.message
+            lines.append(f"{name}: {'failed' if isinstance(accuracy, Failure) else 'not possible'}: {reason}")
+    for accuracy in known[:1]:
+        tested = f"fold {accuracy.fold}" if accuracy.fold is not None else "everybody, whoever it was trained on"
+        lines.append(f"{accuracy.images} images of {accuracy.subjects} subjects of {accuracy.dataset}: {tested}")
+        lines += ["The images are synthetic: drawn by a program."] if accuracy.is_synthetic else []
+    return "\n".join(lines)
+
+
 def device_view(device: Device) -> dict[str, Any]:
     """All that is known of a device now."""
     return {"facts": device.facts(), "state": device.state(), "obstacles": device.obstacles()}
@@ -183,6 +213,15 @@ def findings_table(findings: Sequence[Finding]) -> str:
     lines += [f"{finding.name}: {finding.detail}" for finding in findings if finding.detail]
     fixes = [f"  {finding.name}: {finding.fix}" for finding in findings if not finding.ok and finding.fix]
     return "\n".join([*lines, *(["What to do:", *fixes] if fixes else [])])
+
+
+def _share(estimate: Estimate | None) -> str:
+    """Per cent, with the interval where there is one."""
+    if estimate is None:
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.2f}"
+    return f"{100 * estimate.value:.2f} ({100 * estimate.low:.2f}–{100 * estimate.high:.2f})"
 
 
 def _verdict(finding: Finding) -> str:

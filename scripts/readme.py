@@ -16,6 +16,10 @@ import harness
 from harness.parity import TOLERANCES
 from harness.regress.selftest.report import SelftestReport, report_markdown
 from harness.report import render
+from harness.study.folder import StudyFolder
+from harness.study.report import summary_table
+from harness.study.rows import rows_of
+from harness.study.words import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ROOT / "reports" / "baselines"
@@ -34,7 +38,8 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """The README with every block made again."""
-    for name, make in {"quick": _quick, "bench": _bench, "tolerances": _tolerances, "selftest": _selftest}.items():
+    blocks = {"quick": _quick, "bench": _bench, "tolerances": _tolerances, "selftest": _selftest, "ocular": _ocular}
+    for name, make in blocks.items():
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         text = re.sub(pattern, lambda match: f"{match[1]}{make()}{match[2]}", text, flags=re.DOTALL)  # noqa: B023
     return text
@@ -47,6 +52,17 @@ def _quick() -> str:
         return ""
     document = render(harness.load(folder), "md").split("\n", 2)[2].replace("\n## ", "\n#### ")
     return f"{document}\nFrom the stored run in `reports/baselines/quick`.\n"
+
+
+def _ocular() -> str:
+    """The small ocular study: its short table, and what becomes of the paper's claims."""
+    folder = BASELINES / "ocular"
+    if not folder.exists():
+        return ""
+    kept = StudyFolder.open(folder)
+    rows = rows_of(kept)
+    parts = [summary_table(kept.study, rows), *claims(rows), "All of it: `reports/baselines/ocular/report.md`."]
+    return "\n\n".join(parts) + "\n"
 
 
 def _tolerances() -> str:

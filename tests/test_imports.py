@@ -32,6 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"doctor", "pipeline", "run"}),
     frozenset({"comparison", "live", "tables"}),
     frozenset({"selftest"}),
+    frozenset({"study"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

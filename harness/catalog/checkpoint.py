@@ -108,6 +108,7 @@ def checkpoint_key(spec: ModelSpec) -> str:
         "check_samples": spec.check_samples,
         "calibration": spec.calibration,
         "trained": spec.trained,
+        "compression": spec.compression,
         "files": {str(path): _sha256(path) for path in _files(spec)},
         "code": [sha256_file(path) for path in _code(spec)],
         "packages": versions(_PACKAGES[type(spec.source)]),
@@ -213,7 +214,7 @@ def _files(spec: ModelSpec) -> Iterator[Path]:
 
 def _code(spec: ModelSpec) -> Iterator[Path]:
     """Our own source files, and the user's, that decide what a checkpoint holds."""
-    yield from (_HERE / name for name in ("child.py", "data.py", "execute.py", "keras.py", "modules.py"))
+    yield from (_HERE / name for name in ("child.py", "data.py", "execute.py", "keras.py", "modules.py", "widths.py"))
     if isinstance(spec.source, BuiltinSource):
         yield from sorted((_HERE / "networks").glob("*.py"))
     elif isinstance(spec.source, PythonSource):

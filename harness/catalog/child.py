@@ -16,12 +16,10 @@ from harness.catalog.files import read_signature
 from harness.catalog.modules import (
     PROGRAM_FILE,
     WEIGHTS_FILE,
+    initial_module,
     load_program,
-    load_weights,
     named_outputs,
-    new_module,
     save_weights,
-    settle,
 )
 from harness.errors import NonFiniteOutput, UnreadableModel, WrongInput
 from harness.jobs import serve
@@ -88,12 +86,7 @@ def _from_torch(spec: ModelSpec, folder: Path) -> Checkpoint:
         spec = msgspec.structs.replace(spec, inputs=spec.inputs or _inputs_of_program(stored))
     else:
         stored = folder / WEIGHTS_FILE
-        module = new_module(spec)
-        if source.weights is not None:
-            load_weights(module, Path(source.weights))
-        elif isinstance(source, BuiltinSource):
-            settle(module, spec)
-        module.eval()
+        module = initial_module(spec)
         save_weights(module, stored)
     inputs = draw(spec, "inputs", samples=spec.check_samples)
     reference = _run_torch(module, inputs)
@@ -113,6 +106,7 @@ def _from_torch(spec: ModelSpec, folder: Path) -> Checkpoint:
             macs=_count_macs(module, spec, inputs),
             reference=f"PyTorch {torch.__version__}, eager, fp32, 1 thread",
             trained=spec.trained,
+            compression=spec.compression,
         ),
     )
 

@@ -181,16 +181,20 @@ def _source_problems(spec: ModelSpec) -> Iterator[_Problem]:
         yield ("source", "path"), f"there is no file {source.path}", ()
 
 
-_BUILTIN_ARGUMENTS = ("num_classes", "in_channels")
+_BUILTIN_ARGUMENTS = {
+    "num_classes": "a number of classes",
+    "in_channels": "a number of channels",
+    "embedding": "a length",
+}
 
 
 def _builtin_arguments(arguments: dict[str, Setting]) -> Iterator[_Problem]:
     for name, value in arguments.items():
         at = ("source", "arguments", name)
         if name not in _BUILTIN_ARGUMENTS:
-            yield at, "is not an argument of a built-in network", _BUILTIN_ARGUMENTS
-        elif not isinstance(value, int) or isinstance(value, bool) or value < (name == "in_channels"):
-            yield at, f"{value!r} is not a number of {name.rpartition('_')[2]}", ()
+            yield at, "is not an argument of a built-in network", tuple(_BUILTIN_ARGUMENTS)
+        elif not isinstance(value, int) or isinstance(value, bool) or value < (name != "num_classes"):
+            yield at, f"{value!r} is not {_BUILTIN_ARGUMENTS[name]}", ()
 
 
 def _input_problems(spec: ModelSpec) -> Iterator[_Problem]:

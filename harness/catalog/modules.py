@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.catalog.data import draw
-from harness.errors import ConversionFailed, UnknownName, UnreadableModel
+from harness.errors import ConversionFailed, UnknownName, UnreadableModel, WrongInput
 from harness.jobs import is_out_of_memory
 from harness.records import BuiltinSource, ProgramSource, PythonSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.records import Checkpoint, ModelSpec
+    from harness.records import Checkpoint, ModelSpec, Widths
 
 WEIGHTS_FILE = "weights.safetensors"
 PROGRAM_FILE = "program.pt2"
@@ -41,7 +41,8 @@ def load_module(spec: ModelSpec, checkpoint: Checkpoint) -> nn.Module:
     if isinstance(spec.source, ProgramSource):
         return load_program(Path(checkpoint.folder) / PROGRAM_FILE)
     module = new_module(spec)
-    load_weights(module, Path(checkpoint.folder) / WEIGHTS_FILE)
+    assert isinstance(spec.source, BuiltinSource | PythonSource)
+    load_weights(module, Path(checkpoint.folder) / WEIGHTS_FILE, widths=spec.source.widths)
     return module.eval()
 
 
@@ -59,8 +60,17 @@ def new_module(spec: ModelSpec) -> nn.Module:
     if isinstance(source, BuiltinSource):
         from harness.catalog.networks import NETWORKS  # noqa: PLC0415
 
-        arguments: dict[str, Any] = {"in_channels": spec.inputs[0].shape[1], **source.arguments}
-        return NETWORKS[source.network].build(**arguments)
+        shape = spec.inputs[0].shape
+        if len(shape) != 4:
+            raise WrongInput(spec.inputs[0].name, "images of shape [1, C, H, W]", f"of shape {list(shape)}")
+        _, channels, height, width = shape
+        if NETWORKS[source.network].fixed_size and height != width:
+            raise WrongInput(spec.inputs[0].name, "square images", f"{height} x {width}")
+        arguments: dict[str, Any] = {"in_channels": channels, "image_size": height, **source.arguments}
+        try:
+            return NETWORKS[source.network].build(**arguments)
+        except ValueError as error:
+            raise WrongInput(spec.inputs[0].name, f"another size ({error})", f"{height} x {width}") from error
     assert isinstance(source, PythonSource)
     factory = _factory(source.factory)
     try:
@@ -74,6 +84,23 @@ def new_module(spec: ModelSpec) -> nn.Module:
     return module
 
 
+def initial_module(spec: ModelSpec) -> nn.Module:
+    """Make the module of a `builtin` or `python` source with the weights it is measured with, in evaluation mode.
+
+    Raises:
+        UnreadableModel: The weights file is damaged or holds other tensors.
+        UnknownName, ConversionFailed: See `new_module`.
+    """
+    module = new_module(spec)
+    source = spec.source
+    assert isinstance(source, BuiltinSource | PythonSource)
+    if source.weights is not None:
+        load_weights(module, Path(source.weights), widths=source.widths)
+    elif isinstance(source, BuiltinSource):
+        settle(module, spec)
+    return module.eval()
+
+
 def settle(module: nn.Module, spec: ModelSpec) -> None:
     """Give an untrained built-in network the BatchNorm statistics of its declared inputs."""
     import torch  # noqa: PLC0415
@@ -85,8 +112,13 @@ def settle(module: nn.Module, spec: ModelSpec) -> None:
     settle_batchnorm(module, [torch.from_numpy(images)])
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, *, widths: Widths = "declared") -> None:
     """Fill a module from a state dict, `.safetensors` or `.pt`; every tensor has to fit.
+
+    Args:
+        module: Changed in place.
+        path: The file.
+        widths: `weights`: convolutions, linear layers and norms first take their numbers of channels from the file.
 
     Raises:
         UnreadableModel: The file is damaged or holds other tensors.
@@ -97,6 +129,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
     state = dict(inner) if isinstance(inner, Mapping) else state
     if state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
+    if widths == "weights":
+        from harness.catalog.widths import take_widths  # noqa: PLC0415
+
+        take_widths(module, state)
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError) as error:

@@ -63,6 +63,8 @@ LIGHT_CNN29_LAYERS = (
 # timm 1.0.31 with BatchNorm's eps at 0.001 (EfficientNet-Lite0); the authors' LightCNN written out in functions.
 # A count of parameters does not see a lost shortcut, a swapped concatenation or another activation. These do.
 REFERENCE_LOGITS = {
+    # transformers 5.24.0, ResNetForImageClassification of that width and depth.
+    "resnet10_w32": (-7.0988, 3.0823, 2.0807, -0.3852, -0.4824),
     "resnet18": (2.80832, 62.049, -41.8883, 3.47926, -12.9718),
     "resnet50": (2886.69, 1004.77, -3404.16, 909.517, -1108.28),
     "mobilenet_v2": (-2.9371, 1.62469, -0.969396, -3.45949, 0.33729),
@@ -235,6 +237,21 @@ class TestSurface:
     def test_a_negative_number_of_classes_is_refused(self, info: NetworkInfo) -> None:
         with pytest.raises(ValueError, match="num_classes is -1"):
             info.build(num_classes=-1)
+
+    def test_a_small_resnet_is_the_sum_of_its_layers(self) -> None:
+        norms = 2 * (32 + 2 * (32 + 64 + 128 + 256) + 64 + 128 + 256)
+        stages = [(32, 32), (32, 64), (64, 128), (128, 256)]
+        convolutions = 3 * 32 * 49 + sum(9 * (a * b + b * b) + (a * b if a != b else 0) for a, b in stages)
+
+        assert count_parameters(settled("resnet10_w32")) == convolutions + norms + 256 * 1000 + 1000
+
+    @every_network
+    def test_a_projected_embedding_has_the_length_asked_for(self, info: NetworkInfo) -> None:
+        network = info.build(num_classes=0, embedding=24).eval()
+
+        assert evaluate(network, images(info)).shape == (2, 24)
+        assert network.embedding_dim == 24
+        assert {name.partition(".")[0] for name in network.state_dict()} == {"trunk", "projection"}
 
     def test_a_light_cnn_fits_other_image_sizes(self) -> None:
         network = light_cnn9(num_classes=3, image_size=64).eval()

@@ -54,6 +54,7 @@ class NetworkInfo:
         input_shape: `(N, C, H, W)` that the published figures are for.
         parameters: Published parameter counts.
         macs: Published multiply-accumulate counts; empty when none was found.
+        fixed_size: Whether a layer is as large as the image, which therefore has to be known.
     """
 
     name: str
@@ -61,8 +62,16 @@ class NetworkInfo:
     input_shape: tuple[int, int, int, int]
     parameters: tuple[Published, ...]
     macs: tuple[Published, ...]
+    fixed_size: bool = False
 
-    def build(self, *, num_classes: int = 1000, in_channels: int | None = None) -> Network:
+    def build(
+        self,
+        *,
+        num_classes: int = 1000,
+        in_channels: int | None = None,
+        image_size: int | None = None,
+        embedding: int | None = None,
+    ) -> Network:
         """Make the network, untrained: `torch.manual_seed` before it decides the weights.
 
         The running statistics of its BatchNorms are those of a new layer; see `network.settle_batchnorm`.
@@ -70,14 +79,23 @@ class NetworkInfo:
         Args:
             num_classes: Length of the logits; 0 leaves the classifier out, and the output is the embedding.
             in_channels: C of the images; None takes that of `input_shape`.
+            image_size: H and W of the images; None takes that of `input_shape`. Only a network of `fixed_size` cares.
+            embedding: Length of an embedding that is projected from the network's own; None leaves that as it is.
 
         Raises:
             ModuleNotFoundError: torch is not installed.
-            ValueError: `num_classes` is negative.
+            ValueError: `num_classes` is negative, or no network can be made for this `image_size`.
         """
         module, function = self.factory.split(":")
         factory: Callable[..., Network] = getattr(importlib.import_module(module), function)
-        return factory(num_classes=num_classes, in_channels=self.input_shape[1] if in_channels is None else in_channels)
+        arguments = {"in_channels": self.input_shape[1] if in_channels is None else in_channels}
+        if self.fixed_size:
+            arguments["image_size"] = self.input_shape[2] if image_size is None else image_size
+        if embedding is None:
+            return factory(num_classes=num_classes, **arguments)
+        from harness.catalog.networks.network import Projected  # noqa: PLC0415  (needs torch)
+
+        return Projected(factory(num_classes=0, **arguments), embedding_dim=embedding, num_classes=num_classes)
 
 
 def _exact(value: int, source: str) -> Published:
@@ -106,6 +124,14 @@ def _light_cnn_paper(value: int) -> Published:
 
 
 _ALL = (
+    NetworkInfo(
+        name="resnet10_w32",
+        factory="harness.catalog.networks.resnet:resnet10_w32",
+        input_shape=_IMAGENET,
+        # A student for distillation, not a network of the literature: nobody has published its figures.
+        parameters=(),
+        macs=(),
+    ),
     NetworkInfo(
         name="resnet18",
         factory="harness.catalog.networks.resnet:resnet18",
@@ -189,6 +215,7 @@ _ALL = (
         input_shape=(1, 1, 128, 128),
         parameters=(_light_cnn_paper(5_556_000),),
         macs=(),
+        fixed_size=True,
     ),
     NetworkInfo(
         name="light_cnn29",
@@ -204,6 +231,7 @@ _ALL = (
             ),
         ),
         macs=(),
+        fixed_size=True,
     ),
     NetworkInfo(
         name="efficientnet_lite0",

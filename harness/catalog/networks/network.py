@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,16 @@ class Network(nn.Module, ABC):
     """An image network with a removable classifier.
 
     Attributes:
-        classifier: The head, embedding to logits. Never pruned. `nn.Identity` when built with `num_classes=0`.
+        classifier: The head, embedding to logits. `nn.Identity` when built with `num_classes=0`.
         embedding_dim: D, the length of one embedding.
+        head: The layers, by name, that are thrown away where embeddings are deployed. Never pruned.
+        keep: Further layers that are never pruned.
     """
 
     classifier: nn.Module
     embedding_dim: int
+    head: ClassVar[tuple[str, ...]] = ("classifier",)
+    keep: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
@@ -51,6 +55,37 @@ class Network(nn.Module, ABC):
         """
         logits: Tensor = self.classifier(self.embed(x))
         return logits
+
+
+class Projected(Network):
+    """A network whose embedding is a projection of another one's, as verification networks have it.
+
+    One linear layer to the length that is stored and compared, and a BatchNorm that gives every entry the same say in a
+    cosine.
+
+    Source: Deng et al. 2019, "ArcFace", arXiv 1801.07698, section 3.1 ("option E", here without its dropout).
+
+    Attributes:
+        trunk: The other network, without its classifier.
+        projection: Its embedding to this one.
+    """
+
+    keep: ClassVar[tuple[str, ...]] = ("projection",)
+
+    def __init__(self, trunk: Network, *, embedding_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.embedding_dim = embedding_dim
+        # Without a bias: the norm would take it out again.
+        self.projection = nn.Sequential(
+            nn.Linear(trunk.embedding_dim, embedding_dim, bias=False), nn.BatchNorm1d(embedding_dim)
+        )
+        self.classifier = linear_classifier(embedding_dim, num_classes)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Map `[N, C, H, W]` to `[N, embedding_dim]`."""
+        embedding: Tensor = self.projection(self.trunk.embed(x))
+        return embedding
 
 
 def linear_classifier(embedding_dim: int, num_classes: int, *, dropout: float | None = None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50.
+"""ResNet-18, ResNet-50, and a small one to distill into.
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385, table 1. ResNet-50 is the
 "v1.5" of torchvision: the 3x3 convolution of a bottleneck strides, not the first 1x1 (NVIDIA DeepLearningExamples,
@@ -13,6 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.catalog.networks.network import Network, init_convolutions_fan_out, linear_classifier
+
+
+def resnet10_w32(*, num_classes: int = 1000, in_channels: int = 3) -> ResNet:
+    """Make an untrained ResNet with one basic block a stage and half the usual channels: a tenth of a ResNet-18."""
+    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=num_classes, in_channels=in_channels, width=32)
 
 
 def resnet18(*, num_classes: int = 1000, in_channels: int = 3) -> ResNet:
@@ -35,23 +40,28 @@ class ResNet(Network):
         *,
         num_classes: int,
         in_channels: int,
+        width: int = 64,
     ) -> None:
         super().__init__()
-        self.embedding_dim = 512 * block.expansion
-        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.embedding_dim = 8 * width * block.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _stage(block, blocks_per_stage[0], in_channels=64, width=64, stride=1)
-        self.layer2 = _stage(block, blocks_per_stage[1], in_channels=64 * block.expansion, width=128, stride=2)
-        self.layer3 = _stage(block, blocks_per_stage[2], in_channels=128 * block.expansion, width=256, stride=2)
-        self.layer4 = _stage(block, blocks_per_stage[3], in_channels=256 * block.expansion, width=512, stride=2)
+        self.layer1 = _stage(block, blocks_per_stage[0], in_channels=width, width=width, stride=1)
+        self.layer2 = _stage(block, blocks_per_stage[1], in_channels=width * block.expansion, width=2 * width, stride=2)
+        self.layer3 = _stage(
+            block, blocks_per_stage[2], in_channels=2 * width * block.expansion, width=4 * width, stride=2
+        )
+        self.layer4 = _stage(
+            block, blocks_per_stage[3], in_channels=4 * width * block.expansion, width=8 * width, stride=2
+        )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = linear_classifier(self.embedding_dim, num_classes)
         init_convolutions_fan_out(self)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Map `[N, C, H, W]` to `[N, 512]` (ResNet-18) or `[N, 2048]` (ResNet-50)."""
+        """Map `[N, C, H, W]` to `[N, 512]` (ResNet-18), `[N, 2048]` (ResNet-50) or `[N, 256]` (the small one)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return torch.flatten(self.avgpool(x), 1)

@@ -1,0 +1,82 @@
+"""`harness evaluate`: what a network, and each file made of it, still recognises."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.console import FormatOption, Output, note, say_step
+from harness.errors import CellsFailed
+
+
+class TaskOption(StrEnum):
+    """What a network is for, where its model.toml does not say."""
+
+    EMBEDDING = "embedding"
+    CLASSIFICATION = "classification"
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="ARTIFACT", help="A model file, a folder with a model.toml, or a model's name.")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(help="A folder <subject>/<session>/<image>, or `synthetic`, `synthetic:subjects=300,seed=1`."),
+    ],
+    artifact: Annotated[
+        list[str] | None,
+        typer.Option("--artifact", "-a", help="Convert to format/precision and evaluate that, too. Repeatable."),
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(min=0, max=2, help="Only the third of the subjects that this fold tests; default: everybody."),
+    ] = None,
+    task: Annotated[
+        TaskOption | None, typer.Option(help="Verify by embeddings, or classify; default: what the model.toml says.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", help="Which output counts, where the model has several.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Draw ROC and DET into this folder.")] = None,
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Test a network on labelled images: the model itself, and each converted file through its own runtime.
+
+    Embeddings are compared by their cosine; images of one session are not compared with each other where there are
+    several sessions. Intervals come from drawing the subjects again.
+
+    Examples:
+        harness evaluate embedder.tflite --task embedding --data ~/visob
+
+        harness evaluate models/student -a onnx/int8 -a tflite/int8 --data synthetic --fold 0
+    """
+    from harness import pipeline  # noqa: PLC0415
+    from harness.evaluate.plots import draw_curves  # noqa: PLC0415
+    from harness.records import Accuracy  # noqa: PLC0415
+    from harness.tables import accuracies_table, to_json  # noqa: PLC0415
+
+    def tell(done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            note(f"images: {done} of {total}")
+
+    found = pipeline.evaluate_model(
+        model,
+        artifact or [],
+        data,
+        fold=fold,
+        task=task.value if task else None,
+        output=output,
+        watch=say_step,
+        watch_data=tell,
+    )
+    typer.echo(to_json(found) if output_format is Output.JSON else accuracies_table(found))
+    known = {name: accuracy for name, accuracy in found.items() if isinstance(accuracy, Accuracy)}
+    if plots is not None:
+        for path in draw_curves(known, plots):
+            note(f"drawn: {path}")
+    if len(known) < len(found):
+        raise CellsFailed(len(found) - len(known), len(found))

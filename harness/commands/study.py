@@ -1,0 +1,104 @@
+"""`harness study`: many compressions of one network, what each costs in error and what it buys on each device."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.console import REPORTS, FormatOption, Output, note
+
+if TYPE_CHECKING:
+    from harness.study.study import StudyEvent
+
+app = typer.Typer(no_args_is_help=True, help="Compress one network in many ways, and compare what comes out.")
+
+
+class ProfileOption(StrEnum):
+    """How large the study is."""
+
+    SMOKE = "smoke"
+    SMALL = "small"
+    FULL = "full"
+
+
+class StepOption(StrEnum):
+    """The last step to do."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    MEASURE = "measure"
+
+
+@app.callback()
+def _root() -> None:
+    pass  # keeps `ocular` a command of its own while it is the only one
+
+
+@app.command()
+def ocular(
+    profile: Annotated[
+        ProfileOption, typer.Option(help="smoke: a test, minutes. small: under an hour on 2 cores. full: needs a GPU.")
+    ] = ProfileOption.SMALL,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A folder <subject>/<session>/<image>, or synthetic:...; default: synthetic images."),
+    ] = None,
+    device: Annotated[list[str] | None, typer.Option("--device", "-d", help="Repeatable; default: host.")] = None,
+    until: Annotated[
+        StepOption, typer.Option(help="Stop after this step. Measuring wants a quiet machine: it can be done later.")
+    ] = StepOption.MEASURE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the study; default: one under reports/.")
+    ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Measure in spite of this obstacle (`harness devices`). Repeatable.")
+    ] = None,
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Train an eye-recognition network, prune, distill and quantize it, and measure what each gains and loses.
+
+    What is done is kept: the same command again goes on where it was, and does nothing twice.
+
+    Examples:
+        harness study ocular --profile smoke
+
+        harness study ocular --profile small --until evaluate
+
+        harness study ocular --profile small --device host --device adb:R58N
+
+        harness study ocular --profile full --data ~/ufpr-periocular
+    """
+    from harness.study.profiles import PROFILES  # noqa: PLC0415
+    from harness.study.report import write_report  # noqa: PLC0415
+    from harness.study.study import run_study  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+
+    folder = run_study(
+        output or REPORTS / f"ocular-{profile.value}",
+        PROFILES[profile.value],
+        data=data,
+        devices=tuple(device or ("host",)),
+        accept=tuple(accept or ()),
+        until=until.value,
+        command=(Path(sys.argv[0]).name, *sys.argv[1:]),
+        watch=_say,
+    )
+    written = write_report(folder)
+    typer.echo(to_json(written.rows) if output_format is Output.JSON else written.text)
+    note(f"written: {written.path}")
+    if until is not StepOption.MEASURE:
+        again = shlex.join(["harness", "study", "ocular", "--profile", profile.value, "--output", str(folder.path)])
+        note(f"left to do: {again}")
+
+
+def _say(event: StudyEvent) -> None:
+    from harness.study.words import line_for  # noqa: PLC0415
+
+    line = line_for(event)
+    if line is not None:
+        note(line)

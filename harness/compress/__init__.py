@@ -1,0 +1,1 @@
+"""Fewer weights, or a smaller network that was taught: models to models."""

@@ -1,0 +1,399 @@
+"""Model to model: prune, fine-tune, distill, train; each ends in a folder that is an ordinary model."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import msgspec
+import numpy as np
+
+from harness.compress.losses import EmbeddingDistillation, LogitDistillation
+from harness.compress.model_folder import open_module, refuse_existing, save_model, weights_sha256
+from harness.compress.parts import Parts, embed_and_answer, parts_of, prunable
+from harness.compress.prune import MASKING_METHODS, kept_fraction_for, prune, ratio_for
+from harness.compress.structured import prune_channels
+from harness.compress.train import batches, train
+from harness.errors import UsageError
+from harness.records import BuiltinSource, Compression, LayerSize, PruningMethod, PythonSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from harness.catalog.datasets.samples import Samples
+    from harness.compress.losses import Loss
+    from harness.compress.prune import Masks
+    from harness.compress.train import Epoch
+    from harness.records import ModelSpec, Setting, Training
+
+Knowledge: TypeAlias = Literal["logit", "embedding"]
+"""What a student is taught: the teacher's answers, or its embeddings (templates)."""
+GRADIENT_BATCH = 64
+
+
+def _silent(_epoch: Epoch) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """A teacher and what it teaches.
+
+    Attributes:
+        teacher: The model.
+        kind: Its answers or its embeddings.
+        temperature: That softens answers.
+        alpha: Share of the teacher in the loss; the rest is the error on labels.
+    """
+
+    teacher: ModelSpec
+    kind: Knowledge = "embedding"
+    temperature: float = 4.0
+    alpha: float = 0.9
+
+
+def compress(
+    spec: ModelSpec,
+    folder: Path,
+    *,
+    method: PruningMethod,
+    ratio: float | None = None,
+    kept_fraction: float | None = None,
+    steps: int = 1,
+    round_to: int = 8,
+    samples: Samples | None = None,
+    gradient_batches: int = 4,
+    finetune: Training | None = None,
+    teaching: Teaching | None = None,
+    seed: int = 0,
+    watch: Callable[[Epoch], None] = _silent,
+) -> ModelSpec:
+    """Prune a model, and fine-tune what is left.
+
+    Args:
+        spec: The parent.
+        folder: Of the new model, which takes its name. Work in progress is kept beside it: the same call again goes on
+            where a killed one stopped.
+        method: One of the five that make weights zero, or `channels`.
+        ratio: All parameters / those that are left.
+        kept_fraction: Instead of `ratio`: the share of the weights that may be pruned which stays.
+        steps: More than 1 prunes little by little, each step followed by all of `finetune`.
+        round_to: For `channels`.
+        samples: For the gradient methods and for `finetune`.
+        gradient_batches: How many batches of 64 images gradients are taken over.
+        finetune: How to train afterwards, zeros staying zero; None leaves the weights as they are.
+        teaching: Fine-tune with a teacher rather than with labels alone.
+        seed: Of `random`, and of which images gradients are taken over.
+        watch: Told of each epoch.
+
+    Raises:
+        ImpossibleRatio: Before any work.
+        UsageError: Something that is needed was not given, or the folder is there.
+    """
+    refuse_existing(folder)
+    _check(method, ratio, kept_fraction, steps, samples, finetune, teaching)
+    module = open_module(spec)
+    parts = parts_of(module, spec)
+    before, parent_sha256 = sizes(module, parts), weights_sha256(module)
+    example = _example(spec)
+    if kept_fraction is not None:
+        ratio = ratio_for(module, parts, kept_fraction=kept_fraction)
+    assert ratio is not None
+    if method == "channels":
+        if steps > 1:  # with one, the first thing that is done says so itself
+            prune_channels(module, parts, example, ratio=ratio, round_to=round_to)
+    else:
+        kept_fraction_for(module, parts, ratio=ratio)
+    if samples is not None and finetune is not None:
+        require_classes(module, samples, example)
+    work = _work_folder(folder)
+    masks = _zeros(spec, module, parts)
+    for step in range(1, steps + 1):
+        aim = ratio ** (step / steps)
+        if method == "channels":
+            left = aim * sizes(module, parts).parameters / before.parameters
+            module = prune_channels(module, parts, example, ratio=max(left, 1.0), round_to=round_to)
+        else:
+            chosen = _gradient_batches(samples, method, gradient_batches, seed)
+            masks = prune(module, parts, method=method, ratio=aim, seed=seed, batches=chosen, masks=masks)
+        if finetune is not None and samples is not None:
+            loss = _loss(teaching, module, parts, example, samples)
+            train(module, samples, finetune, loss=loss, masks=masks, progress=work / f"step-{step}.pt", watch=watch)
+    settings: dict[str, Setting] = {"steps": steps, "seed": seed}
+    if method == "channels":
+        settings["round_to"] = round_to
+    if method.endswith("gradient"):
+        settings |= {"gradient_batches": gradient_batches, "gradient_batch": GRADIENT_BATCH}
+    compression = _record(
+        module,
+        parts,
+        example,
+        method=method,
+        parent=spec,
+        parent_sha256=parent_sha256,
+        before=before,
+        asked_ratio=ratio,
+        training=finetune,
+        teaching=teaching,
+        settings=settings,
+    )
+    return _finish(spec, module, folder, compression, samples)
+
+
+def distill(
+    student: ModelSpec,
+    folder: Path,
+    *,
+    teaching: Teaching,
+    samples: Samples,
+    training: Training,
+    watch: Callable[[Epoch], None] = _silent,
+) -> ModelSpec:
+    """Teach a model, trained or not, what another one knows. Arguments and errors as for `compress`."""
+    return fit(student, folder, samples=samples, training=training, teaching=teaching, watch=watch)
+
+
+def fit(
+    spec: ModelSpec,
+    folder: Path,
+    *,
+    samples: Samples,
+    training: Training,
+    teaching: Teaching | None = None,
+    watch: Callable[[Epoch], None] = _silent,
+) -> ModelSpec:
+    """Train a model on labels, or with a teacher. Arguments and errors as for `compress`.
+
+    What pruning made zero in an earlier step stays zero.
+    """
+    refuse_existing(folder)
+    module = open_module(spec)
+    parts, example = parts_of(module, spec), _example(spec)
+    before, parent_sha256 = sizes(module, parts), weights_sha256(module)
+    require_classes(module, samples, example)
+    loss = _loss(teaching, module, parts, example, samples)
+    masks = _zeros(spec, module, parts)
+    train(module, samples, training, loss=loss, masks=masks, progress=_work_folder(folder) / "training.pt", watch=watch)
+    compression = _record(
+        module,
+        parts,
+        example,
+        method="",
+        parent=spec,
+        parent_sha256=parent_sha256,
+        before=before,
+        asked_ratio=None,
+        training=training,
+        teaching=teaching,
+        settings={},
+    )
+    return _finish(spec, module, folder, compression, samples)
+
+
+def suited(spec: ModelSpec, *, classes: int, shape: tuple[int, ...], embedding: int | None = None) -> ModelSpec:
+    """A built-in network for other images, other people and another length of embedding.
+
+    Raises:
+        UsageError: It is a network of the user's own, or trained, which is what it is.
+    """
+    source = spec.source
+    if not isinstance(source, BuiltinSource) or source.weights is not None:
+        raise UsageError(
+            f"{spec.name} cannot be made anew for {classes} classes: it is not an untrained built-in network"
+        )
+    arguments = {**source.arguments, "num_classes": classes}
+    if embedding is not None:
+        arguments["embedding"] = embedding
+    return msgspec.structs.replace(
+        spec,
+        source=msgspec.structs.replace(source, arguments=arguments),
+        inputs=(msgspec.structs.replace(spec.inputs[0], shape=shape),),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Parameters, all and not zero, of the whole and without the head."""
+
+    parameters: int
+    nonzero: int
+    backbone_nonzero: int
+    backbone: int
+
+
+def sizes(module: nn.Module, parts: Parts) -> Sizes:
+    """Count parameters."""
+    every = [(parts.in_head(name), value.numel(), int(value.count_nonzero())) for name, value in _weights(module)]
+    return Sizes(
+        parameters=sum(size for _, size, _ in every),
+        nonzero=sum(nonzero for _, _, nonzero in every),
+        backbone=sum(size for in_head, size, _ in every if not in_head),
+        backbone_nonzero=sum(nonzero for in_head, _, nonzero in every if not in_head),
+    )
+
+
+def require_classes(module: nn.Module, samples: Samples, example: Tensor) -> None:
+    """Raise UsageError where there are more classes in the labels than the network has answers."""
+    import torch  # noqa: PLC0415
+
+    if len(samples.labels) == 0:
+        raise UsageError("there are no images to train on")
+    with torch.no_grad():
+        answers = module(example).shape[-1]
+    classes = int(samples.labels.max()) + 1
+    if classes > answers:
+        raise UsageError(f"the images are of {classes} classes, and the network answers with {answers}")
+
+
+def _weights(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, parameter.detach()) for name, parameter in module.named_parameters()]
+
+
+def _check(
+    method: str,
+    ratio: float | None,
+    kept_fraction: float | None,
+    steps: int,
+    samples: Samples | None,
+    finetune: Training | None,
+    teaching: Teaching | None,
+) -> None:
+    if method not in get_args(PruningMethod):
+        raise UsageError(f"there is no pruning method {method!r}; known: {', '.join((*MASKING_METHODS, 'channels'))}")
+    if (ratio is None) == (kept_fraction is None):
+        raise UsageError("give either a ratio or a kept fraction")
+    if ratio is not None and ratio < 1:
+        raise UsageError(f"a ratio of {ratio:g} would make the model larger; 1 leaves it as it is")
+    if method == "channels" and kept_fraction is not None:
+        raise UsageError("taking out channels goes by a ratio: a kept fraction is of single weights")
+    if steps < 1:
+        raise UsageError(f"{steps} steps are none")
+    if samples is None and (finetune is not None or method.endswith("gradient")):
+        raise UsageError(f"{'fine-tuning' if finetune else method} needs labelled images: give --data")
+    if teaching is not None and finetune is None:
+        raise UsageError("a teacher teaches while fine-tuning: say for how many epochs")
+
+
+def _example(spec: ModelSpec) -> Tensor:
+    import torch  # noqa: PLC0415
+
+    return torch.zeros(spec.inputs[0].shape)
+
+
+def _zeros(spec: ModelSpec, module: nn.Module, parts: Parts) -> Masks | None:
+    """Where an earlier step made weights zero; None where it did not."""
+    done = spec.compression
+    if done is None or all(layer.nonzero == layer.weights for layer in done.layers):
+        return None
+    return {name: weight.detach() != 0 for name, weight in prunable(module, parts).items()}
+
+
+def _gradient_batches(samples: Samples | None, method: str, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    if samples is None or not method.endswith("gradient"):
+        return []
+    order = np.random.default_rng(seed).permutation(len(samples.labels))[: count * GRADIENT_BATCH]
+    return list(batches(samples, order, GRADIENT_BATCH))
+
+
+def _loss(
+    teaching: Teaching | None, student: nn.Module, parts: Parts, example: Tensor, samples: Samples
+) -> Loss | None:
+    import torch  # noqa: PLC0415
+
+    if teaching is None:
+        return None
+    teacher = open_module(teaching.teacher)
+    if teaching.teacher.inputs[0].shape != tuple(example.shape):
+        raise UsageError(
+            f"{teaching.teacher.name} takes images {list(teaching.teacher.inputs[0].shape)}, its student "
+            f"{list(example.shape)}: they have to see the same"
+        )
+    teacher_parts = parts_of(teacher, teaching.teacher)
+    if teaching.kind == "logit":
+        require_classes(teacher, samples, example)
+        return LogitDistillation(teacher=teacher, temperature=teaching.temperature, alpha=teaching.alpha)
+    with torch.no_grad():
+        wanted = embed_and_answer(teacher, teacher_parts, example)[0].shape[1]
+        found = embed_and_answer(student, parts, example)[0].shape[1]
+    torch.manual_seed(0)
+    return EmbeddingDistillation(
+        teacher=teacher,
+        teacher_parts=teacher_parts,
+        student_parts=parts,
+        alpha=teaching.alpha,
+        bridge=None if wanted == found else torch.nn.Linear(found, wanted, bias=False),
+    )
+
+
+def _record(
+    module: nn.Module,
+    parts: Parts,
+    example: Tensor,
+    *,
+    method: str,
+    parent: ModelSpec,
+    parent_sha256: str,
+    before: Sizes,
+    asked_ratio: float | None,
+    training: Training | None,
+    teaching: Teaching | None,
+    settings: dict[str, Setting],
+) -> Compression:
+    after = sizes(module, parts)
+    taught = f"{teaching.kind}-distillation" if teaching else "training"
+    done = (method, taught if training else "")
+    is_smaller = bool(method) or _zeros(parent, module, parts) is not None
+    if teaching is not None:
+        settings = settings | {"alpha": teaching.alpha}
+        if teaching.kind == "logit":
+            settings["temperature"] = teaching.temperature
+    return Compression(
+        method=" + ".join(filter(None, done)),
+        parent=parent.name,
+        parent_sha256=parent_sha256,
+        asked_ratio=asked_ratio,
+        reached_ratio=before.parameters / after.nonzero if is_smaller else None,
+        reached_backbone_ratio=before.backbone / after.backbone_nonzero if is_smaller else None,
+        parameters=after.parameters,
+        nonzero_parameters=after.nonzero,
+        macs=_macs(module, example),
+        layers=tuple(
+            LayerSize(
+                name=name.removesuffix(".weight"),
+                channels=weight.shape[0],
+                weights=weight.numel(),
+                nonzero=int(weight.count_nonzero()),
+            )
+            for name, weight in prunable(module, parts).items()
+        ),
+        teacher=teaching.teacher.name if teaching else None,
+        teacher_sha256=weights_sha256(open_module(teaching.teacher)) if teaching else None,
+        training=training,
+        settings=settings,
+    )
+
+
+def _macs(module: nn.Module, example: Tensor) -> int | None:
+    from harness.catalog.networks.count import count_macs  # noqa: PLC0415
+
+    try:
+        return count_macs(module, example)
+    except ValueError:
+        return None  # a layer without a rule
+
+
+def _finish(
+    spec: ModelSpec, module: nn.Module, folder: Path, compression: Compression, samples: Samples | None
+) -> ModelSpec:
+    assert isinstance(spec.source, BuiltinSource | PythonSource)
+    made = save_model(spec, module, folder, compression=compression, samples=samples)
+    shutil.rmtree(_work_folder(folder), ignore_errors=True)
+    return made
+
+
+def _work_folder(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.part")

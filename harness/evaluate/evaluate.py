@@ -1,0 +1,149 @@
+"""Run a checkpoint or a file on labelled images, and say what it recognises."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import DegenerateScores, UsageError, WrongInput
+from harness.evaluate.child import Answered, AnswerRequest, CheckpointToRun, FileToRun
+from harness.evaluate.pairs import compare
+from harness.evaluate.ranks import classify
+from harness.evaluate.rates import BOOTSTRAP_SAMPLES, verify
+from harness.jobs import run_job
+from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Checkpoint
+from harness.workspace import cache_dir
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harness.catalog.datasets.dataset import Dataset, Part
+    from harness.records import ModelSpec, Task, TensorSpec
+
+TIMEOUT_S = 7200.0
+
+
+def image_shape(inputs: tuple[TensorSpec, ...], what: str) -> tuple[int, int]:
+    """What images a network takes: height and width, which are equal, and channels.
+
+    Raises:
+        WrongInput: It does not take one square image of one or three channels.
+    """
+    if len(inputs) != 1:
+        raise WrongInput(what, "one image", f"{len(inputs)} inputs")
+    shape = inputs[0].shape
+    if len(shape) == 4:
+        for channels, height, width in ((shape[1], shape[2], shape[3]), (shape[3], shape[1], shape[2])):
+            if channels in {1, 3} and height == width:
+                return height, channels
+    raise WrongInput(inputs[0].name, "one square image of 1 or 3 channels", f"shape {list(shape)}")
+
+
+def evaluate(
+    subject: Artifact | tuple[ModelSpec, Checkpoint],
+    dataset: Dataset,
+    part: Part,
+    *,
+    task: Task,
+    fold: int | None,
+    output: str | None = None,
+    samples: int = BOOTSTRAP_SAMPLES,
+) -> Accuracy:
+    """Run a network on images through its own runtime, in a process of its own, and compute its rates.
+
+    Args:
+        subject: A converted file, or a checkpoint of a torch module with what it was made from.
+        dataset: Named in the record.
+        part: The images to test on.
+        task: `embedding` verifies subjects by the cosine; `classification` takes the subjects, in their order, as
+            the classes.
+        fold: Which fold `part` is the test part of, or None where it is everybody.
+        output: Which output is the embedding or the logits; None where there is one only.
+        samples: How often subjects are drawn again for intervals.
+
+    Raises:
+        WrongInput: The network does not take such images.
+        UsageError: It is not said which of several outputs is meant, or for another task.
+        DegenerateScores: It tells nobody apart.
+        ConversionFailed: Its runtime crashed or ran out of time.
+        UnreadableModel: Its runtime refuses the file.
+    """
+    name = subject.model if isinstance(subject, Artifact) else subject[0].name
+    if task not in {"embedding", "classification"}:
+        raise UsageError(
+            f"{name} is neither for embedding nor for classification, but for {task}; say which with --task"
+        )
+    answers, executed_by = _answers(subject, part, name)
+    values = _chosen(answers, output, name)
+    what = f"{name} ({subject.format}/{subject.precision})" if isinstance(subject, Artifact) else f"{name} (checkpoint)"
+    verification = classification = None
+    if task == "embedding":
+        scores = compare(values, part.labels, part.sessions, what=what)
+        verification = verify(scores, embedding_length=values.shape[1], samples=samples)
+    else:
+        classification = classify(values, part.labels, what=what, samples=samples)
+    return Accuracy(
+        schema=SCHEMA_VERSION,
+        model=name,
+        file_sha256=subject.sha256 if isinstance(subject, Artifact) else subject[1].sha256,
+        format=subject.format if isinstance(subject, Artifact) else None,
+        precision=subject.precision if isinstance(subject, Artifact) else None,
+        executed_by=executed_by,
+        dataset=dataset.name,
+        dataset_sha256=dataset.sha256,
+        is_synthetic=dataset.is_synthetic,
+        fold=fold,
+        subjects=len(part.subjects),
+        images=len(part.labels),
+        bootstrap_samples=samples,
+        verification=verification,
+        classification=classification,
+    )
+
+
+def _answers(
+    subject: Artifact | tuple[ModelSpec, Checkpoint], part: Part, name: str
+) -> tuple[dict[str, NDArray[np.generic]], str]:
+    with tempfile.TemporaryDirectory(prefix="evaluate-", dir=_made(cache_dir() / "jobs")) as kept:
+        images, answers = Path(kept) / "images.npy", Path(kept) / "answers.npz"
+        np.save(images, part.stored())
+        request = AnswerRequest(runs=_runs(subject), images=str(images), channels=part.channels, answers=str(answers))
+        done = run_job("harness.evaluate.child", request, Answered, what=f"evaluate {name}", timeout_s=TIMEOUT_S)
+        with np.load(answers, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}, done.answer.executed_by
+
+
+def _runs(subject: Artifact | tuple[ModelSpec, Checkpoint]) -> FileToRun | CheckpointToRun:
+    if isinstance(subject, Artifact):
+        return FileToRun(
+            model=subject.model,
+            path=subject.path,
+            format=subject.format,
+            inputs=subject.inputs,
+            outputs=subject.outputs,
+        )
+    spec, checkpoint = subject
+    if checkpoint.form not in {"torch", "pt2"}:
+        raise UsageError(f"{spec.name} is a ready file: name an artifact of it, `source` is the file itself")
+    return CheckpointToRun(spec=spec, checkpoint=checkpoint)
+
+
+def _chosen(answers: dict[str, NDArray[np.generic]], output: str | None, name: str) -> NDArray[np.floating]:
+    """The output that counts, `[images, length]`."""
+    if output is None and len(answers) > 1:
+        raise UsageError(f"{name} has the outputs {', '.join(answers)}; say which one counts with --output")
+    if output is not None and output not in answers:
+        raise UsageError(f"{name} has no output {output!r}; it has {', '.join(answers)}")
+    values = answers[output or next(iter(answers))]
+    flat = values.reshape(len(values), -1).astype(np.float32)
+    if flat.shape[1] < 2:
+        raise DegenerateScores(name, "its answer is one number, neither an embedding nor logits")
+    return flat
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,195 @@
+"""The study's report: tables, pictures and sentences, made from what is stored, as often as asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness import units
+from harness.study.pictures import draw
+from harness.study.rows import rows_of
+from harness.study.words import PAPER, claims, share, share_interval, what_paid
+from harness.workspace import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from harness.study.folder import Study, StudyFolder
+    from harness.study.rows import StudyRow, Timing
+
+SYNTHETIC = "synthetic images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenReport:
+    """A report that was written.
+
+    Attributes:
+        path: The Markdown file; its pictures are beside it.
+        text: What it says.
+        rows: Its figures.
+    """
+
+    path: Path
+    text: str
+    rows: tuple[StudyRow, ...]
+
+
+def write_report(folder: StudyFolder) -> WrittenReport:
+    """Write `report.md` and its pictures into the study's folder; what is not done yet is a dash.
+
+    Raises:
+        MissingExtra: Matplotlib is not installed.
+        UnreadableRecord: A stored result is damaged.
+    """
+    rows = rows_of(folder)
+    pictures = draw(folder, rows)
+    text = document(folder, rows, pictures)
+    path = folder.path / "report.md"
+    write_atomically(path, text.encode())
+    return WrittenReport(path=path, text=text, rows=rows)
+
+
+def document(folder: StudyFolder, rows: Sequence[StudyRow], pictures: Sequence[Path]) -> str:
+    """The whole report as Markdown."""
+    study = folder.study
+    parts = [f"# Ocular study, profile {study.profile.name}", *_about(folder), "## The two claims"]
+    parts += [f"They are from {PAPER}: eyes of real people, networks of another size, other devices.", *claims(rows)]
+    parts += ["## Summary", summary_table(study, rows)]
+    parts += [f"![{path.stem}]({path.name})" for path in pictures]
+    parts += ["## Every file", full_table(study, rows)]
+    paid = what_paid(rows)
+    if paid:
+        intro = "Against the uncompressed fp32 file, on the same runtime. `x smaller deflated` is zlib, level 6."
+        parts += ["## What paid off where", intro, *paid]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
+    """One line a network: its TFLite fp32 file, the smallest table that answers the question."""
+    shown = [row for row in rows if (row.format, row.precision) in {("tflite", "fp32"), ("tflite", "int8")}]
+    places = _places(shown)
+    heads = ["network", "compression", "file", "weights", "deflated MB", "EER %", *[f"p50 ms, {d}" for d, _ in places]]
+    lines = [_line(heads), _line(["---"] * 3 + ["---:"] * (len(heads) - 3))]
+    for row in shown:
+        times = [_of(row, place) for place in places]
+        lines.append(
+            _line(
+                [
+                    row.network,
+                    _method(row),
+                    f"{row.format}/{row.precision}",
+                    units.count(row.nonzero_parameters),
+                    _megabytes(row.deflated_bytes),
+                    share_interval(row.eer_after),
+                    *[units.milliseconds(timing.p50_ns if timing else None) for timing in times],
+                ]
+            )
+        )
+    return f"{_said(study)}\n\n" + "\n".join(lines)
+
+
+def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
+    """Every file: what was asked and reached, size, error before and after conversion, time and memory."""
+    places = _places(rows)
+    heads = [
+        *("network", "method", "ratio asked", "reached", "of backbone", "parameters", "non-zero", "MACs", "file"),
+        *("MB", "deflated MB", "EER % before", "after (95 % interval)"),
+        *[f"{what}, {device}, {runtime}" for device, runtime in places for what in ("p50 ms", "peak MiB")],
+    ]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for row in rows:
+        times: list[str] = []
+        for place in places:
+            timing = _of(row, place)
+            times += (
+                [units.milliseconds(timing.p50_ns), units.mebibytes(timing.peak_memory_bytes)] if timing else ["–"] * 2
+            )
+        lines.append(
+            _line(
+                [
+                    row.network,
+                    row.method,
+                    _ratio(row.asked_ratio),
+                    _ratio(row.reached_ratio),
+                    _ratio(row.backbone_ratio),
+                    units.count(row.parameters),
+                    units.count(row.nonzero_parameters),
+                    units.count(row.macs),
+                    f"{row.format}/{row.precision}" if row.format else "–",
+                    _megabytes(row.size_bytes),
+                    _megabytes(row.deflated_bytes),
+                    share(row.eer_before),
+                    share_interval(row.eer_after),
+                    *times,
+                ]
+            )
+        )
+    problems = [f"- {row.variant} {row.format}/{row.precision}: {row.problem}" for row in rows if row.problem]
+    return f"{_said(study)}\n\n" + "\n".join(lines) + ("\n\n" + "\n".join(problems) if problems else "")
+
+
+def _about(folder: StudyFolder) -> Iterator[str]:
+    study, profile = folder.study, folder.study.profile
+    networks = [folder.network(variant, profile.folds[0]) for variant in study.variants]
+    first = next((network.accuracy for network in networks if network is not None and network.accuracy), None)
+    yield (
+        f"{_said(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
+        f"{profile.embedding}, trained for {profile.training.epochs} epochs; fine-tuned for "
+        f"{profile.finetuning.epochs} after pruning; students distilled for {profile.distillation.epochs}. "
+        f"Seed {profile.seed}. Made by inference-harness {study.harness_version}."
+    )
+    if first is not None and first.verification is not None:
+        tested = first.verification
+        yield (
+            f"Tested on {first.subjects} subjects of whom no image was trained on ({first.images} images, "
+            f"{tested.genuine_pairs:,} genuine and {tested.impostor_pairs:,} impostor pairs, {tested.pairing}). "
+            f"Intervals: 95 %, from drawing the subjects again {first.bootstrap_samples} times"
+            + ("." if len(profile.folds) == 1 else "; over folds, mean and one standard deviation.")
+        )
+    untrained = next((row for row in rows_of(folder) if row.kind == "untrained"), None)
+    if untrained is not None:
+        yield f"The untrained {untrained.network} has an EER of {share_interval(untrained.eer_before)} %."
+    devices = [stored.plan.devices[0] for stored in folder.runs()]
+    for device in devices:
+        facts = ", ".join(str(fact) for fact in (device.cpu, device.os, device.virtual_machine) if fact)
+        stamp = " **Emulated: its times mean nothing.**" if device.is_emulated else ""
+        yield f"Device {device.id}: {device.name}; {facts}.{stamp}"
+    missing = sum(len(stored.missing) for stored in folder.runs())
+    if not devices:
+        yield "**Not complete:** nothing is measured yet."
+    elif missing:
+        yield f"**Not complete:** {missing} cells are not measured yet."
+    yield "Core ML files are tested by this program's own evaluator of ML Programs, not by Apple's runtime."
+
+
+def _said(study: Study) -> str:
+    return (
+        f"**Synthetic images**, drawn by a program (`{study.dataset}`)." if study.is_synthetic else f"{study.dataset}."
+    )
+
+
+def _places(rows: Sequence[StudyRow]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((timing.device, timing.runtime) for row in rows for timing in row.timings))
+
+
+def _of(row: StudyRow, place: tuple[str, str]) -> Timing | None:
+    return next((timing for timing in row.timings if (timing.device, timing.runtime) == place), None)
+
+
+def _method(row: StudyRow) -> str:
+    ratio = "" if row.asked_ratio is None else f" {row.asked_ratio:g}x"
+    return f"{row.method}{ratio}"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{units.three_digits(ratio)}x"
+
+
+def _megabytes(size_bytes: int | None) -> str:
+    return "–" if size_bytes is None else units.three_digits(size_bytes / 1e6)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,241 @@
+"""The steps of the study in their order. All training comes first and all measuring last.
+
+Each step keeps what it finished; doing it again does only what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+import harness
+from harness import pipeline
+from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.datasets import open_dataset
+from harness.catalog.models import find_model
+from harness.compress.model_folder import open_module
+from harness.device.registry import find_device
+from harness.errors import HarnessError
+from harness.evaluate.evaluate import evaluate
+from harness.matrix import parse_artifact
+from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
+from harness.store import StoredRun
+from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
+from harness.study.training import Maker
+from harness.study.variants import artifacts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from harness.catalog.datasets.dataset import Dataset
+    from harness.compress.train import Epoch
+    from harness.records import Checkpoint, ModelSpec, Plan
+    from harness.study.profiles import Profile
+    from harness.study.variants import Variant
+
+Step: TypeAlias = Literal["train", "evaluate", "measure"]
+"""`evaluate` converts, too: a file is evaluated as soon as it is made."""
+STEPS: tuple[Step, ...] = ("train", "evaluate", "measure")
+
+
+@dataclass(frozen=True)
+class DataProgress:
+    """Images are being drawn or decoded."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class VariantStarted:
+    """A network is being trained, or converted and evaluated."""
+
+    step: Step
+    variant: Variant
+    fold: int
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An epoch of the network under way is over."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A network or a file was tested."""
+
+    result: NetworkResult | FileResult
+
+
+StudyEvent: TypeAlias = DataProgress | VariantStarted | Trained | Evaluated | pipeline.Event
+_Watch: TypeAlias = "Callable[[StudyEvent], None]"
+
+
+def run_study(
+    path: Path,
+    profile: Profile,
+    *,
+    data: str | None = None,
+    devices: Sequence[str] = ("host",),
+    accept: Sequence[str] = (),
+    until: Step = "measure",
+    command: Sequence[str] = (),
+    watch: _Watch = lambda _event: None,
+) -> StudyFolder:
+    """Do a study, or what is left of it.
+
+    Args:
+        path: Its folder.
+        profile: How large it is.
+        data: What `open_dataset` reads; None for the profile's own.
+        devices: On which everything is measured.
+        accept: Obstacles on devices that do not keep them from being used, by name.
+        until: The last step to do. Measuring may be left for a time when the machine is quiet.
+        command: What the user typed, for the record of the run.
+        watch: Told of every step.
+
+    Raises:
+        UnusableData: The data are empty, mixed up or damaged, or too few.
+        UsageError: The folder holds another study.
+        UnknownName, DeviceNotFit, MissingExtra: See `plan_run`. Nothing slow was begun.
+    """
+    for device in devices:
+        find_device(device)  # a device that is not there ends it now, not after an hour of training
+    dataset = open_dataset(
+        data or profile.data, size=profile.size, watch=lambda done, total: watch(DataProgress(done, total))
+    )
+    for fold in profile.folds:
+        dataset.split(fold)
+    study = Study(
+        schema=SCHEMA_VERSION,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        harness_version=harness.__version__,
+        profile=profile,
+        data=data or profile.data,
+        dataset=dataset.name,
+        is_synthetic=dataset.is_synthetic,
+    )
+    folder = StudyFolder.begin(path, study)
+    _train(folder, dataset, watch)
+    if STEPS.index(until) >= STEPS.index("evaluate"):
+        _evaluate(folder, dataset, watch)
+    if until == "measure":
+        _measure(folder, devices, accept, command, watch)
+    return folder
+
+
+def _train(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
+    for fold, maker in _makers(folder, dataset):
+        variants = folder.study.variants
+        for number, variant in enumerate(variants, start=1):
+            if not maker.is_made(variant):
+                watch(VariantStarted("train", variant, fold, number, len(variants)))
+                maker.make(variant, lambda epoch: watch(Trained(epoch)))
+
+
+def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
+    for fold, maker in _makers(folder, dataset):
+        variants = folder.study.variants
+        for number, variant in enumerate(variants, start=1):
+            watch(VariantStarted("evaluate", variant, fold, number, len(variants)))
+            _evaluate_variant(folder, dataset, variant, fold, maker, watch)
+
+
+def _evaluate_variant(
+    folder: StudyFolder, dataset: Dataset, variant: Variant, fold: int, maker: Maker, watch: _Watch
+) -> None:
+    profile = folder.study.profile
+    reference = str(maker.deployed(variant))
+
+    def tested(subject: Artifact | tuple[ModelSpec, Checkpoint]) -> tuple[Accuracy | None, Failure | None]:
+        try:
+            test = maker.split.test
+            samples = profile.bootstrap_samples
+            return evaluate(subject, dataset, test, task="embedding", fold=fold, samples=samples), None
+        except HarnessError as error:
+            return None, pipeline.failure("evaluate", error)
+
+    if folder.network(variant, fold) is None:
+        spec = find_model(reference).spec
+        checkpoint = make_checkpoint(spec)
+        accuracy, problem = tested((spec, checkpoint))
+        network = NetworkResult(
+            schema=SCHEMA_VERSION,
+            variant=variant,
+            parameters=checkpoint.parameters,
+            nonzero_parameters=_nonzero(spec),
+            macs=checkpoint.macs,
+            compression=spec.compression,
+            accuracy=accuracy,
+            problem=problem,
+        )
+        folder.keep(network, fold)
+        watch(Evaluated(network))
+    for text in artifacts_of(profile, variant):
+        model_format, precision = parse_artifact(text)
+        if folder.file(variant, fold, model_format, precision) is None:
+            made = pipeline.convert_model(reference, [text], watch=watch)[text]
+            accuracy, problem = tested(made) if isinstance(made, Artifact) else (None, None)
+            file = FileResult(
+                schema=SCHEMA_VERSION,
+                variant=variant,
+                format=model_format,
+                precision=precision,
+                artifact=made if isinstance(made, Artifact) else None,
+                accuracy=accuracy,
+                problem=problem if isinstance(made, Artifact) else made,
+            )
+            folder.keep(file, fold)
+            watch(Evaluated(file))
+
+
+def _nonzero(spec: ModelSpec) -> int:
+    return sum(int(weights.count_nonzero()) for weights in open_module(spec).parameters())
+
+
+def _measure(
+    folder: StudyFolder, devices: Sequence[str], accept: Sequence[str], command: Sequence[str], watch: _Watch
+) -> None:
+    """Measure the first fold's networks, those of others having the same layers. Each device has a run of its own."""
+    plans = {}
+    for device in devices:
+        if not (folder.run(device) / "plan.json").exists():
+            plans[device] = _plan(folder, device, accept, command)
+    for device in devices:
+        if device in plans:
+            pipeline.run(plans[device], folder.run(device), watch=watch)
+        elif StoredRun.open(folder.run(device)).missing:
+            pipeline.resume(folder.run(device), watch=watch)
+
+
+def _plan(folder: StudyFolder, device: str, accept: Sequence[str], command: Sequence[str]) -> Plan:
+    profile = folder.study.profile
+    wanted = {variant.name: artifacts_of(profile, variant) for variant in folder.study.variants}
+    models = folder.fold(profile.folds[0]) / "models"
+    suite = Suite(
+        schema=1,
+        name=f"ocular-{profile.name}",
+        models=tuple(str(models / name / "model.toml") for name, files in wanted.items() if files),
+        artifacts=tuple(dict.fromkeys(text for files in wanted.values() for text in files)),
+        devices=(device,),
+        measure=profile.measure,
+    )
+    plan = pipeline.plan_run(suite, command=command, accept=accept, name=folder.run(device).name)
+    # A suite is every model in every file; not every network is quantized.
+    cells = tuple(cell for cell in plan.cells if f"{cell.format}/{cell.precision}" in wanted[cell.model])
+    return msgspec.structs.replace(plan, cells=cells)
+
+
+def _makers(folder: StudyFolder, dataset: Dataset) -> list[tuple[int, Maker]]:
+    profile = folder.study.profile
+    return [
+        (fold, Maker(profile=profile, split=dataset.split(fold), folder=folder.fold(fold))) for fold in profile.folds
+    ]

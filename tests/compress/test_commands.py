@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DATA = ("--data", "synthetic:subjects=18,sessions=1,images=2")
+
+
+def test_a_teacher_is_trained_pruned_and_distilled_by_commands(tmp_path: Path) -> None:
+    teacher, sparse, student = (str(tmp_path / name) for name in ("teacher", "sparse", "student"))
+
+    _run("train", "resnet10_w32", *DATA, "--size", "32", "--embedding", "16", "--epochs", "1", "-o", teacher)
+    pruned = _run(
+        *("compress", teacher, "--method", "layer-magnitude", "--ratio", "8", "--finetune", "1"),
+        *("--teacher", teacher, *DATA, "-o", sparse),
+    )
+    taught = _run("distill", teacher, "mobilenet_v3_small", *DATA, "--epochs", "1", "-o", student)
+
+    assert pruned["compression"]["method"] == "layer-magnitude + embedding-distillation"
+    assert pruned["compression"]["reached_ratio"] == pytest.approx(8, rel=0.01)
+    assert taught["compression"]["teacher"] == "teacher"
+    assert taught["source"]["arguments"]["embedding"] == 16
+
+
+def test_training_without_images_says_what_to_give(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "resnet10_w32", "-o", str(tmp_path / "x")])
+
+    assert isinstance(result.exception, UsageError)
+    assert "--data" in str(result.exception)
+
+
+def test_a_summary_fits_a_terminal(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["compress", "resnet10_w32", "--ratio", "4", "-o", str(tmp_path / "quarter")])
+
+    assert result.exception is None
+    assert "ratio reached     4" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def _run(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [*arguments, "--format", "json"])
+    assert result.exception is None, result.exception
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer

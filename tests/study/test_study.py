@@ -1,0 +1,131 @@
+"""A tiny study, for real: trained, pruned, distilled, converted, evaluated, measured, and written down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from harness.errors import UnknownName, UsageError
+from harness.records import Accuracy, Artifact
+from harness.study.profiles import PROFILES
+from harness.study.report import write_report
+from harness.study.study import Trained, VariantStarted, run_study
+from harness.study.variants import variants_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.study.folder import StudyFolder
+    from harness.study.study import StudyEvent
+
+TINY = msgspec.structs.replace(
+    PROFILES["smoke"], students=("resnet10_w32",), structured_ratios=(), quantized=(), artifacts=("onnx/fp32",)
+)
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(cache))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> StudyFolder:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(cache))
+        return run_study(tmp_path_factory.mktemp("study"), TINY, accept=_everything())
+
+
+def test_every_network_and_file_is_evaluated_through_its_own_runtime(study: StudyFolder) -> None:
+    for variant in study.study.variants:
+        network = study.network(variant, 0)
+        assert network is not None
+        assert isinstance(network.accuracy, Accuracy)
+        assert network.accuracy.executed_by.startswith("torch")
+        assert network.accuracy.is_synthetic
+    file = study.file(variants_of(TINY)[1], 0, "onnx", "fp32")
+    assert file is not None
+    assert isinstance(file.artifact, Artifact)
+    assert isinstance(file.accuracy, Accuracy)
+    assert file.accuracy.executed_by.startswith("ONNX Runtime")
+    assert file.accuracy.file_sha256 == file.artifact.sha256
+
+
+def test_the_report_has_every_file_with_its_time_and_says_that_images_are_synthetic(study: StudyFolder) -> None:
+    written = write_report(study)
+    files = [row for row in written.rows if row.format is not None]
+
+    assert [row.variant for row in files] == ["teacher", "layer-magnitude-4x", "student-resnet10_w32"]
+    assert all(row.timings[0].p50_ns for row in files)
+    assert written.text.count("**Synthetic images**") >= 3
+    assert {path.name for path in study.path.glob("*.png")} == {
+        *("det.png", "roc.png", "pareto-size.png", "pareto-latency-host-onnxruntime.png")
+    }
+
+
+def test_what_is_deployed_has_no_classifier_and_the_zeros_of_its_ratio(study: StudyFolder) -> None:
+    teacher, pruned = (study.network(variant, 0) for variant in study.study.variants[1:3])
+
+    assert teacher is not None
+    assert pruned is not None
+    assert pruned.parameters == teacher.parameters
+    assert teacher.nonzero_parameters / pruned.nonzero_parameters == pytest.approx(4, rel=0.1)
+
+
+def test_a_study_that_is_done_does_nothing_twice(study: StudyFolder) -> None:
+    seen: list[StudyEvent] = []
+    run_study(study.path, TINY, accept=_everything(), watch=seen.append)
+
+    assert not [event for event in seen if isinstance(event, Trained)]
+
+
+def test_a_killed_study_goes_on_to_the_same_networks(study: StudyFolder, tmp_path: Path) -> None:
+    def kill(event: StudyEvent) -> None:
+        if isinstance(event, VariantStarted) and event.variant.kind == "student":
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_study(tmp_path, TINY, until="train", watch=kill)
+    begun: list[StudyEvent] = []
+    run_study(tmp_path, TINY, until="train", watch=begun.append)
+
+    assert [event.variant.kind for event in begun if isinstance(event, VariantStarted)] == ["student"]
+    for variant in study.study.variants:
+        weights = f"fold-0/models/{variant.name}/weights.safetensors"
+        assert (tmp_path / weights).read_bytes() == (study.path / weights).read_bytes()
+
+
+def test_another_study_in_the_same_folder_is_refused(study: StudyFolder) -> None:
+    with pytest.raises(UsageError, match="holds a study with another data"):
+        run_study(study.path, TINY, data="synthetic:subjects=25,sessions=2,images=2", until="train")
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName):
+        run_study(tmp_path, TINY, devices=("nowhere",))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
+def test_parents_come_before_their_children_and_quantized_ones_exist(profile: object) -> None:
+    variants = variants_of(profile)  # type: ignore[arg-type]
+
+    assert [variant.kind for variant in variants][:2] == ["untrained", "teacher"]
+    assert set(profile.quantized) <= {variant.name for variant in variants}  # type: ignore[attr-defined]
+
+
+def _everything() -> tuple[str, ...]:
+    """What this machine may have in the way: times do not matter here."""
+    from harness.device.registry import find_device
+
+    return tuple(obstacle.name for obstacle in find_device("host").obstacles())
