@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.commands import compare, devices, doctor, gate, history, models, report, run, selftest
+from harness.commands import compare, devices, doctor, gate, history, models, report, run, selftest, virtual
 from harness.commands.console import note
 from harness.errors import HarnessError
 
@@ -32,6 +32,7 @@ app.command()(compare.calibrate)
 app.add_typer(history.app, name="history")
 app.add_typer(selftest.app, name="selftest")
 app.add_typer(devices.app, name="devices")
+app.add_typer(virtual.app, name="virtual")
 app.command()(doctor.doctor)
 
 
