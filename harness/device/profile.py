@@ -137,9 +137,9 @@ def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
     Raises:
         UnwritableFolder, DeviceFull: It cannot be written.
     """
-    path = folder / f"{_file_stem(device.id)}.toml"
+    path = folder / profile_file_name(device.id)
     in_force = [found / path.name for found in (folder, *data_dirs("device_profiles"))]
-    text = next((each.read_text(encoding="utf-8") for each in in_force if each.is_file()), profile_text(device))
+    text = next((each.read_text(encoding="utf-8") for each in in_force if each.is_file()), profile_of_device(device))
     kept = re.sub(r"(?ms)^\[noise\]\n.*?(?=^\[|\Z)", "", text).rstrip()
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in msgspec.to_builtins(noise).items()]
     try:
@@ -149,7 +149,7 @@ def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
     return path
 
 
-def profile_text(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
+def profile_of_device(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
     """A profile for a device that is connected, as a file to keep and to edit."""
     text = json.dumps  # its strings are TOML's
     name = facts.name if facts.os is None else f"{facts.name}, {facts.os}"
@@ -178,15 +178,16 @@ def find_profile(device_id: str) -> DeviceProfile:
     """
     folders = data_dirs("device_profiles")
     for folder in folders:
-        path = folder / f"{_file_stem(device_id)}.toml"
+        path = folder / profile_file_name(device_id)
         if path.is_file():
             return _read(path)
     known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
     raise UnknownName("device profile", device_id, tuple(known))
 
 
-def _file_stem(device_id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", device_id).lstrip(".")
+def profile_file_name(device_id: str) -> str:
+    """What the profile of a device is called: what cannot stand in a file's name is `-`."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device_id).lstrip('.')}.toml"
 
 
 def _read(path: Path) -> DeviceProfile:

@@ -19,8 +19,9 @@ from harness.device.profile import DeviceProfile, find_profile, profile_of
 from harness.errors import DeviceError, DeviceNotFound, UnknownName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from harness.device.adb_server import AdbServer
     from harness.device.device import Device
     from harness.records import DeviceKind
 
@@ -68,6 +69,45 @@ def list_devices() -> tuple[Device, ...]:
         kind.open(found, profile_of(found) or profile_of(name))
         for name, kind in _KINDS.items()
         for found in kind.connected()
+    )
+
+
+def known_ids(server: AdbServer | None = None) -> tuple[str, ...]:
+    """The ids of everything that is seen, also of what does not let us in now: offline, unauthorized.
+
+    Args:
+        server: Of another machine, whose devices alone are then meant.
+
+    Raises:
+        DeviceError: That server does not answer.
+    """
+    if server is None:
+        connected = [found for kind in _KINDS.values() for found in kind.connected()]
+        return tuple(dict.fromkeys([*connected, *_known_android()]))
+    from harness.device.adb_server import devices_of  # noqa: PLC0415
+
+    return tuple(f"{device.serial}@{server}" for device in devices_of(server))
+
+
+def on_server(device_ids: Sequence[str], server: AdbServer | None) -> tuple[str, ...]:
+    """The ids in full, where a bare serial means a device of another adb server.
+
+    What names its own way (`host`, `adb://`, `virtual:NAME`, `SERIAL@HOST`, a profile that says how) stays as it is.
+    """
+    if server is None:
+        return tuple(device_ids)
+    return tuple(found if _names_its_way(found) else f"{found}@{server}" for found in device_ids)
+
+
+def _names_its_way(device_id: str) -> bool:
+    profile = profile_of(device_id)
+    by_itself = any(kind.claims(device_id) for name, kind in _KINDS.items() if name != "android")
+    return (
+        device_id == HOST_ID
+        or by_itself
+        or "://" in device_id
+        or "@" in device_id
+        or bool(profile and profile.reached_by)
     )
 
 

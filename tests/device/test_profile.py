@@ -12,7 +12,7 @@ from harness.device.profile import (
     find_product,
     find_profile,
     profile_of,
-    profile_text,
+    profile_of_device,
 )
 from harness.device.registry import find_device, list_devices
 from harness.errors import BadSetting, DeviceUnauthorized, UnknownName
@@ -188,7 +188,7 @@ def test_a_phone_that_does_not_let_us_in_is_found_but_not_listed(monkeypatch: py
 
 def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> None:
     phone = facts(id="adb://10.0.0.7:5555", kind="android", device_class="phone", name='the "red" Pixel ü')
-    (own_folder / "red.toml").write_text(profile_text(phone, ("on-battery",)), encoding="utf-8")
+    (own_folder / "red.toml").write_text(profile_of_device(phone, ("on-battery",)), encoding="utf-8")
 
     assert find_profile("red") == DeviceProfile(
         schema=1,
