@@ -134,11 +134,12 @@ def expand(suite: Suite, models: Mapping[str, ModelFormat | None]) -> tuple[Cell
         if runtime.name not in RUNTIMES:
             raise UnknownName("runtime", runtime.name, tuple(RUNTIMES))
     cells = [
-        _cell(model, model_format, precision, runtime, threads, device)
+        _cell(model, model_format, precision, runtime, threads, affinity, device)
         for device in suite.devices
         for model, ready in models.items()
         for model_format, precision in [*pairs, *([(ready, _AS_IT_IS)] if ready and as_it_is else [])]
         for runtime in _runtimes_for(model_format, suite.runtimes)
+        for affinity in suite.affinities
         for threads in suite.threads
     ]
     return tuple({cell.id: cell for cell in cells}.values())
@@ -174,7 +175,13 @@ def _runtimes_for(model_format: ModelFormat, asked: tuple[SuiteRuntime, ...]) ->
 
 
 def _cell(
-    model: str, model_format: ModelFormat, precision: Precision, runtime: SuiteRuntime, threads: int, device: str
+    model: str,
+    model_format: ModelFormat,
+    precision: Precision,
+    runtime: SuiteRuntime,
+    threads: int,
+    affinity: str,
+    device: str,
 ) -> Cell:
     choice = RuntimeChoice(
         runtime=runtime.name,
@@ -183,12 +190,15 @@ def _cell(
         graph_optimization=runtime.graph_optimization,
         options=runtime.options,
         driver=runtime.driver,
+        affinity=affinity,
     )
     parts = [device, model, model_format, precision, runtime.name, runtime.accelerator, f"t{threads}"]
     if runtime.graph_optimization != "all":
         parts.append(runtime.graph_optimization)
     if runtime.driver != "auto":
         parts.append(runtime.driver)
+    if affinity != "any":
+        parts.append(f"on-{affinity}")
     parts += [f"{key}-{value}" for key, value in sorted(runtime.options.items())]
     return Cell(id=_slug(parts), model=model, format=model_format, precision=precision, choice=choice, device_id=device)
 

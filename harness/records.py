@@ -290,6 +290,15 @@ class Artifact(Record, frozen=True, kw_only=True):
 # --- device --------------------------------------------------------------------------------------------------------
 
 
+class CpuCluster(Record, frozen=True, kw_only=True):
+    """Processors that share one clock."""
+
+    processors: tuple[int, ...]
+    """Their numbers."""
+    max_hz: float | None
+    """What the hardware can do."""
+
+
 class DeviceFacts(Record, frozen=True, kw_only=True):
     """What a device is. Does not change while a run lasts."""
 
@@ -305,6 +314,10 @@ class DeviceFacts(Record, frozen=True, kw_only=True):
     os_build: str | None
     virtual_machine: str | None = None
     """The hypervisor's name where one is known, "unknown hypervisor" where one only shows, None on real hardware."""
+    clusters: tuple[CpuCluster, ...] = ()
+    """Empty where the system does not tell, as in most virtual machines."""
+    debuggable: bool | None = None
+    """Whether the whole system is a build for debugging, with checks that cost time; None where nobody says."""
 
     @property
     def is_emulated(self) -> bool:
@@ -339,6 +352,8 @@ class DeviceState(Record, frozen=True, kw_only=True):
     screen_on: bool | None = None
     foreground_app: str | None = None
     """The package in front, on Android."""
+    cluster_caps_hz: tuple[float, ...] | None = None
+    """The present upper limit of each of the facts' clusters, in their order."""
 
 
 class Obstacle(Record, frozen=True, kw_only=True):
@@ -413,6 +428,8 @@ class RuntimeChoice(Record, frozen=True, kw_only=True):
     graph_optimization: str = "all"
     options: dict[str, Setting] = {}
     driver: DriverChoice = "auto"
+    affinity: str = "any"
+    """The processors it may use: `any`, `big`, `little`, a list (`4-7`) or a mask (`0xf0`)."""
 
 
 class Cell(Record, frozen=True, kw_only=True):
@@ -444,6 +461,8 @@ class RuntimeRan(Record, frozen=True, kw_only=True):
     """Nodes on the accelerator that was asked for."""
     partitions: int | None
     fallback_reason: str | None
+    processors: str | None = None
+    """That it was allowed to use, as the system lists them: `0-3,6`."""
     settings: dict[str, Setting] = {}
 
 
@@ -544,6 +563,9 @@ class Measurement(Record, frozen=True, kw_only=True, tag_field="outcome", tag="m
     state_after: DeviceState
     stopped_by: Literal["precision", "budget", "processes"]
     accepted_obstacles: tuple[str, ...] = ()
+    """Refusals that stood when this cell began, and were taken as they are."""
+    fixed_performance: bool | None = None
+    """Whether the device kept a speed that it can sustain; None where it has no such mode."""
     profile: OperatorProfile | None = None
     """Where it was asked for and the program can take one."""
     profile_missing: str = ""
@@ -643,6 +665,8 @@ class Suite(Record, frozen=True, kw_only=True):
     runtimes: tuple[SuiteRuntime, ...] = ()
     """Empty: the usual runtime of each format."""
     threads: Annotated[tuple[Threads, ...], msgspec.Meta(min_length=1)] = (1,)
+    affinities: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("any",)
+    """The processors to use: `any`, `big`, `little`, a list (`4-7`) or a mask (`0xf0`)."""
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("host",)
     measure: MeasurePlan = MeasurePlan()
 

@@ -44,6 +44,10 @@ def run(
         list[str] | None, typer.Option("--artifact", "-a", help="format/precision, e.g. tflite/int8. Repeatable.")
     ] = None,
     threads: Annotated[list[int] | None, typer.Option("--threads", "-t", min=1, help="Repeatable.")] = None,
+    affinity: Annotated[
+        list[str] | None,
+        typer.Option(help="Processors to use: any, big, little, a list (4-7) or a mask (0xf0). Repeatable."),
+    ] = None,
     device: Annotated[list[str] | None, typer.Option("--device", "-d", help="Repeatable.")] = None,
     processes: Annotated[
         int | None, typer.Option(min=2, help="Fresh processes for each cell, neither more nor fewer.")
@@ -97,7 +101,8 @@ def run(
             return pipeline.resume(folder, retry_failed=retry_failed, watch=watch)
     else:
         suite = _suite(targets or [], artifact, threads, device, processes=processes, profile_ops=profile_ops)
-        suite = msgspec.structs.replace(suite, devices=on_server(suite.devices, adb_server(adb_host, adb_port)))
+        devices = on_server(suite.devices, adb_server(adb_host, adb_port))
+        suite = msgspec.structs.replace(suite, devices=devices, affinities=tuple(affinity or suite.affinities))
         plan = pipeline.plan_run(
             suite,
             command=("harness", *sys.argv[1:]),

@@ -296,6 +296,8 @@ def read_facts(device_id: str, kind: DeviceKind, parts: Mapping[str, str]) -> De
         os=android.android_version(props) or signals.system_name(parts) or (f"Linux {release}" if release else None),
         os_build=android.build_name(props) or release or None,
         virtual_machine="QEMU" if kind == "virtual" else "Android emulator" if emulated else signals.hypervisor(parts),
+        clusters=signals.clusters(parts),
+        debuggable=android.is_debuggable(props),
     )
 
 
@@ -326,6 +328,7 @@ def read_conditions(facts: DeviceFacts, parts: Mapping[str, str], *, at: str) ->
         battery_celsius=battery.celsius if battery else None,
         screen_on=android.is_awake(parts),
         foreground_app=android.foreground_app(parts),
+        cluster_caps_hz=signals.cluster_caps_hz(parts),
     )
     return Conditions(
         facts=facts,
@@ -334,6 +337,7 @@ def read_conditions(facts: DeviceFacts, parts: Mapping[str, str], *, at: str) ->
         boost=clocks.boost,
         processors_allowed=None,
         thermal_status_is_overridden=thermal is not None and thermal.is_overridden,
+        home_app=android.home_app(parts),
     )
 
 

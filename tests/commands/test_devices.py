@@ -15,7 +15,7 @@ from harness.errors import DeviceNotFound, UnknownName, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from click.testing import Result
+    from typer.testing import Result
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from harness.errors import BadSetting, MissingTool, UnknownName, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from click.testing import Result
+    from typer.testing import Result
 
 
 @pytest.fixture(autouse=True)
