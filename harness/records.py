@@ -29,8 +29,8 @@ Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int8_dynamic", "source"]
 are quantized while running; `source` is a ready file, exactly as it was given."""
 
 Task: TypeAlias = Literal["classification", "embedding", "detection", "other"]
-DeviceKind: TypeAlias = Literal["host", "android", "virtual", "ios"]
-"""How a device is reached: this machine itself, adb, adb to a machine that this program emulates, or job folders."""
+DeviceKind: TypeAlias = Literal["host", "android", "virtual", "board", "ios"]
+"""How a device is reached: this machine itself, adb, adb to one that this program emulates, ssh, or job folders."""
 DeviceClass: TypeAlias = Literal["phone", "tablet", "board", "host", "emulated"]
 Driver: TypeAlias = Literal["python-worker", "bench", "ios-runner", "official-tool"]
 """Which program took the time: our Python worker, our native loop, our app on an iPhone, or a runtime's own tool."""

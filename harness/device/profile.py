@@ -102,6 +102,17 @@ def profile_of(device_id: str) -> DeviceProfile | None:
         return None
 
 
+def profiles_of_kind(kind: DeviceKind) -> tuple[str, ...]:
+    """The names of the profiles that say how a device of this kind is reached.
+
+    Raises:
+        BadSetting: A profile is wrong.
+    """
+    files = sorted(path for folder in data_dirs("device_profiles") for path in folder.glob("*.toml"))
+    found = [(path.stem, _read(path)) for path in files]
+    return tuple(dict.fromkeys(name for name, profile in found if profile.kind == kind and profile.reached_by))
+
+
 def accepted_obstacles(device: DeviceFacts) -> tuple[str, ...]:
     """What the device's own profile, or else the one of its kind, takes as it is.
 

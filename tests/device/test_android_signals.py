@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.device import android_signals as android
-from harness.device.adb import read_conditions, read_facts
 from harness.device.android_signals import PhoneBattery, Thermal
 from harness.device.obstacles import find_obstacles
+from harness.device.shell_device import read_conditions, read_facts
 from harness.records import DeviceFacts
 
 PIXEL_PROPERTIES = """\
