@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness import units
+from harness.device.profile import ProductCluster
 from harness.errors import DeviceNotFit
-from harness.records import Artifact, Failure, NotRunnable
+from harness.records import Artifact, CpuCluster, Failure, NotRunnable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -199,8 +200,15 @@ def plan_text(plan: Plan) -> str:
 
 
 def _plain(key: str, value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return "unknown"
+    if isinstance(value, ProductCluster):
+        return f"{value.cores} x {value.design}" + ("" if value.max_hz is None else f", {value.max_hz / 1e6:,.0f} MHz")
+    if isinstance(value, CpuCluster):
+        numbers = ", ".join(str(number) for number in value.processors)
+        return f"processors {numbers}" + ("" if value.max_hz is None else f": {value.max_hz / 1e6:,.0f} MHz")
+    if isinstance(value, tuple):
+        return ", ".join(_plain(key, each) for each in value)
     if key.endswith("_bytes") and isinstance(value, int):
         return f"{units.mebibytes(value)} MiB"
     if key.endswith("_hz") and isinstance(value, float):

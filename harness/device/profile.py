@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -56,6 +56,29 @@ class Noise(Record, frozen=True, kw_only=True):
     measured_at: str
 
 
+class ProductCluster(Record, frozen=True, kw_only=True):
+    """Processors of one design and clock."""
+
+    cores: Annotated[int, msgspec.Meta(ge=1)]
+    design: str
+    """As its maker calls it: `Cortex-A76`. Several, where documents do not tell them apart."""
+    max_hz: float | None = None
+    """None where the documents disagree, or say nothing."""
+
+
+class Product(Record, frozen=True, kw_only=True):
+    """A product that is not Apple's, as documents describe it. Every fact has its source beside it in the file."""
+
+    models: tuple[str, ...]
+    """The names by which such a device calls itself: `ro.product.model` on Android, the device tree's on a board."""
+    chip: str
+    clusters: tuple[ProductCluster, ...]
+    memory_gib: tuple[int, ...]
+    """The sizes it was sold with."""
+    sources: tuple[str, ...]
+    """Where all this is said."""
+
+
 class DeviceProfile(Record, frozen=True, kw_only=True):
     """A `device_profiles/ID.toml`."""
 
@@ -74,6 +97,8 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     """What is known of an iPhone or iPad beforehand."""
     noise: Noise | None = None
     """How finely two builds can be compared there."""
+    product: Product | None = None
+    """What is known of any other product beforehand."""
 
 
 def find_product(product_type: str) -> DeviceProfile | None:

@@ -60,6 +60,13 @@ def test_a_product_that_is_not_connected_is_shown_from_its_profile() -> None:
     assert json.loads(harness("devices", "show", "iphone-xr", "--format", "json").stdout)["profile"]["apple"]
 
 
+def test_a_boards_processors_are_shown() -> None:
+    shown = harness("devices", "show", "raspberry-pi-5").stdout
+
+    assert "4 x Cortex-A76, 2,400 MHz" in shown
+    assert "BCM2712" in shown
+
+
 def test_what_nobody_knows_is_not_shown() -> None:
     assert isinstance(harness("devices", "show", "pixel-0").exception, UnknownName)
 
