@@ -96,7 +96,7 @@ def measure(
     outputs = device.work_folder / "outputs" / secrets.token_hex(8)
     processors = processors_for(device.facts(), question.choice.affinity)
     started_by = confined(tuple(command or device.worker_command()), processors)
-    session = _Session(question, device, plan, started_by, outputs, processors)
+    session = _Session(question, device, plan, started_by, outputs)
     cooling = Cooling(device, patient="thermal-status" not in question.accepted_obstacles)
     state_before = cooling.begin()
     accepted = _require_fit(device, question.accepted_obstacles)
@@ -178,10 +178,8 @@ class _Session:
         plan: MeasurePlan,
         command: Sequence[str],
         outputs: PurePosixPath,
-        processors: tuple[int, ...] | None,
     ) -> None:
         self.question, self.device, self.plan = question, device, plan
-        self._processors = processors
         self._command, self._outputs = command, outputs
         self._ran: RuntimeRan | None = None
         self._checks: dict[str, Parity] = {}
@@ -189,7 +187,7 @@ class _Session:
     def timed(self, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
         """One process, its set-up and its answers checked."""
         transcript = self._run("latency")
-        self._ran = what_ran(self.question, self.device, transcript, self._processors)
+        self._ran = what_ran(self.question, self.device, transcript)
         check_outputs(self.question, self.device, transcript, self._checks)
         return process_record(transcript, index, attempt, first_cap_hz=first_cap_hz)
 
@@ -238,12 +236,11 @@ def job_for(question: Question, outputs: PurePosixPath, plan: MeasurePlan, mode:
     )
 
 
-def what_ran(
-    question: Question, device: Device, transcript: Transcript, processors: tuple[int, ...] | None = None
-) -> RuntimeRan:
+def what_ran(question: Question, device: Device, transcript: Transcript) -> RuntimeRan:
     """Read back what was set up, and refuse what was not asked for."""
     meta, loaded = transcript.one(Meta), transcript.one(Loaded)
     asked = question.choice
+    processors = processors_for(device.facts(), asked.affinity)
     if processors is not None and read_processors(meta.processors or "") != processors:
         wanted, got = f"the processors {asked.affinity}", f"{meta.processors or 'nobody knows which'}"
         raise AcceleratorRefused(device.id, wanted, got, "read back from the system in the process itself")
