@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -93,7 +94,8 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server = Sshd(tmp_path_factory.mktemp("sshd"))
     yield server
     for process in server.connections():
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     server.process.kill()
     server.process.wait()
 
@@ -169,8 +171,9 @@ def test_a_program_ends_when_the_connection_is_cut(board: BoardDevice, sshd: Ssh
     assert next(lines) == "on"
 
     for process in sshd.connections():
-        if process.name().startswith("sshd"):
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # one ends with the other
+            if process.name().startswith("sshd"):
+                process.kill()
 
     with pytest.raises(LinkLost):
         list(lines)
