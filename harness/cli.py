@@ -29,6 +29,7 @@ from harness.commands import (
     selftest,
     study,
     tool,
+    virtual,
 )
 from harness.commands.console import note
 from harness.errors import HarnessError
@@ -55,6 +56,7 @@ app.add_typer(selftest.app, name="selftest")
 app.add_typer(devices.app, name="devices")
 app.add_typer(runtimes.app, name="runtimes")
 app.command()(tool.tool)
+app.add_typer(virtual.app, name="virtual")
 app.command()(doctor.doctor)
 
 

@@ -159,12 +159,13 @@ def expand(suite: Suite, models: Mapping[str, ModelFormat | None]) -> tuple[Cell
         if parse_runtime(runtime.name)[0] not in RUNTIMES:
             raise UnknownName("runtime", runtime.name, tuple(RUNTIMES))
     cells = [
-        _cell(model, model_format, precision, runtime, threads, device)
+        _cell(model, model_format, precision, runtime, threads, affinity, device)
         for device in suite.devices
         for model, ready in models.items()
         for model_format, precision in [*pairs, *([(ready, _AS_IT_IS)] if ready and as_it_is else [])]
         for runtime in _runtimes_for(model_format, suite.runtimes)
-        for threads in (suite.threads if RUNTIMES[runtime.name].takes_threads else (1,))
+        for affinity in suite.affinities
+        for threads in (suite.threads if RUNTIMES[parse_runtime(runtime.name)[0]].takes_threads else (1,))
     ]
     return tuple({cell.id: cell for cell in cells}.values())
 
@@ -209,7 +210,13 @@ def _runtimes_for(model_format: ModelFormat, asked: tuple[SuiteRuntime, ...]) ->
 
 
 def _cell(
-    model: str, model_format: ModelFormat, precision: Precision, runtime: SuiteRuntime, threads: int, device: str
+    model: str,
+    model_format: ModelFormat,
+    precision: Precision,
+    runtime: SuiteRuntime,
+    threads: int,
+    affinity: str,
+    device: str,
 ) -> Cell:
     name, version = parse_runtime(runtime.name)
     choice = RuntimeChoice(
@@ -220,12 +227,15 @@ def _cell(
         options=runtime.options,
         driver=runtime.driver,
         version=version,
+        affinity=affinity,
     )
     parts = [device, model, model_format, precision, choice.title, runtime.accelerator, f"t{threads}"]
     if runtime.graph_optimization != "all":
         parts.append(runtime.graph_optimization)
     if runtime.driver != "auto":
         parts.append(runtime.driver)
+    if affinity != "any":
+        parts.append(f"on-{affinity}")
     parts += [f"{key}-{value}" for key, value in sorted(runtime.options.items())]
     return Cell(id=_slug(parts), model=model, format=model_format, precision=precision, choice=choice, device_id=device)
 

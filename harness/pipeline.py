@@ -499,9 +499,7 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
         reference=ready.checkpoint.reference,
         tolerance=artifact.parity.tolerance,
         require_accelerator=plan.require_accelerator,
-        accepted_obstacles=tuple(
-            obstacle.name for obstacle in plan.obstacles[cell.device_id] if obstacle.severity == "refusal"
-        ),
+        accepted_obstacles=(*plan.accepted_obstacles, *accepted_obstacles(device.facts())),
     )
 
     def tell(record: ProcessRecord) -> None:

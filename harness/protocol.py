@@ -100,6 +100,8 @@ class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
     """The shortest difference between two readings."""
     startup_ns: int | None
     """Importing the runtime, or loading its library."""
+    processors: str | None = None
+    """That the process may use, as the system lists them: `0-3,6`."""
 
 
 class Canary(Record, frozen=True, kw_only=True, tag_field="type", tag="canary"):

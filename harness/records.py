@@ -32,8 +32,8 @@ are quantized while running. `int8_weights`, `palette8/6/4` (indices of so many 
 `sparse` (zeros left out) are weights only, computed with in fp16. `source` is a ready file, exactly as it was given."""
 
 Task: TypeAlias = Literal["classification", "embedding", "detection", "other"]
-DeviceKind: TypeAlias = Literal["host", "android", "virtual", "ios"]
-"""How a device is reached: this machine itself, adb, adb to a machine that this program emulates, or job folders."""
+DeviceKind: TypeAlias = Literal["host", "android", "virtual", "board", "ios"]
+"""How a device is reached: this machine itself, adb, adb to one that this program emulates, ssh, or job folders."""
 DeviceClass: TypeAlias = Literal["phone", "tablet", "board", "host", "emulated"]
 Driver: TypeAlias = Literal["python-worker", "bench", "ios-runner", "official-tool"]
 """Which program took the time: our Python worker, our native loop, our app on an iPhone, or a runtime's own tool."""
@@ -377,6 +377,15 @@ class Artifact(Record, frozen=True, kw_only=True):
 # --- device --------------------------------------------------------------------------------------------------------
 
 
+class CpuCluster(Record, frozen=True, kw_only=True):
+    """Processors that share one clock."""
+
+    processors: tuple[int, ...]
+    """Their numbers."""
+    max_hz: float | None
+    """What the hardware can do."""
+
+
 class DeviceFacts(Record, frozen=True, kw_only=True):
     """What a device is. Does not change while a run lasts."""
 
@@ -396,6 +405,10 @@ class DeviceFacts(Record, frozen=True, kw_only=True):
     """The last system that was made for it, `iOS 12.5`; None where it gets new ones, or nobody knows."""
     transport: str | None = None
     """What carries files there, where there is a choice."""
+    clusters: tuple[CpuCluster, ...] = ()
+    """Empty where the system does not tell, as in most virtual machines."""
+    debuggable: bool | None = None
+    """Whether the whole system is a build for debugging, with checks that cost time; None where nobody says."""
 
     @property
     def is_emulated(self) -> bool:
@@ -430,6 +443,8 @@ class DeviceState(Record, frozen=True, kw_only=True):
     screen_on: bool | None = None
     foreground_app: str | None = None
     """The package in front, on Android."""
+    cluster_caps_hz: tuple[float, ...] | None = None
+    """The present upper limit of each of the facts' clusters, in their order."""
 
 
 class Obstacle(Record, frozen=True, kw_only=True):
@@ -576,6 +591,8 @@ class RuntimeChoice(Record, frozen=True, kw_only=True):
     graph_optimization: str = "all"
     options: dict[str, Setting] = {}
     driver: DriverChoice = "auto"
+    affinity: str = "any"
+    """The processors it may use: `any`, `big`, `little`, a list (`4-7`) or a mask (`0xf0`)."""
     version: str | None = None
     """None: the one that is installed beside this program, so that a device runs what the host runs."""
 
@@ -614,6 +631,8 @@ class RuntimeRan(Record, frozen=True, kw_only=True):
     """Nodes on the accelerator that was asked for."""
     partitions: int | None
     fallback_reason: str | None
+    processors: str | None = None
+    """That it was allowed to use, as the system lists them: `0-3,6`."""
     settings: dict[str, Setting] = {}
 
 
@@ -753,6 +772,9 @@ class Measurement(Record, frozen=True, kw_only=True, tag_field="outcome", tag="m
     state_after: DeviceState
     stopped_by: Literal["precision", "budget", "processes"]
     accepted_obstacles: tuple[str, ...] = ()
+    """Refusals that stood when this cell began, and were taken as they are."""
+    fixed_performance: bool | None = None
+    """Whether the device kept a speed that it can sustain; None where it has no such mode."""
     profile: OperatorProfile | None = None
     """Where it was asked for and the program can take one."""
     profile_missing: str = ""
@@ -854,6 +876,8 @@ class Suite(Record, frozen=True, kw_only=True):
     runtimes: tuple[SuiteRuntime, ...] = ()
     """Empty: the usual runtime of each format."""
     threads: Annotated[tuple[Threads, ...], msgspec.Meta(min_length=1)] = (1,)
+    affinities: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("any",)
+    """The processors to use: `any`, `big`, `little`, a list (`4-7`) or a mask (`0xf0`)."""
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("host",)
     measure: MeasurePlan = MeasurePlan()
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness import units
-from harness.records import Accuracy, Artifact, Failure, NotRunnable
+from harness.device.profile import ProductCluster
+from harness.errors import DeviceNotFit
+from harness.records import Accuracy, Artifact, CpuCluster, Failure, NotRunnable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from harness.catalog.models import FoundModel
     from harness.convert.child import Checked
     from harness.deploy.runtime_library import RuntimeLibrary
-    from harness.device.device import Device
+    from harness.device.profile import DeviceProfile
+    from harness.device.survey import Seen
     from harness.doctor import Finding
     from harness.records import Estimate, Plan, TensorSpec, ToolSummary
 
@@ -144,44 +147,104 @@ def accuracies_table(found: Mapping[str, Accuracy | Failure | NotRunnable]) -> s
     return "\n".join(lines)
 
 
-def device_view(device: Device) -> dict[str, Any]:
-    """All that is known of a device now."""
-    return {"facts": device.facts(), "state": device.state(), "obstacles": device.obstacles()}
+def device_view(seen: Seen) -> dict[str, Any]:
+    """All that is known of a device now, for programs."""
+    error = seen.error
+    return {
+        "id": seen.id,
+        "facts": seen.facts,
+        "state": seen.state,
+        "obstacles": seen.obstacles,
+        "accepted": seen.accepted,
+        "error": None if error is None else {"kind": error.kind, "message": str(error), "hint": error.hint},
+        "fit": seen.unfit is None,
+    }
 
 
-def devices_table(views: Iterable[Mapping[str, Any]]) -> str:
-    """One line a device, and one an obstacle."""
-    views = list(views)
+def devices_table(devices: Sequence[Seen]) -> str:
+    """One line a device, and one for whatever stands in the way."""
+    rows, lines = [], []
+    for seen in devices:
+        facts = seen.facts
+        rows.append(
+            (
+                seen.id,
+                _fitness(seen),
+                facts.device_class if facts else "–",
+                facts.name if facts else "–",
+                (facts and facts.cpu) or "–",
+                (facts and facts.os) or "–",
+            )
+        )
+        if seen.error is not None:
+            lines.append(f"{seen.id}: {seen.error}")
+            lines += [f"    {seen.error.hint}"] if seen.error.hint else []
+        # Notes never change; they are in `show`.
+        worse = [found for found in seen.obstacles if found.severity != "note" and found.name not in seen.accepted]
+        lines += [f"{seen.id}: {found.severity}: {found.found} [{found.name}]" for found in worse]
+    if any(seen.obstacles for seen in devices):
+        lines.append("All of it, and what to do: harness devices show ID")
+    return "\n".join([_table(("id", "fit", "class", "device", "processor", "system"), rows), *lines])
+
+
+def device_text(seen: Seen) -> str:
+    """One device, whole."""
+    lines = []
+    for title, record in (("facts", seen.facts), ("state", seen.state)):
+        if record is not None:
+            lines += [title, *_fields(msgspec.structs.asdict(record))]
+    lines.append("in the way of a stable figure" if seen.obstacles else "nothing is in the way of a stable figure")
+    for obstacle in seen.obstacles:
+        accepted = ", accepted by its profile" if obstacle.name in seen.accepted else ""
+        lines += [f"  {obstacle.name} ({obstacle.severity}{accepted}): {obstacle.found}", f"      {obstacle.advice}"]
+    return "\n".join(lines)
+
+
+def profile_text(profile: DeviceProfile) -> str:
+    """What is known of a product beforehand."""
+    known = {key: value for key, value in msgspec.structs.asdict(profile).items() if value not in {None, "", ()}}
+    for nested in ("apple", "product"):
+        record = known.pop(nested, None)
+        if record is not None:
+            known |= msgspec.structs.asdict(record)
+    return "\n".join(["not connected; what is known of the product", *_fields(known)])
+
+
+def virtual_table(views: Sequence[Mapping[str, Any]]) -> str:
+    """One line a virtual device."""
+    if not views:
+        return "no virtual device runs; start one: harness virtual start NAME"
     rows = [
         (
-            view["facts"].id,
-            view["facts"].device_class,
-            view["facts"].name,
-            view["facts"].cpu or "–",
-            view["facts"].os or "–",
+            view["id"],
+            "yes" if view["answers"] else "no",
+            view["device"].address,
+            str(view["device"].memory_mib),
+            str(view["device"].disk_mib),
         )
         for view in views
     ]
-    lines = [_table(("id", "class", "device", "processor", "system"), rows)]
-    for view in views:
-        for obstacle in view["obstacles"]:
-            lines.append(f"{view['facts'].id}: {obstacle.severity}: {obstacle.found} [{obstacle.name}]")  # noqa: PERF401
-    if any(view["obstacles"] for view in views):
-        lines.append("What to do about each: harness devices show ID")
-    return "\n".join(lines)
+    return _table(("id", "answers", "adb connect", "memory MiB", "files MiB"), rows)
 
 
-def device_text(view: Mapping[str, Any]) -> str:
-    """One device, whole."""
+def _fitness(seen: Seen) -> str:
+    """Whether a measurement would begin there now, or the name of what forbids it."""
+    unfit = seen.unfit
+    if unfit is None:
+        return "yes"
+    return unfit.obstacle if isinstance(unfit, DeviceNotFit) else unfit.kind
+
+
+def _fields(fields: Mapping[str, object]) -> list[str]:
     lines = []
-    for title in ("facts", "state"):
-        lines.append(title)
-        fields = msgspec.structs.asdict(view[title])
-        lines += [f"  {key.replace('_', ' '):24} {_plain(key, value)}" for key, value in fields.items()]
-    lines.append("in the way of a stable figure" if view["obstacles"] else "nothing is in the way of a stable figure")
-    for obstacle in view["obstacles"]:
-        lines += [f"  {obstacle.name} ({obstacle.severity}): {obstacle.found}", f"      {obstacle.advice}"]
-    return "\n".join(lines)
+    for key, value in fields.items():
+        many = value if isinstance(value, tuple) and len(value) > 1 else (value,)
+        lines += [f"  {key.replace('_', ' ') if first else '':24} {_plain(key, each)}" for first, each in _firsts(many)]
+    return lines
+
+
+def _firsts(values: Sequence[object]) -> list[tuple[bool, object]]:
+    return [(index == 0, value) for index, value in enumerate(values)]
 
 
 def tool_text(found: ToolSummary) -> str:
@@ -243,8 +306,15 @@ def plan_text(plan: Plan) -> str:
 
 
 def _plain(key: str, value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return "unknown"
+    if isinstance(value, ProductCluster):
+        return f"{value.cores} x {value.design}" + ("" if value.max_hz is None else f", {value.max_hz / 1e6:,.0f} MHz")
+    if isinstance(value, CpuCluster):
+        numbers = ", ".join(str(number) for number in value.processors)
+        return f"processors {numbers}" + ("" if value.max_hz is None else f": {value.max_hz / 1e6:,.0f} MHz")
+    if isinstance(value, tuple):
+        return ", ".join(_plain(key, each) for each in value)
     if key.endswith("_bytes") and isinstance(value, int):
         return f"{units.mebibytes(value)} MiB"
     if key.endswith("_hz") and isinstance(value, float):
@@ -257,7 +327,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*heads, box=None, pad_edge=False, header_style="")
+    table = Table(box=None, pad_edge=False, header_style="")
+    for index, head in enumerate(heads):  # ids are there to be copied: they are whole, and never broken where they fit
+        table.add_column(head, no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     stream = io.StringIO()

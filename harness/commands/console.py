@@ -15,6 +15,7 @@ import typer
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.device.adb_server import AdbServer
     from harness.pipeline import Event
     from harness.store import StoredRun
 
@@ -29,6 +30,22 @@ class Output(StrEnum):
 
 
 FormatOption = Annotated[Output, typer.Option("--format", help="A table for people, or JSON for programs.")]
+
+AdbHostOption = Annotated[
+    str | None, typer.Option("--adb-host", "-H", help="Of the adb server whose devices bare serials mean.")
+]
+AdbPortOption = Annotated[
+    int | None, typer.Option("--adb-port", "-P", min=1, max=65535, help="Of that server; 5037 where none is said.")
+]
+
+
+def adb_server(host: str | None, port: int | None) -> AdbServer | None:
+    """The adb server that `-H` and `-P` name; None without them, for the one that `adb` itself would ask."""
+    if host is None and port is None:
+        return None
+    from harness.device.adb_server import DEFAULT_PORT, AdbServer  # noqa: PLC0415
+
+    return AdbServer(host=host or "127.0.0.1", port=port or DEFAULT_PORT)
 
 
 def note(text: str) -> None:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, FormatOption, Output, last_run, note, open_run, print_table
+from harness.commands.console import (
+    REPORTS,
+    AdbHostOption,
+    AdbPortOption,
+    FormatOption,
+    Output,
+    adb_server,
+    last_run,
+    note,
+    open_run,
+    print_table,
+)
 from harness.errors import CellsFailed, HarnessError, NothingMeasured
 
 if TYPE_CHECKING:
@@ -33,6 +44,10 @@ def run(
         list[str] | None, typer.Option("--artifact", "-a", help="format/precision, e.g. tflite/int8. Repeatable.")
     ] = None,
     threads: Annotated[list[int] | None, typer.Option("--threads", "-t", min=1, help="Repeatable.")] = None,
+    affinity: Annotated[
+        list[str] | None,
+        typer.Option(help="Processors to use: any, big, little, a list (4-7) or a mask (0xf0). Repeatable."),
+    ] = None,
     device: Annotated[list[str] | None, typer.Option("--device", "-d", help="Repeatable.")] = None,
     processes: Annotated[
         int | None, typer.Option(min=2, help="Fresh processes for each cell, neither more nor fewer.")
@@ -50,6 +65,8 @@ def run(
     accept: Annotated[
         list[str] | None, typer.Option(help="Measure in spite of this obstacle (`harness devices`). Repeatable.")
     ] = None,
+    adb_host: AdbHostOption = None,
+    adb_port: AdbPortOption = None,
     profile_ops: Annotated[
         bool, typer.Option("--profile-ops", help="Also take the time of each operator, in a process of its own.")
     ] = False,
@@ -71,7 +88,10 @@ def run(
 
         harness run --resume
     """
+    import msgspec  # noqa: PLC0415
+
     from harness import pipeline  # noqa: PLC0415
+    from harness.device.registry import on_server  # noqa: PLC0415
 
     if resume:
         folder = output or last_run()
@@ -81,6 +101,8 @@ def run(
             return pipeline.resume(folder, retry_failed=retry_failed, watch=watch)
     else:
         suite = _suite(targets or [], artifact, threads, device, processes=processes, profile_ops=profile_ops)
+        devices = on_server(suite.devices, adb_server(adb_host, adb_port))
+        suite = msgspec.structs.replace(suite, devices=devices, affinities=tuple(affinity or suite.affinities))
         plan = pipeline.plan_run(
             suite,
             command=("harness", *sys.argv[1:]),

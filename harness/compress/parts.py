@@ -84,7 +84,9 @@ def _prunable(module: nn.Module, parts: Parts) -> Iterator[tuple[str, nn.Paramet
 
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) and not parts.is_kept(name):
-            yield f"{name}.weight".lstrip("."), layer.weight
+            weight = layer.weight
+            assert isinstance(weight, nn.Parameter)
+            yield f"{name}.weight".lstrip("."), weight
 
 
 def _is_within(name: str, layers: tuple[str, ...]) -> bool:

@@ -64,7 +64,7 @@ def prune(
     else:
         together = torch.cat([score.flatten() for score in scores.values()])
         best = _best(together, max(1, round(kept_fraction * together.numel())))
-        split = best.split([score.numel() for score in scores.values()])
+        split = torch.split(best, [score.numel() for score in scores.values()])
         chosen = {name: mask.view(scores[name].shape) for name, mask in zip(scores, split, strict=True)}
     hold(module, chosen)
     return chosen

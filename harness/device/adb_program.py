@@ -31,7 +31,7 @@ _QUEUED_LINES = 256
 # not by `cat`, which would stay behind. Descriptor 3, because a shell gives /dev/null to what it starts with &.
 _GUARDED = """\
 {folder}exec 3<&0
-setsid /system/bin/sh -c 'echo $$; exec "$@"' sh {program} 3<&- </dev/null &
+setsid {shell} -c 'echo $$; exec "$@"' sh {program} 3<&- </dev/null &
 p=$!
 (while read -r x; do :; done; kill -9 -$p) <&3 >/dev/null 2>&1 &
 w=$!
@@ -46,11 +46,15 @@ _GONE = "kill -9 -{group} 2>/dev/null; i=0; while kill -0 -{group} 2>/dev/null &
 i=$((i+1)); done; ! kill -0 -{group} 2>/dev/null"
 
 
-def guarded_command(argv: Sequence[str], environment: Mapping[str, str], folder: str) -> str:
-    """The shell command that runs a program so that it leaves nothing behind."""
+def guarded_command(
+    argv: Sequence[str], environment: Mapping[str, str], folder: str, *, shell: str = "/system/bin/sh"
+) -> str:
+    """The command for the device's shell, called `shell`, that runs a program so that it leaves nothing behind."""
     changes = [f"{name}={value}" for name, value in environment.items()]
     program = shlex.join(["env", *changes, *argv] if changes else argv)
-    return _GUARDED.format(folder=f"mkdir -p {shlex.quote(folder)}; cd {shlex.quote(folder)}; ", program=program)
+    return _GUARDED.format(
+        folder=f"mkdir -p {shlex.quote(folder)}; cd {shlex.quote(folder)}; ", program=program, shell=shell
+    )
 
 
 class RemoteProgram:
@@ -62,16 +66,24 @@ class RemoteProgram:
         argv: What to start.
         environment: Variables beside those of the device's shell.
         folder: Where it runs; made if it is not there.
+        shell: What the device's shell is called.
 
     Raises:
         DeviceError: The device cannot be reached. A program that is not there exits with 127 instead.
     """
 
     def __init__(
-        self, device_id: str, link: AdbLink, argv: Sequence[str], *, environment: Mapping[str, str], folder: str
+        self,
+        device_id: str,
+        link: AdbLink,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: str,
+        shell: str = "/system/bin/sh",
     ) -> None:
         self._device_id, self._link, self._argv = device_id, link, tuple(argv)
-        command = guarded_command(argv, environment, folder)
+        command = guarded_command(argv, environment, folder, shell=shell)
         self._stream = link.open(f"shell,v2,raw:{command}", Deadline(device_id, f"start {self._words}", START_S))
         self._group: int | None = None
         """The number of its process group there, once it has said it."""

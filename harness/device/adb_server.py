@@ -70,13 +70,21 @@ def server_devices(server: AdbServer | None = None, *, timeout_s: float = 2.0) -
     Raises:
         DeviceTimedOut: The server does not answer.
     """
-    server = server or default_server()
-    deadline = Deadline(f"adb server {server}", "listing its devices", timeout_s)
     try:
-        stream = _ask(server, deadline, "host:devices-l")
+        return devices_of(server or default_server(), timeout_s=timeout_s)
     except DeviceNotFound:
         return ()
-    with contextlib.closing(stream), mapped(deadline):
+
+
+def devices_of(server: AdbServer, *, timeout_s: float = 10.0) -> tuple[ServerDevice, ...]:
+    """What one server knows, which has to be there. Starts none.
+
+    Raises:
+        DeviceNotFound: No adb server runs there.
+        DeviceTimedOut: It does not answer.
+    """
+    deadline = Deadline(f"adb server {server}", "listing its devices", timeout_s)
+    with contextlib.closing(_ask(server, deadline, "host:devices-l")) as stream, mapped(deadline):
         return read_device_list(_block(stream, deadline))
 
 

@@ -23,6 +23,7 @@ LOOK_S = 0.2
 """How long the processors are looked at: 20 clock ticks each."""
 _STAT_BEFORE = "/proc/stat before"
 _CPU_FILES = ("/sys/devices/system/cpu/possible",)
+_HOME = "cmd package resolve-activity --brief -a android.intent.action.MAIN -c android.intent.category.HOME"
 _DUMPS = ("battery", "thermalservice")
 
 
@@ -45,6 +46,7 @@ def state_command() -> str:
         f"if command -v dumpsys >/dev/null; then {dumps}; "
         f"echo '{_MARK}wakefulness'; dumpsys -t 5 power 2>/dev/null | grep -m 1 mWakefulness=; "
         f"echo '{_MARK}resumed'; dumpsys -t 5 activity activities 2>/dev/null | grep -m 1 ResumedActivity; "
+        f"echo '{_MARK}home'; {_HOME} 2>/dev/null; "
         f"echo '{_MARK}saver'; settings get global low_power 2>/dev/null; fi; true"
     )
 
@@ -124,6 +126,12 @@ def soc_name(props: Mapping[str, str]) -> str | None:
     if model and model.lower() != "unknown":
         return f"{props.get('ro.soc.manufacturer', '')} {model}".strip()
     return props.get("ro.board.platform") or props.get("ro.hardware") or None
+
+
+def is_debuggable(props: Mapping[str, str]) -> bool | None:
+    """Whether the system is a `userdebug` or `eng` build; None where nothing says so."""
+    kind = props.get("ro.build.type")
+    return kind != "user" if kind else None
 
 
 def android_version(props: Mapping[str, str]) -> str | None:
@@ -253,6 +261,12 @@ def is_awake(parts: Mapping[str, str]) -> bool | None:
 def foreground_app(parts: Mapping[str, str]) -> str | None:
     """The package in front. Source: ActivityRecord.toString of AOSP, Android 7 to 15."""
     found = re.search(r"ResumedActivity[:=]\s*ActivityRecord\{\S+ \S+ ([\w.]+)/", parts.get("resumed", ""))
+    return found[1] if found else None
+
+
+def home_app(parts: Mapping[str, str]) -> str | None:
+    """The package of the home screen. Source: PackageManagerShellCommand of AOSP, Android 7 to 15: PACKAGE/ACTIVITY."""
+    found = re.search(r"^([\w.]+)/\S+$", parts.get("home", ""), re.MULTILINE)
     return found[1] if found else None
 
 

@@ -253,6 +253,7 @@ def _linux_facts(files: signals.SystemText) -> DeviceFacts:
         os=signals.system_name(files) or "Linux",
         os_build=f"{system.release} {system.version}",
         virtual_machine=signals.hypervisor_in_systemds_words(word) or hypervisor,
+        clusters=signals.clusters(files),
     )
 
 
@@ -287,6 +288,7 @@ def _linux_conditions(facts: DeviceFacts, look_s: float) -> Conditions:
         charging=battery.on_mains if battery else None,
         free_memory_bytes=signals.memory_bytes(files, "MemAvailable"),
         power_mode=signals.power_mode(files),
+        cluster_caps_hz=signals.cluster_caps_hz(files),
     )
     return Conditions(
         facts=facts,

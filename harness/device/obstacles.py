@@ -30,6 +30,7 @@ class Conditions:
         boost: Whether clocks may rise above the rated one; None where it cannot be read.
         processors_allowed: How many processors' time a container may use; None without such a limit.
         thermal_status_is_overridden: Whether a test has set the thermal status, so that the real one is not known.
+        home_app: The package of an Android device's home screen; None where it is not known.
     """
 
     facts: DeviceFacts
@@ -38,6 +39,7 @@ class Conditions:
     boost: bool | None = None
     processors_allowed: float | None = None
     thermal_status_is_overridden: bool = False
+    home_app: str | None = None
 
 
 def find_obstacles(conditions: Conditions) -> tuple[Obstacle, ...]:
@@ -78,6 +80,29 @@ def _thermal_override(now: Conditions) -> Obstacle | None:
         severity="refusal",
         found="a test has set the thermal status, so nobody knows the real one",
         advice="adb shell cmd thermalservice reset",
+    )
+
+
+def _debuggable(now: Conditions) -> Obstacle | None:
+    if not now.facts.debuggable or now.facts.is_emulated:
+        return None
+    return Obstacle(
+        name="debuggable-build",
+        severity="refusal",
+        found="its system is a build for debugging, whose checks cost time",
+        advice="Install the maker's release build (ro.build.type user); compare only devices with the same build.",
+    )
+
+
+def _foreground_app(now: Conditions) -> Obstacle | None:
+    app = now.state.foreground_app
+    if app is None or now.home_app is None or app == now.home_app or now.state.screen_on is False:
+        return None
+    return Obstacle(
+        name="foreground-app",
+        severity="refusal",
+        found=f"the app {app} is in front, and works beside whatever is timed",
+        advice="adb shell input keyevent KEYCODE_HOME",
     )
 
 
@@ -167,6 +192,13 @@ def _hot(now: Conditions) -> Obstacle | None:
 def _power_mode(now: Conditions) -> Obstacle | None:
     if now.state.power_mode not in {"low-power", "quiet", "cool"}:
         return None
+    if now.facts.device_class in {"phone", "tablet"}:
+        return Obstacle(
+            name="power-mode",
+            severity="refusal",
+            found="its battery saver is on, which lowers the clocks",
+            advice="Switch it off: adb shell settings put global low_power 0",
+        )
     return Obstacle(
         name="power-mode",
         severity="warning",
@@ -227,6 +259,8 @@ _RULES = (
     _emulated,
     _thermal_status,
     _thermal_override,
+    _debuggable,
+    _foreground_app,
     _low_battery,
     _on_battery,
     _load,
@@ -244,6 +278,8 @@ OBSTACLE_NAMES = (
     "emulated",
     "thermal-status",
     "thermal-override",
+    "debuggable-build",
+    "foreground-app",
     "low-battery",
     "on-battery",
     "load",

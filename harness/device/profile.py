@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -56,6 +56,29 @@ class Noise(Record, frozen=True, kw_only=True):
     measured_at: str
 
 
+class ProductCluster(Record, frozen=True, kw_only=True):
+    """Processors of one design and clock."""
+
+    cores: Annotated[int, msgspec.Meta(ge=1)]
+    design: str
+    """As its maker calls it: `Cortex-A76`. Several, where documents do not tell them apart."""
+    max_hz: float | None = None
+    """None where the documents disagree, or say nothing."""
+
+
+class Product(Record, frozen=True, kw_only=True):
+    """A product that is not Apple's, as documents describe it. Every fact has its source beside it in the file."""
+
+    models: tuple[str, ...]
+    """The names by which such a device calls itself: `ro.product.model` on Android, the device tree's on a board."""
+    chip: str
+    clusters: tuple[ProductCluster, ...]
+    memory_gib: tuple[int, ...]
+    """The sizes it was sold with."""
+    sources: tuple[str, ...]
+    """Where all this is said."""
+
+
 class DeviceProfile(Record, frozen=True, kw_only=True):
     """A `device_profiles/ID.toml`."""
 
@@ -74,6 +97,8 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     """What is known of an iPhone or iPad beforehand."""
     noise: Noise | None = None
     """How finely two builds can be compared there."""
+    product: Product | None = None
+    """What is known of any other product beforehand."""
 
 
 def find_product(product_type: str) -> DeviceProfile | None:
@@ -100,6 +125,17 @@ def profile_of(device_id: str) -> DeviceProfile | None:
         return find_profile(device_id)
     except UnknownName:
         return None
+
+
+def profiles_of_kind(kind: DeviceKind) -> tuple[str, ...]:
+    """The names of the profiles that say how a device of this kind is reached.
+
+    Raises:
+        BadSetting: A profile is wrong.
+    """
+    files = sorted(path for folder in data_dirs("device_profiles") for path in folder.glob("*.toml"))
+    found = [(path.stem, _read(path)) for path in files]
+    return tuple(dict.fromkeys(name for name, profile in found if profile.kind == kind and profile.reached_by))
 
 
 def accepted_obstacles(device: DeviceFacts) -> tuple[str, ...]:
@@ -137,9 +173,9 @@ def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
     Raises:
         UnwritableFolder, DeviceFull: It cannot be written.
     """
-    path = folder / f"{_file_stem(device.id)}.toml"
+    path = folder / profile_file_name(device.id)
     in_force = [found / path.name for found in (folder, *data_dirs("device_profiles"))]
-    text = next((each.read_text(encoding="utf-8") for each in in_force if each.is_file()), profile_text(device))
+    text = next((each.read_text(encoding="utf-8") for each in in_force if each.is_file()), profile_of_device(device))
     kept = re.sub(r"(?ms)^\[noise\]\n.*?(?=^\[|\Z)", "", text).rstrip()
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in msgspec.to_builtins(noise).items()]
     try:
@@ -149,7 +185,7 @@ def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
     return path
 
 
-def profile_text(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
+def profile_of_device(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
     """A profile for a device that is connected, as a file to keep and to edit."""
     text = json.dumps  # its strings are TOML's
     name = facts.name if facts.os is None else f"{facts.name}, {facts.os}"
@@ -178,15 +214,16 @@ def find_profile(device_id: str) -> DeviceProfile:
     """
     folders = data_dirs("device_profiles")
     for folder in folders:
-        path = folder / f"{_file_stem(device_id)}.toml"
+        path = folder / profile_file_name(device_id)
         if path.is_file():
             return _read(path)
     known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
     raise UnknownName("device profile", device_id, tuple(known))
 
 
-def _file_stem(device_id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", device_id).lstrip(".")
+def profile_file_name(device_id: str) -> str:
+    """What the profile of a device is called: what cannot stand in a file's name is `-`."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device_id).lstrip('.')}.toml"
 
 
 def _read(path: Path) -> DeviceProfile:

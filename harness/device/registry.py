@@ -4,6 +4,7 @@ host                         this machine
 R5CT1234ABC, 10.0.0.7:5555   a device that the adb server here knows, by its serial
 SERIAL@HOST[:PORT]           one that another adb server knows
 adb://HOST[:PORT]            one in the network, without an adb server
+ssh://[USER@]HOST[:PORT]     a board, by ssh; HOST may be a name from ~/.ssh/config
 virtual:NAME                 one that `harness virtual start NAME` has started
 NAME                         any of these, by a device_profiles/NAME.toml whose `reached_by` says which
 """
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.device.host import HOST_ID, HostDevice
-from harness.device.profile import DeviceProfile, find_profile, profile_of
+from harness.device.profile import DeviceProfile, find_profile, profile_of, profiles_of_kind
 from harness.errors import DeviceError, DeviceNotFound, UnknownName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from harness.device.adb_server import AdbServer
     from harness.device.device import Device
     from harness.records import DeviceKind
 
@@ -47,7 +49,7 @@ def find_device(device_id: str) -> Device:
         BadSetting: Its profile is wrong.
     """
     profile = profile_of(device_id)
-    if profile is not None and profile.reached_by:
+    if profile is not None and profile.reached_by:  # also what is not connected: its kind says what is wrong
         return _KINDS[profile.kind].open(device_id, profile)
     known: list[str] = []
     for name, kind in _KINDS.items():
@@ -68,6 +70,45 @@ def list_devices() -> tuple[Device, ...]:
         kind.open(found, profile_of(found) or profile_of(name))
         for name, kind in _KINDS.items()
         for found in kind.connected()
+    )
+
+
+def known_ids(server: AdbServer | None = None) -> tuple[str, ...]:
+    """The ids of everything that is seen, also of what does not let us in now: offline, unauthorized.
+
+    Args:
+        server: Of another machine, whose devices alone are then meant.
+
+    Raises:
+        DeviceError: That server does not answer.
+    """
+    if server is None:
+        connected = [found for kind in _KINDS.values() for found in kind.connected()]
+        return tuple(dict.fromkeys([*connected, *_known_android()]))
+    from harness.device.adb_server import devices_of  # noqa: PLC0415
+
+    return tuple(f"{device.serial}@{server}" for device in devices_of(server))
+
+
+def on_server(device_ids: Sequence[str], server: AdbServer | None) -> tuple[str, ...]:
+    """The ids in full, where a bare serial means a device of another adb server.
+
+    What names its own way (`host`, `adb://`, `virtual:NAME`, `SERIAL@HOST`, a profile that says how) stays as it is.
+    """
+    if server is None:
+        return tuple(device_ids)
+    return tuple(found if _names_its_way(found) else f"{found}@{server}" for found in device_ids)
+
+
+def _names_its_way(device_id: str) -> bool:
+    profile = profile_of(device_id)
+    by_itself = any(kind.claims(device_id) for name, kind in _KINDS.items() if name != "android")
+    return (
+        device_id == HOST_ID
+        or by_itself
+        or "://" in device_id
+        or "@" in device_id
+        or bool(profile and profile.reached_by)
     )
 
 
@@ -120,6 +161,17 @@ def _open_virtual(device_id: str, profile: DeviceProfile | None) -> Device:
     raise DeviceNotFound(device_id, f"it does not run; start it: harness virtual start {name}")
 
 
+def _open_board(device_id: str, profile: DeviceProfile | None) -> Device:
+    from harness.device.board import BoardDevice, read_address  # noqa: PLC0415
+
+    return BoardDevice(device_id, read_address((profile and profile.reached_by) or device_id), profile)
+
+
+def _boards() -> tuple[str, ...]:
+    """Those that the user has a profile of: nothing else says which machines of a network are boards."""
+    return profiles_of_kind("board")
+
+
 def _connected_ios() -> tuple[str, ...]:
     from harness.device.ios.connected import connected_ids  # noqa: PLC0415
 
@@ -138,5 +190,6 @@ _KINDS: dict[DeviceKind, _Kind] = {
     "virtual": _Kind(
         connected=_connected_virtual, claims=lambda found: found.startswith(VIRTUAL_PREFIX), open=_open_virtual
     ),
+    "board": _Kind(connected=_boards, claims=lambda found: found.startswith("ssh://"), open=_open_board),
     "ios": _Kind(connected=_connected_ios, claims=lambda _: False, open=_open_ios),
 }

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from harness.records import CpuCluster
+
 SystemText: TypeAlias = Mapping[str, str]
 """Absolute path -> what the file says, without white space at its ends."""
 
@@ -27,6 +29,8 @@ FACT_FILES = (
     "/sys/class/dmi/id/board_vendor",
     "/sys/class/dmi/id/product_name",
     "/sys/class/dmi/id/sys_vendor",
+    "/sys/devices/system/cpu/cpufreq/policy*/cpuinfo_max_freq",
+    "/sys/devices/system/cpu/cpufreq/policy*/related_cpus",
     "/sys/hypervisor/type",
 )
 STATE_FILES = (
@@ -43,6 +47,7 @@ STATE_FILES = (
     "/sys/class/thermal/thermal_zone*/type",
     "/sys/devices/system/cpu/cpufreq/boost",
     "/sys/devices/system/cpu/cpufreq/policy*/cpuinfo_max_freq",
+    "/sys/devices/system/cpu/cpufreq/policy*/related_cpus",
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq",
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_max_freq",
@@ -176,6 +181,33 @@ def clocks(files: SystemText) -> Clocks:
         capped_pct=max(missing, default=None),
         boost=no_turbo == 0 if no_turbo is not None else bool(boost) if boost is not None else None,
     )
+
+
+def clusters(files: SystemText) -> tuple[CpuCluster, ...]:
+    """Processors that share a clock, by their numbers.
+
+    Source: Documentation/admin-guide/pm/cpufreq.rst of Linux 6.12, `related_cpus`.
+    """
+    return tuple(cluster for _, cluster in _policies(files))
+
+
+def cluster_caps_hz(files: SystemText) -> tuple[float, ...] | None:
+    """The present upper limits in the order of `clusters`; None unless every one of them can be read."""
+    caps = [_number(files, f"{folder}/scaling_max_freq") for folder, _ in _policies(files)]
+    known = tuple(1000.0 * khz for khz in caps if khz is not None)
+    return known if known and len(known) == len(caps) else None
+
+
+def _policies(files: SystemText) -> list[tuple[str, CpuCluster]]:
+    """Folder and cluster, by the first processor."""
+    found = []
+    for path, text in _matching(files, "/sys/devices/system/cpu/cpufreq/policy*/related_cpus").items():
+        folder = path.rpartition("/")[0]
+        khz = _number(files, f"{folder}/cpuinfo_max_freq")
+        numbers = tuple(sorted(int(word) for word in text.split() if word.isdecimal()))
+        if numbers:
+            found.append((folder, CpuCluster(processors=numbers, max_hz=None if khz is None else 1000.0 * khz)))
+    return sorted(found, key=lambda each: each[1].processors)
 
 
 # --- heat, power, memory -------------------------------------------------------------------------------------------

@@ -25,10 +25,10 @@ from filelock import FileLock
 from harness.device.virtual_image import image
 from harness.errors import BadSetting, DeviceNotFound, DeviceTimedOut, MissingTool
 from harness.records import Record
-from harness.workspace import cache_dir, write_atomically
+from harness.workspace import cache_dir, require_writable, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 QEMU = "qemu-system-aarch64"
@@ -65,7 +65,13 @@ class VirtualDevice(Record, frozen=True, kw_only=True):
 
 
 def start_virtual(
-    name: str, *, memory_mib: int = 2048, disk_mib: int = 1024, cores: int = 2, timeout_s: float = 120.0
+    name: str,
+    *,
+    memory_mib: int = 2048,
+    disk_mib: int = 1024,
+    cores: int = 2,
+    timeout_s: float = 120.0,
+    watch: Callable[[str], None] = lambda _step: None,
 ) -> VirtualDevice:
     """Start a virtual device and wait until its adbd answers; one that runs already is returned as it is.
 
@@ -77,25 +83,29 @@ def start_virtual(
         disk_mib: How much of that files may take.
         cores: How many processors it has.
         timeout_s: For the start of the machine, without the making of the image.
+        watch: Told of each step that takes a while, in a few words.
 
     Raises:
-        BadSetting: The name is none.
+        BadSetting: The name is none, or the files do not fit into the memory.
+        UnwritableFolder: The cache cannot be written.
         MissingTool: qemu, or what makes the image, is not installed.
         DeviceNotFound: qemu ended at once; its words are in the error.
         DeviceTimedOut: adbd did not answer. The machine has been stopped.
     """
     folder = _folder(name)
     _require_disk_fits(disk_mib, memory_mib)
+    require_writable(_root())
     with _alone(name):
         running = _running(name)
         if running is not None:
             if _answers(running.port, timeout_s=5):
                 return running
             _end(name)  # a start that was killed, or a machine that hangs
-        made = image()
         qemu = shutil.which(QEMU)
         if qemu is None:
             raise MissingTool(QEMU, "a virtual device", "apt-get install --no-install-recommends qemu-system-arm")
+        made = image(watch)
+        watch("waiting for its adbd")
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             port = _free_port()
             command = (qemu, *_arguments(name, port, memory_mib, disk_mib, cores))
@@ -142,6 +152,11 @@ def list_virtual() -> tuple[VirtualDevice, ...]:
 
 class _PortTaken(Exception):
     """Somebody else took the port between our look and qemu's."""
+
+
+def answers(device: VirtualDevice, *, timeout_s: float = 2.0) -> bool:
+    """Whether its adbd answers now; one that is frozen or still boots does not."""
+    return _answers(device.port, timeout_s=timeout_s)
 
 
 def _root() -> Path:

@@ -25,7 +25,7 @@ from harness.errors import DeviceCommandFailed, DeviceTimedOut, MissingTool
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 BUILDER = "virtual image"
 SUITE = "trixie"
@@ -142,8 +142,11 @@ class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """File names of the packages, with their versions."""
 
 
-def image() -> Image:
+def image(watch: Callable[[str], None] = lambda _step: None) -> Image:
     """The image in the cache; made first, in about half a minute, where there is none.
+
+    Args:
+        watch: Told of each step that takes a while, in a few words.
 
     Raises:
         MissingTool: There is no apt here, or no Debian mirror among its sources.
@@ -156,7 +159,7 @@ def image() -> Image:
         # Several devices may be started at once; the first one makes the image, the others wait for it.
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
-                _make(folder)
+                _make(folder, watch)
     return made
 
 
@@ -165,11 +168,13 @@ def key() -> str:
     return sha256_file(Path(__file__))
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, watch: Callable[[str], None]) -> None:
     dpkg = _tool("dpkg-deb", "dpkg")
     with folder_in_the_making(folder) as making:
         work = making / "work"
+        watch("fetching Debian's packages for arm64 (60 MB, once)")
         packages = download(PACKAGES, work)
+        watch("making the image (once)")
         for package in packages:
             _run((dpkg, "--extract", str(package), str(work / "root")), timeout_s=120)
         shutil.copyfile(next((work / "root" / "boot").glob("vmlinuz-*")), making / "kernel")

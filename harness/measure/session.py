@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from harness import parity, statistics
+from harness.device.hold import confined, fixed_performance, processors_for, read_processors
 from harness.device.outputs import pull_outputs
-from harness.errors import AcceleratorRefused, BadData, DeviceError, NeverSteady
+from harness.errors import AcceleratorRefused, BadData, DeviceError, DeviceNotFit, NeverSteady
 from harness.measure import operators
+from harness.measure.cooling import Cooling
 from harness.measure.program import Transcript, run_program
 from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, Profile, TimedBlock, Warmup
 from harness.records import (
@@ -48,10 +52,6 @@ if TYPE_CHECKING:
 _Mode = Literal["latency", "memory", "profile"]
 STEAL_LIMIT = 0.05
 """A block counts only if the hypervisor kept less than this share of its processors' time."""
-COOL_MARGIN_CELSIUS = 3.0
-"""Source: Krun (Barrett et al. 2017, section 4): start a process only within 3 degrees of the first one's start."""
-COOL_POLL_S = 5.0
-COOL_CAP_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Question:
     tolerance: Tolerance
     require_accelerator: bool = False
     accepted_obstacles: tuple[str, ...] = ()
+    """Names of what is taken as it is, should it be found when the cell begins."""
 
 
 def measure(
@@ -88,17 +89,22 @@ def measure(
 
     Raises:
         DeviceError: The program died, hung or printed rubbish; what ran is not what was asked; every attempt was
-            disturbed.
+            disturbed; the device is unfit now, or not as it shall be held.
         BadData: The outputs are wrong or not finite, or the runtime refuses the model.
     """
     # A folder of its own: another run on this device must not overwrite what is about to be compared.
     outputs = device.work_folder / "outputs" / secrets.token_hex(8)
-    session = _Session(question, device, plan, command or device.worker_command(), outputs)
-    state_before = device.state()
+    processors = processors_for(device.facts(), question.choice.affinity)
+    started_by = confined(tuple(command or device.worker_command()), processors)
+    session = _Session(question, device, plan, started_by, outputs)
+    cooling = Cooling(device, patient="thermal-status" not in question.accepted_obstacles)
+    state_before = cooling.begin()
+    accepted = _require_fit(device, question.accepted_obstacles)
     try:
-        processes, stopped_by = _timed_processes(session, _Cooling(device, state_before.temperature_celsius), watch)
-        memory = tuple(session.memory() for _ in range(plan.memory_processes))
-        profile, profile_missing = session.profile() if plan.profile_iterations else (None, "")
+        with fixed_performance(device) as held:
+            processes, stopped_by = _timed_processes(session, cooling, watch)
+            memory = tuple(session.memory() for _ in range(plan.memory_processes))
+            profile, profile_missing = session.profile() if plan.profile_iterations else (None, "")
     finally:
         with contextlib.suppress(DeviceError):  # what went wrong before is what is told
             device.remove(outputs, timeout_s=60)
@@ -114,14 +120,28 @@ def measure(
         state_before=state_before,
         state_after=device.state(),
         stopped_by=stopped_by,
-        accepted_obstacles=question.accepted_obstacles,
+        accepted_obstacles=accepted,
+        fixed_performance=held,
         profile=profile,
         profile_missing=profile_missing,
     )
 
 
+def _require_fit(device: Device, accepts: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the refusals that stand now and are accepted.
+
+    Raises:
+        DeviceNotFit: One is not.
+    """
+    refusals = [obstacle for obstacle in device.obstacles() if obstacle.severity == "refusal"]
+    for obstacle in refusals:
+        if obstacle.name not in accepts:
+            raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
+    return tuple(obstacle.name for obstacle in refusals)
+
+
 def _timed_processes(
-    session: _Session, cooling: _Cooling, watch: Callable[[ProcessRecord], None]
+    session: _Session, cooling: Cooling, watch: Callable[[ProcessRecord], None]
 ) -> tuple[tuple[ProcessRecord, ...], Literal["precision", "budget", "processes"]]:
     """Fresh processes until p50 is known well enough, the budget is spent, or there are as many as may be."""
     plan = session.plan
@@ -131,6 +151,7 @@ def _timed_processes(
         for attempt in range(plan.disturbed_retries + 1):
             cooling.wait()
             record = session.timed(index, attempt, first_cap_hz=_first_cap_hz(processes))
+            record = _unless_warmed(record, cooling)
             processes.append(record)
             watch(record)
             if record.discarded is None:
@@ -151,7 +172,12 @@ class _Session:
     """The processes of one cell, and what they have in common."""
 
     def __init__(
-        self, question: Question, device: Device, plan: MeasurePlan, command: Sequence[str], outputs: PurePosixPath
+        self,
+        question: Question,
+        device: Device,
+        plan: MeasurePlan,
+        command: Sequence[str],
+        outputs: PurePosixPath,
     ) -> None:
         self.question, self.device, self.plan = question, device, plan
         self._command, self._outputs = command, outputs
@@ -214,6 +240,10 @@ def what_ran(question: Question, device: Device, transcript: Transcript) -> Runt
     """Read back what was set up, and refuse what was not asked for."""
     meta, loaded = transcript.one(Meta), transcript.one(Loaded)
     asked = question.choice
+    processors = processors_for(device.facts(), asked.affinity)
+    if processors is not None and read_processors(meta.processors or "") != processors:
+        wanted, got = f"the processors {asked.affinity}", f"{meta.processors or 'nobody knows which'}"
+        raise AcceleratorRefused(device.id, wanted, got, "read back from the system in the process itself")
     if loaded.threads is not None and loaded.threads != asked.threads:
         wanted, got = f"{asked.threads} threads", f"{loaded.threads}"
         raise AcceleratorRefused(device.id, wanted, got, "counted in the process after the model was loaded")
@@ -236,6 +266,7 @@ def what_ran(question: Question, device: Device, transcript: Transcript) -> Runt
         nodes_delegated=loaded.nodes_delegated,
         partitions=loaded.partitions,
         fallback_reason=loaded.fallback_reason,
+        processors=meta.processors,
         settings=loaded.settings,
     )
 
@@ -298,6 +329,14 @@ def process_record(transcript: Transcript, index: int, attempt: int, *, first_ca
     )
 
 
+def _unless_warmed(record: ProcessRecord, cooling: Cooling) -> ProcessRecord:
+    """The record; discarded if the system began to hold the processor back meanwhile."""
+    reason = cooling.warmed()
+    if record.discarded is not None or reason is None:
+        return record
+    return msgspec.structs.replace(record, discarded=reason)
+
+
 def _block(message: TimedBlock, first_cap_hz: float | None) -> Block:
     return Block(
         start_ns=message.start_ns,
@@ -345,30 +384,3 @@ def memory_record(transcript: Transcript, plan: MeasurePlan) -> MemoryRecord:
         private_dirty_bytes=peak.private_dirty_bytes,
         iterations=plan.memory_iterations,
     )
-
-
-class _Cooling:
-    """Waits, by the thermometer and never by the clock alone, until a device is as cool as when the cell began."""
-
-    def __init__(self, device: Device, reference_celsius: float | None) -> None:
-        self._device, self._reference = device, reference_celsius
-
-    def wait(self) -> None:
-        """Return at once where there is no thermometer.
-
-        Raises:
-            NeverSteady: It is still too hot after ten minutes.
-        """
-        if self._reference is None:
-            return
-        limit = self._reference + COOL_MARGIN_CELSIUS
-        deadline = time.monotonic() + COOL_CAP_S
-        while True:
-            now = self._device.state().temperature_celsius
-            if now is None or now <= limit:
-                return
-            if time.monotonic() > deadline:
-                raise NeverSteady(
-                    self._device.id, 1, f"{now:.0f} °C, above {limit:.0f} °C for {COOL_CAP_S / 60:.0f} min"
-                )
-            time.sleep(COOL_POLL_S)

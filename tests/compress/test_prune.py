@@ -12,6 +12,10 @@ from harness.errors import ImpossibleRatio, UnknownName, UsageError
 PARTS = Parts(head=("2",))
 
 
+def weight_of(module: nn.Module, layer: int) -> torch.Tensor:
+    return module.get_parameter(f"{layer}.weight")
+
+
 def net() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False), nn.Linear(4, 2, bias=False))
@@ -29,36 +33,36 @@ def test_every_method_reaches_its_ratio_twice_with_the_same_masks_and_spares_the
 
     assert sum(int(p.count_nonzero()) for p in first.parameters()) == 20  # of 40
     assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
-    assert torch.equal(first[2].weight, net()[2].weight)
+    assert torch.equal(weight_of(first, 2), weight_of(net(), 2))
 
 
 def test_the_smallest_weights_of_all_go_or_the_smallest_of_each_layer() -> None:
     module = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
     with torch.no_grad():
-        module[0].weight.copy_(torch.tensor([[1.0, -2.0]]))
-        module[1].weight.copy_(torch.tensor([[-30.0, 40.0]]))
+        weight_of(module, 0).copy_(torch.tensor([[1.0, -2.0]]))
+        weight_of(module, 1).copy_(torch.tensor([[-30.0, 40.0]]))
     again = nn.Sequential(*[nn.Linear(2, 1, bias=False) for _ in range(2)], nn.Linear(1, 1, bias=False))
     again.load_state_dict(module.state_dict())
 
     prune(module, PARTS, method="global-magnitude", ratio=5 / 3)
     prune(again, PARTS, method="layer-magnitude", ratio=5 / 3)
 
-    assert [module[0].weight.tolist(), module[1].weight.tolist()] == [[[0.0, 0.0]], [[-30.0, 40.0]]]
-    assert [again[0].weight.tolist(), again[1].weight.tolist()] == [[[0.0, -2.0]], [[0.0, 40.0]]]
+    assert [weight_of(module, 0).tolist(), weight_of(module, 1).tolist()] == [[[0.0, 0.0]], [[-30.0, 40.0]]]
+    assert [weight_of(again, 0).tolist(), weight_of(again, 1).tolist()] == [[[0.0, -2.0]], [[0.0, 40.0]]]
 
 
 def test_equal_weights_go_from_the_end() -> None:
     module = nn.Sequential(nn.Linear(4, 1, bias=False), nn.Identity(), nn.Linear(1, 1, bias=False))
-    nn.init.ones_(module[0].weight)
+    nn.init.ones_(weight_of(module, 0))
 
     prune(module, PARTS, method="global-magnitude", ratio=5 / 3)
 
-    assert module[0].weight.tolist() == [[1.0, 1.0, 0.0, 0.0]]
+    assert weight_of(module, 0).tolist() == [[1.0, 1.0, 0.0, 0.0]]
 
 
 def test_the_gradient_score_is_weight_times_the_mean_gradient() -> None:
     module, images, labels = net(), *batches()[0]
-    weight = module[0].weight
+    weight = weight_of(module, 0)
     found = torch.autograd.grad(nn.functional.cross_entropy(module(images), labels), weight)[0]
     expected = (weight.detach() * found).abs().flatten().argsort(descending=True)[:6]
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deploy.clean import clean
-from harness.device.adb import WORK_FOLDER, AndroidDevice, free_bytes, link_to
+from harness.device.adb import WORK_FOLDER, AndroidDevice, link_to
 from harness.device.adb_direct import DirectLink
 from harness.device.adb_server import ServerLink
+from harness.device.shell_device import free_bytes
 from harness.errors import (
     BadSetting,
     DeviceError,
@@ -278,7 +279,7 @@ def test_a_file_too_large_for_the_device_is_refused_before_a_byte_is_sent(phone:
 def test_a_disk_that_fills_up_in_mid_push_is_told_and_nothing_stays(
     phone: AndroidDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.device.adb.free_bytes", lambda _text: 2**40)  # somebody else takes the space
+    monkeypatch.setattr("harness.device.shell_device.free_bytes", lambda _text: 2**40)  # somebody else takes the space
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate((DISK_MIB + 8) * MIB)

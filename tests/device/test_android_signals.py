@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.device import android_signals as android
-from harness.device.adb import read_conditions, read_facts
 from harness.device.android_signals import PhoneBattery, Thermal
 from harness.device.obstacles import find_obstacles
+from harness.device.shell_device import read_conditions, read_facts
 from harness.records import DeviceFacts
 
 PIXEL_PROPERTIES = """\
@@ -153,7 +153,7 @@ def test_what_stands_before_the_first_mark_is_dropped() -> None:
 
 
 def test_every_part_of_a_question_is_marked() -> None:
-    assert android.state_command().count("@@harness@@ ") == 7
+    assert android.state_command().count("@@harness@@ ") == 8
     assert android.facts_command().count("@@harness@@ ") == 3
 
 
@@ -320,7 +320,7 @@ def test_a_warm_phone_is_refused_and_a_faked_status_as_well() -> None:
     found = find_obstacles(read_conditions(FACTS, android.sections(text), at=""))
 
     refused = {obstacle.name for obstacle in found if obstacle.severity == "refusal"}
-    assert refused == {"thermal-status", "thermal-override"}
+    assert refused == {"thermal-status", "thermal-override", "power-mode"}
 
 
 def test_a_device_that_says_nothing_has_a_state_of_unknowns() -> None:
@@ -328,3 +328,24 @@ def test_a_device_that_says_nothing_has_a_state_of_unknowns() -> None:
 
     said = {name: getattr(state, name) for name in state.__struct_fields__ if name != "at"}
     assert set(said.values()) == {None}
+
+
+@pytest.mark.parametrize(("kind", "debuggable"), [("user", False), ("userdebug", True), ("eng", True), ("", None)])
+def test_a_build_for_debugging_is_known(kind: str, debuggable: bool | None) -> None:
+    assert android.is_debuggable({"ro.build.type": kind} if kind else {}) is debuggable
+
+
+@pytest.mark.parametrize(
+    ("text", "package"),
+    [
+        (
+            "priority=0 preferredOrder=0 match=0x108000\ncom.google.android.apps.nexuslauncher/.NexusLauncherActivity",
+            "com.google.android.apps.nexuslauncher",
+        ),
+        ("com.sec.android.app.launcher/.activities.LauncherActivity", "com.sec.android.app.launcher"),
+        ("No activity found", None),
+        ("", None),
+    ],
+)
+def test_the_home_screen_is_known_by_its_package(text: str, package: str | None) -> None:
+    assert android.home_app({"home": text}) == package

@@ -12,9 +12,13 @@ from tests.fakes.device import FACTS, state
 
 def conditions(**changes: Any) -> Conditions:
     """Those of a quiet device, but for what is named."""
-    own = ("capped_pct", "boost", "processors_allowed", "thermal_status_is_overridden")
+    own = ("capped_pct", "boost", "processors_allowed", "thermal_status_is_overridden", "home_app")
     named = {name: changes.pop(name) for name in own if name in changes}
-    facts = {name: changes.pop(name) for name in ("device_class", "virtual_machine", "cores") if name in changes}
+    facts = {
+        name: changes.pop(name)
+        for name in ("device_class", "virtual_machine", "cores", "debuggable")
+        if name in changes
+    }
     return Conditions(facts=msgspec.structs.replace(FACTS, **facts), state=state(**changes), **named)
 
 
@@ -22,6 +26,12 @@ EACH: dict[str, tuple[str, dict[str, Any], str]] = {
     "emulated": ("refusal", {"device_class": "emulated"}, "instructions are emulated"),
     "thermal-status": ("refusal", {"thermal_status": "moderate"}, "thermal status: moderate"),
     "thermal-override": ("refusal", {"thermal_status_is_overridden": True}, "nobody knows the real one"),
+    "debuggable-build": ("refusal", {"debuggable": True}, "a build for debugging"),
+    "foreground-app": (
+        "refusal",
+        {"foreground_app": "org.game", "home_app": "org.home"},
+        "the app org.game is in front",
+    ),
     "low-battery": ("refusal", {"battery_pct": 24.4, "charging": True}, "the battery is at 24 %"),
     "on-battery": ("warning", {"battery_pct": 90.0, "charging": False}, "runs on its battery"),
     "load": ("warning", {"cpu_busy_pct": 10.1}, "10 % busy with other work"),
@@ -94,4 +104,23 @@ def test_the_worst_come_first() -> None:
 
     severities = [obstacle.severity for obstacle in find_obstacles(conditions(**everything))]
 
-    assert severities == ["refusal"] * 4 + ["warning"] * 8 + ["note"] * 2
+    assert severities == ["refusal"] * 5 + ["warning"] * 8 + ["note"] * 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"foreground_app": "org.home", "home_app": "org.home"},
+        {"foreground_app": "org.game", "home_app": None},
+        {"foreground_app": "org.game", "home_app": "org.home", "screen_on": False},
+    ],
+)
+def test_only_an_app_that_is_known_to_be_in_front_stands_in_the_way(changes: dict[str, Any]) -> None:
+    assert find_obstacles(conditions(**changes)) == ()
+
+
+@pytest.mark.parametrize("kind", ["phone", "tablet"])
+def test_battery_saver_refuses_a_phone(kind: str) -> None:
+    (obstacle,) = find_obstacles(conditions(device_class=kind, power_mode="low-power"))
+
+    assert (obstacle.name, obstacle.severity) == ("power-mode", "refusal")

@@ -12,7 +12,7 @@ from harness.device.profile import (
     find_product,
     find_profile,
     profile_of,
-    profile_text,
+    profile_of_device,
 )
 from harness.device.registry import find_device, list_devices
 from harness.errors import BadSetting, DeviceUnauthorized, UnknownName
@@ -101,7 +101,7 @@ def test_the_users_own_profile_replaces_the_built_in_one(own_folder: Path) -> No
         ("turbo", "turbot", 5, "accepts", OBSTACLE_NAMES),
         ("schema = 1", "schema = 2", 1, "schema", ("1",)),
         ('"board"', '"desk"', 3, "device_class", ("phone", "tablet", "board", "host", "emulated")),
-        ('"host"', '"phone"', 2, "kind", ("host", "android", "virtual", "ios")),
+        ('"host"', '"phone"', 2, "kind", ("host", "android", "virtual", "board", "ios")),
     ],
 )
 def test_what_is_wrong_in_a_profile_is_said_with_what_would_be_right(
@@ -188,7 +188,7 @@ def test_a_phone_that_does_not_let_us_in_is_found_but_not_listed(monkeypatch: py
 
 def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> None:
     phone = facts(id="adb://10.0.0.7:5555", kind="android", device_class="phone", name='the "red" Pixel ü')
-    (own_folder / "red.toml").write_text(profile_text(phone, ("on-battery",)), encoding="utf-8")
+    (own_folder / "red.toml").write_text(profile_of_device(phone, ("on-battery",)), encoding="utf-8")
 
     assert find_profile("red") == DeviceProfile(
         schema=1,
@@ -202,3 +202,19 @@ def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> Non
 
 def facts(**changes: object) -> DeviceFacts:
     return msgspec.structs.replace(FACTS, **changes)
+
+
+NOT_APPLES = ("galaxy-a73", "galaxy-s10", "galaxy-s23", "galaxy-tab-s7", "pixel-6", "pixel-7", "pixel-8", "pixel-9")
+
+
+@pytest.mark.parametrize("name", [*NOT_APPLES, "raspberry-pi-5"])
+def test_every_other_product_says_what_it_is_and_where_that_is_said(name: str) -> None:
+    profile = find_profile(name)
+
+    assert profile.product is not None
+    assert profile.title
+    assert profile.product.models
+    assert profile.product.sources
+    assert sum(cluster.cores for cluster in profile.product.clusters) in {4, 8, 9}
+    assert all(1e9 < cluster.max_hz < 4e9 for cluster in profile.product.clusters if cluster.max_hz is not None)
+    assert profile.reached_by == ""  # a product is nobody's own device

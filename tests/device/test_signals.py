@@ -358,3 +358,29 @@ def test_the_hypervisor_is_named_where_it_shows_and_none_on_real_hardware(
 )
 def test_systemds_words_become_the_same_names(word: str, name: str | None) -> None:
     assert signals.hypervisor_in_systemds_words(word) == name
+
+
+POLICY = "/sys/devices/system/cpu/cpufreq/policy"
+
+
+def test_clusters_are_the_processors_that_share_a_clock() -> None:
+    files = {
+        f"{POLICY}4/related_cpus": "4 5 6",
+        f"{POLICY}4/cpuinfo_max_freq": "2400000",
+        f"{POLICY}4/scaling_max_freq": "1200000",
+        f"{POLICY}0/related_cpus": "0 1 2 3",
+        f"{POLICY}0/scaling_max_freq": "1800000",
+    }
+
+    little, big = signals.clusters(files)
+
+    assert (little.processors, little.max_hz) == ((0, 1, 2, 3), None)
+    assert (big.processors, big.max_hz) == ((4, 5, 6), 2.4e9)
+    assert signals.cluster_caps_hz(files) == (1.8e9, 1.2e9)
+
+
+def test_caps_that_are_not_all_known_are_unknown() -> None:
+    files = {f"{POLICY}0/related_cpus": "0", f"{POLICY}1/related_cpus": "1", f"{POLICY}1/scaling_max_freq": "1"}
+
+    assert signals.cluster_caps_hz(files) is None
+    assert signals.clusters({}) == ()

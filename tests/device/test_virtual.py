@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.device import virtual as machine
 from harness.device import virtual_image
 from harness.device.registry import find_device, list_devices
 from harness.device.virtual import list_virtual, start_virtual, stop_virtual
 from harness.device.virtual_image import Entry, archive, debian_mirror, mirror_in
 from harness.errors import BadSetting, DeviceNotFound, DeviceTimedOut, MissingTool
+from tests.device.conftest import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +87,7 @@ def test_a_missing_qemu_is_named_with_the_command_that_installs_it(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = virtual_image.Image(key="k", kernel=tmp_path / "k", initrd=tmp_path / "i")
-    monkeypatch.setattr(machine, "image", lambda: made)
+    monkeypatch.setattr(machine, "image", lambda _watch: made)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(MissingTool, match="qemu-system-aarch64") as caught:
@@ -116,6 +120,23 @@ def test_nothing_runs_where_nothing_was_started(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.virtual
 def test_a_device_that_runs_is_not_started_again(virtual: VirtualDevice) -> None:
     assert start_virtual(virtual.name) == virtual
+
+
+@pytest.mark.virtual
+def test_the_commands_say_where_it_is_and_whether_it_answers(virtual: VirtualDevice) -> None:
+    started = CliRunner().invoke(app, ["virtual", "start", virtual.name, "--format", "json"])
+    listed = CliRunner().invoke(app, ["virtual", "list"])
+
+    assert [(each["id"], each["answers"]) for each in json.loads(started.stdout)] == [(virtual.id, True)]
+    assert f"harness run ... -d {virtual.id}" in started.stderr
+    assert f"{virtual.id} " in listed.stdout
+    assert virtual.address in listed.stdout
+
+
+@pytest.mark.virtual
+def test_one_that_stands_still_does_not_answer(virtual: VirtualDevice) -> None:
+    with frozen(virtual):
+        assert machine.answers(virtual, timeout_s=0.5) is False
 
 
 @pytest.mark.virtual

@@ -13,6 +13,7 @@ import pytest
 
 from harness.errors import (
     AcceleratorRefused,
+    DeviceNotFit,
     NeverSteady,
     NonFiniteOutput,
     ParityFailed,
@@ -22,7 +23,7 @@ from harness.errors import (
     RuntimeRefused,
     UnreadableModel,
 )
-from harness.measure import session
+from harness.measure import cooling
 from harness.measure.session import Question, measure
 from harness.protocol import (
     Canary,
@@ -42,6 +43,7 @@ from harness.records import (
     BlockConditions,
     Deployment,
     MeasurePlan,
+    Obstacle,
     ProcessRecord,
     RuntimeChoice,
     TensorSpec,
@@ -283,13 +285,13 @@ def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditi
 
 def test_a_process_waits_until_the_device_is_as_cool_as_when_the_cell_began(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("harness.measure.session.time.sleep", waits.append)
+    monkeypatch.setattr("harness.measure.cooling.time.sleep", waits.append)
     hot_then_cool = [state(temperature_celsius=value) for value in (40.0, 50.0, 45.0, 42.9)]
     device = playing([*[latency() for _ in range(5)], MEMORY], states=hot_then_cool)
 
     measure(question(), device, PLAN)
 
-    assert waits == [session.COOL_POLL_S] * 2
+    assert waits == [cooling.COOL_POLL_S] * 2
 
 
 def test_a_device_without_a_thermometer_is_not_waited_for() -> None:
@@ -442,3 +444,37 @@ def test_each_cell_has_an_output_folder_of_its_own_on_the_device_and_leaves_none
     removed = [entry for device in devices for entry in device.log if entry.startswith("remove /fake/outputs/")]
     assert len(set(removed)) == 2
     assert not any(path.is_relative_to("/fake/outputs") for device in devices for path in device.files)
+
+
+def test_a_process_during_which_the_device_began_to_throttle_is_repeated_and_at_last_the_cell_fails() -> None:
+    cool, warm = state(thermal_status="none"), state(thermal_status="light")
+    device = playing([latency() for _ in range(3)], states=[cool, *[cool, warm] * 3])
+
+    with pytest.raises(NeverSteady, match=r"3 attempts.*thermal status rose to light"):
+        measure(question(), device, PLAN)
+
+
+LOW = Obstacle(name="low-battery", severity="refusal", found="the battery is at 9 %", advice="Charge it.")
+
+
+def test_a_device_that_is_unfit_when_the_cell_begins_is_refused_by_name() -> None:
+    device = playing([])
+    device._obstacles = (LOW,)
+
+    with pytest.raises(DeviceNotFit, match="9 %"):
+        measure(question(), device, PLAN)
+
+
+def test_what_is_accepted_is_stamped_only_where_it_was_found() -> None:
+    device = playing([*[latency() for _ in range(5)], MEMORY])
+    device._obstacles = (LOW,)
+
+    measured = measure(question(accepted_obstacles=("low-battery", "emulated")), device, PLAN)
+
+    assert measured.accepted_obstacles == ("low-battery",)
+    assert measured.fixed_performance is None
+
+
+def test_a_program_that_is_not_on_the_processors_that_were_asked_for_is_no_figure() -> None:
+    with pytest.raises(AcceleratorRefused, match="the processors 0-1, got nobody knows which"):
+        measure(question(choice=RuntimeChoice(runtime="onnxruntime", affinity="0-1")), playing([latency()]), PLAN)

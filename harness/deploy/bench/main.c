@@ -325,6 +325,8 @@ static void say_meta(struct program *program, const struct job *job, const struc
     line_text(line, "clock", "clock_gettime(CLOCK_MONOTONIC_RAW)");
     line_integer(line, "clock_cost_ns", (int64_t)program->clock_cost);
     line_integer(line, "startup_ns", (int64_t)startup_ns);
+    char processors[PROCESSORS_TEXT];
+    line_text(line, "processors", allowed_processors(processors, sizeof processors) ? processors : NULL);
     line_send(line, program->output);
 }
 

@@ -51,6 +51,30 @@ int thread_count(void) {
     return count;
 }
 
+bool allowed_processors(char *text, size_t size) {
+    static const char key[] = "Cpus_allowed_list:";
+    FILE *file = fopen("/proc/self/status", "r");
+    if (file == NULL) {
+        return false;
+    }
+    bool found = false;
+    char line[PROCESSORS_TEXT + sizeof key];
+    while (!found && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, key, sizeof key - 1) == 0) {
+            const char *list = line + sizeof key - 1;
+            list += strspn(list, " \t");
+            size_t length = strcspn(list, " \t\r\n");
+            if (length > 0 && length < size) {
+                memcpy(text, list, length);
+                text[length] = '\0';
+                found = true;
+            }
+        }
+    }
+    (void)fclose(file);
+    return found;
+}
+
 void conditions_begin(struct conditions *conditions) {
     conditions->throttle_events =
         (int64_t)gather_numbers("/sys/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);

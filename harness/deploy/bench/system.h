@@ -3,6 +3,7 @@
 #define BENCH_SYSTEM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define UNKNOWN (-1)
@@ -28,6 +29,11 @@ uint64_t canary_ns(void);
 
 /* Threads this process has now, or UNKNOWN. Source: proc(5), /proc/pid/task. */
 int thread_count(void);
+
+/* The processors this process may use, as the system lists them: `0-3,6`; false where it does not say.
+ * Source: proc(5), Cpus_allowed_list. */
+#define PROCESSORS_TEXT 256
+bool allowed_processors(char *text, size_t size);
 
 void conditions_begin(struct conditions *conditions);
 void conditions_end(struct conditions *conditions);

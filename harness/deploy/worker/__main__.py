@@ -79,6 +79,7 @@ def _do(job: Job, out: BinaryIO) -> None:
         clock=time.get_clock_info("perf_counter").implementation,
         clock_cost_ns=clock_cost_ns,
         startup_ns=startup_ns,
+        processors=system.allowed_processors(),
     )
     _say(out, meta)
     if job.mode == "profile":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import resource
 import signal
 import sys
@@ -56,6 +57,16 @@ def thread_count() -> int | None:
         return len(os.listdir("/proc/self/task"))  # noqa: PTH208
     except OSError:
         return None
+
+
+def allowed_processors() -> str | None:
+    """The processors this process may use, as the system lists them. Source: proc(5), Cpus_allowed_list."""
+    try:
+        status = _STATUS.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^Cpus_allowed_list:\s*(\S+)", status, re.MULTILINE)
+    return found[1] if found else None
 
 
 class ConditionsWatch:

@@ -40,6 +40,8 @@ public struct Choice: Decodable, Equatable {
     public let graph_optimization: String
     public let options: [String: Setting]
     public let driver: String
+    public let affinity: String
+    public let version: String?
 }
 
 /// The host's `Job`, field by field. Names are those of the JSON, so that no table has to keep two spellings together.
@@ -143,7 +145,10 @@ private let jobKeys: Set<String> = [
     "warmup_iterations", "warmup_s", "warmup_cap_s", "memory_iterations",
     "profile_iterations",
 ]
-private let choiceKeys: Set<String> = ["runtime", "accelerator", "threads", "graph_optimization", "options", "driver"]
+private let choiceKeys: Set<String> = [
+    "runtime", "accelerator", "threads", "graph_optimization", "options", "driver", "affinity",
+    "version",
+]
 
 private func refuseUnknown(_ object: [String: Any], _ known: Set<String>, _ place: String) throws {
     if let key = object.keys.sorted().first(where: { !known.contains($0) }) {

@@ -96,6 +96,9 @@ public final class Runner {
         guard job.choice.driver == "auto" else {
             throw Refusal("bad_setting", "on a phone this app is the only driver, not \(job.choice.driver)")
         }
+        guard job.choice.version == nil else {
+            throw Refusal("bad_setting", "on a phone the runtime is the one that the app was built with")
+        }
         let cost = clockCost()
         try out.say("meta", [
             ("protocol", .int(1)), ("program", .text("ios-runner")), ("runtime", .text(backend.name)),

@@ -3,7 +3,7 @@ import XCTest
 
 @testable import RunnerCore
 
-private let choice = #"{"runtime":"fake","accelerator":"cpu","threads":1,"graph_optimization":"all","options":{},"driver":"auto"}"#
+private let choice = #"{"runtime":"fake","accelerator":"cpu","threads":1,"graph_optimization":"all","options":{},"driver":"auto","affinity":"any","version":null}"#
 
 private func jobText(_ changes: [String: String] = [:], id: String = "j1", schema: Int = 1, extra: String = "") -> Data {
     var fields = [

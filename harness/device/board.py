@@ -1,0 +1,64 @@
+"""Boards: any Linux machine that lets us in by ssh, a Raspberry Pi or a server with another processor."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.device.shell_device import ShellDevice
+from harness.device.ssh_link import SshLink
+from harness.errors import BadSetting
+
+if TYPE_CHECKING:
+    from harness.device.adb_link import Deadline
+    from harness.device.profile import DeviceProfile
+
+PREFIX = "ssh://"
+
+
+class SshAddress(NamedTuple):
+    """Where a board is. What is None is for ~/.ssh/config to say, or ssh's own default."""
+
+    host: str
+    port: int | None
+    user: str | None
+
+
+def read_address(text: str) -> SshAddress:
+    """`ssh://[USER@]HOST[:PORT]`; HOST may be a name from ~/.ssh/config, or `[IPv6]`.
+
+    Raises:
+        BadSetting: It is none.
+    """
+    found = re.fullmatch(r"ssh://(?:([^@/:\s]+)@)?(\[[0-9A-Fa-f:.]+\]|[^@/:\s\[\]]+)(?::(\d{1,5}))?/?", text)
+    if found is None or not 0 < int(found[3] or 22) < 65536:
+        raise BadSetting(text, None, "device", f"{text!r} is no address of a board", ("ssh://[USER@]HOST[:PORT]",))
+    return SshAddress(host=found[2].strip("[]"), port=int(found[3]) if found[3] else None, user=found[1])
+
+
+class BoardDevice(ShellDevice):
+    """A machine with an sshd and a POSIX shell.
+
+    Args:
+        device_id: What people call it.
+        address: Where it is.
+        profile: What the user says about it.
+    """
+
+    def __init__(self, device_id: str, address: SshAddress, profile: DeviceProfile | None = None) -> None:
+        self._ssh = SshLink(device_id, address.host, port=address.port, user=address.user)
+        # Not /tmp, which may be memory, or forbid programs. Users of one board do not share a folder.
+        folder = PurePosixPath("/var/tmp") / f"inference-harness-{address.user or getpass.getuser()}"  # noqa: S108
+        super().__init__(device_id, self._ssh, profile, kind="board", work_folder=folder, shell_name="sh")
+
+    def _send(
+        self, local: Path, temporary: PurePosixPath, remote: PurePosixPath, size: int, deadline: Deadline
+    ) -> None:
+        mode = 0o755 if os.access(local, os.X_OK) else 0o644
+        self._ssh.put(local, str(temporary), mode, deadline, shown_as=str(remote), size=size)
+
+    def _receive(self, remote: PurePosixPath, local: Path, deadline: Deadline) -> None:
+        self._ssh.get(str(remote), local, deadline)

@@ -1,0 +1,104 @@
+"""Hold a device as it shall be while it is timed: its clocks, and the processors that a program may use.
+
+What was set is read back, and what is set for good on the device is undone in any case, also after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from harness.errors import DeviceError, DeviceRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.device.device import Device
+    from harness.records import DeviceFacts
+
+ANY = "any"
+CLUSTERS = ("big", "little")
+"""The cluster with the highest, and the one with the lowest limit of its clock."""
+_SET = ("cmd", "power", "set-fixed-performance-mode-enabled")
+"""Source: PowerManagerShellCommand of AOSP, Android 11 and newer; exits non-zero where the device has no such mode."""
+_TIMEOUT_S = 20.0
+_MOST_PROCESSORS = 1024
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def fixed_performance(device: Device) -> Iterator[bool | None]:
+    """Keep an Android device at a speed that it can sustain, and let it go at the end.
+
+    Gives whether the device took it; None where nobody has such a mode. Core choice and heat stay the device's own.
+    """
+    if device.facts().kind != "android":
+        yield None
+        return
+    try:
+        yield device.shell((*_SET, "true"), timeout_s=_TIMEOUT_S).returncode == 0
+    finally:
+        # Also where it was refused, or the answer was lost on its way: to switch off what is off does no harm.
+        try:
+            device.shell((*_SET, "false"), timeout_s=_TIMEOUT_S)
+        except DeviceError as error:
+            _log.warning(
+                "%s may still be in its fixed-performance mode (%s); end it: adb shell %s false",
+                device.id,
+                error,
+                " ".join(_SET),
+            )
+
+
+def processors_for(facts: DeviceFacts, affinity: str) -> tuple[int, ...] | None:
+    """The processors that `any`, `big`, `little`, a list (`4-7`, `0,2`) or a mask (`0xf0`) means; None for any.
+
+    Raises:
+        DeviceRefused: The device has no such processors, or does not say which of its own are big and little.
+    """
+    if affinity == ANY:
+        return None
+    if affinity in CLUSTERS:
+        limits = {cluster.processors: cluster.max_hz for cluster in facts.clusters if cluster.max_hz is not None}
+        if len(set(limits.values())) < 2:
+            raise _refused(facts, affinity, "it does not say which of its processors are big; name them: 4-7, or 0xf0")
+        wanted = max(limits.values()) if affinity == "big" else min(limits.values())
+        return tuple(sorted(number for each, hz in limits.items() if hz == wanted for number in each))
+    processors = read_processors(affinity)
+    if not processors:
+        problem = "that is none of any, big, little, a list of processors (4-7, or 0,2) and a mask (0xf0)"
+        raise _refused(facts, affinity, problem)
+    if facts.cores is not None and processors[-1] >= facts.cores:
+        raise _refused(facts, affinity, f"its processors are 0 to {facts.cores - 1}")
+    return processors
+
+
+def read_processors(text: str) -> tuple[int, ...]:
+    """`0-3,6` or `0xf` as numbers, in order; nothing where it is neither.
+
+    Source: Cpus_allowed_list of proc(5), and taskset(1).
+    """
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,256}", text):
+        mask = int(text, 16)
+        return tuple(number for number in range(mask.bit_length()) if mask >> number & 1)
+    if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text):
+        return ()
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found)) if found and max(found) < _MOST_PROCESSORS else ()
+
+
+def confined(command: tuple[str, ...], processors: tuple[int, ...] | None) -> tuple[str, ...]:
+    """The command, so that it and its threads run on these processors only."""
+    if processors is None:
+        return command
+    # The one form that the programs of util-linux, toybox and busybox have in common.
+    return ("taskset", f"{sum(1 << number for number in processors):x}", *command)
+
+
+def _refused(facts: DeviceFacts, affinity: str, problem: str) -> DeviceRefused:
+    return DeviceRefused(facts.id, f"the affinity {affinity!r}", problem)

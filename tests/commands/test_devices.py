@@ -1,0 +1,90 @@
+"""`harness devices` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.device.profile import find_profile
+from harness.errors import DeviceNotFound, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")  # nobody's
+    return tmp_path
+
+
+def harness(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, catch_exceptions=True)
+
+
+def test_the_list_says_whether_a_device_is_fit() -> None:
+    done = harness("devices", "--format", "json")
+
+    (host,) = json.loads(done.stdout)
+    assert host["id"] == "host"
+    assert host["fit"] is True
+    assert host["error"] is None
+
+
+def test_the_table_is_80_columns_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = harness("devices")
+
+    table = done.stdout.partition("host: ")[0]
+    assert table.startswith("id ")
+    assert max(len(line) for line in table.splitlines()) <= 80
+
+
+def test_another_adb_server_has_to_be_there() -> None:
+    assert isinstance(harness("devices", "-P", "1").exception, DeviceNotFound)
+
+
+def test_a_product_that_is_not_connected_is_shown_from_its_profile() -> None:
+    done = harness("devices", "show", "iphone-xr")
+
+    assert "not connected" in done.stdout
+    assert "A12" in done.stdout
+    assert json.loads(harness("devices", "show", "iphone-xr", "--format", "json").stdout)["profile"]["apple"]
+
+
+def test_a_boards_processors_are_shown() -> None:
+    shown = harness("devices", "show", "raspberry-pi-5").stdout
+
+    assert "4 x Cortex-A76, 2,400 MHz" in shown
+    assert "BCM2712" in shown
+
+
+def test_what_nobody_knows_is_not_shown() -> None:
+    assert isinstance(harness("devices", "show", "pixel-0").exception, UnknownName)
+
+
+def test_a_profile_is_written_once(here: Path) -> None:
+    done = harness("devices", "profile", "host", "--name", "mine")
+
+    assert done.stdout.strip() == "device_profiles/mine.toml"
+    assert find_profile("mine").reached_by == "host"
+    assert isinstance(harness("devices", "profile", "host", "--name", "mine").exception, UsageError)
+    assert harness("devices", "profile", "host", "--name", "mine", "--force").exit_code == 0
+
+
+def test_clean_removes_what_was_sent(here: Path) -> None:
+    sent = here / "cache" / "device" / "host" / "models" / "x"
+    sent.parent.mkdir(parents=True)
+    sent.write_bytes(b"x")
+
+    assert "0 files" in harness("devices", "clean", "host").stdout
+    assert "1 files" in harness("devices", "clean", "host", "--older-than", "0").stdout
+    assert not sent.exists()
