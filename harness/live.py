@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from harness import units
-from harness.pipeline import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event, ProcessEnded
+from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event, ProcessEnded
 from harness.records import Artifact, Failure, Measurement, NotRunnable
 from harness.statistics import median, process_median_ns
 

@@ -2,7 +2,8 @@
 
     suite -> plan -> (checkpoint -> artifact) for every file -> (deploy -> measure) for every cell -> stored run
 
-Everything is converted before anything is timed: a converter beside a timed process would be in its figures. A step
+All devices work at once (`farm.py`), each on one cell at a time, and files are converted while they measure. Only this
+machine itself begins when everything is converted: a converter beside a timed process would be in its figures. A step
 that fails is a `Failure` in the cells that needed it, and the rest goes on.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 import traceback
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +32,8 @@ from harness.convert.convert import is_converted, make_artifact, need_converters
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
+from harness.device.halting import Halted
+from harness.device.lease import leased
 from harness.device.profile import accepted_obstacles
 from harness.device.registry import find_device
 from harness.errors import (
@@ -42,6 +47,15 @@ from harness.errors import (
     UnreadableModel,
     UnwritableFolder,
 )
+from harness.events import (
+    CellEnded,
+    ConversionEnded,
+    ConversionStarted,
+    Event,
+    LeaseTakenOver,
+    ProcessEnded,
+)
+from harness.farm import PATIENCE_S, Terms, at_work
 from harness.matrix import expand, need_runtime
 from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
@@ -73,10 +87,12 @@ from harness.workspace import cache_dir, require_writable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
 
     from numpy.typing import NDArray
 
     from harness.device.device import Device
+    from harness.device.lease import Lease
     from harness.store import RunWriter
 
 READY_SOURCES: dict[type, ModelFormat] = {OnnxSource: "onnx", TfliteSource: "tflite"}
@@ -95,59 +111,8 @@ RECORDED_PACKAGES = (
 
 
 _Made = TypeVar("_Made")
-
-
-@dataclass(frozen=True)
-class ConversionStarted:
-    """A file is being made, or looked up."""
-
-    model: str
-    artifact: str
-    number: int
-    total: int
-    is_cached: bool
-
-
-@dataclass(frozen=True)
-class ConversionEnded:
-    """A file is there, or is not."""
-
-    model: str
-    artifact: str
-    made: Artifact | Failure
-    seconds: float
-    is_cached: bool = False
-
-
-@dataclass(frozen=True)
-class CellStarted:
-    """A cell is being measured."""
-
-    cell: Cell
-    number: int
-    total: int
-    seconds_left: float | None
-    """For this and the following cells, from those that are done; None before the first."""
-
-
-@dataclass(frozen=True)
-class ProcessEnded:
-    """One process of the cell under way has ended."""
-
-    cell: Cell
-    record: ProcessRecord
-
-
-@dataclass(frozen=True)
-class CellEnded:
-    """A cell is stored."""
-
-    result: CellResult
-    number: int
-    total: int
-
-
-Event: TypeAlias = ConversionStarted | ConversionEnded | CellStarted | ProcessEnded | CellEnded
+_File: TypeAlias = tuple[str, ModelFormat, Precision]
+"""Of which model, in which format and precision."""
 
 
 def plan_run(
@@ -205,36 +170,56 @@ def plan_run(
     )
 
 
-def run(plan: Plan, folder: Path, *, watch: Callable[[Event], None] = lambda _event: None) -> StoredRun:
+def run(
+    plan: Plan,
+    folder: Path,
+    *,
+    patience_s: float = PATIENCE_S,
+    watch: Callable[[Event], None] = lambda _event: None,
+) -> StoredRun:
     """Do what a plan says, in a new folder.
 
+    Args:
+        plan: What to do.
+        folder: Where to store it.
+        patience_s: How long to wait for a device that has gone away.
+        watch: Told of every step.
+
     Raises:
+        DeviceBusy: Another run is using one of the devices.
         RunLocked, UnwritableFolder, DeviceFull: The run cannot be stored. What was stored is intact.
     """
     with write_run(folder, plan) as writer:
-        _run_cells(plan, plan.cells, writer, watch)
+        _run_cells(plan, plan.cells, writer, watch, patience_s)
     return StoredRun.open(folder)
 
 
 def resume(
-    folder: Path, *, retry_failed: bool = False, watch: Callable[[Event], None] = lambda _event: None
+    folder: Path,
+    *,
+    retry_failed: bool = False,
+    patience_s: float = PATIENCE_S,
+    watch: Callable[[Event], None] = lambda _event: None,
 ) -> StoredRun:
     """Do what is left of a plan.
 
     Args:
         folder: The run.
         retry_failed: Also do again the cells that failed.
+        patience_s: How long to wait for a device that has gone away.
         watch: Told of every step.
 
     Raises:
         UnreadableRecord: There is no run to go on with.
         RunLocked: It is still under way.
+        DeviceBusy: Another run is using one of the devices.
     """
     stored = StoredRun.open(folder)
     again = {r.cell.id for r in stored.results if retry_failed and isinstance(r.outcome, Failure)}
     wanted = again | {cell.id for cell in stored.missing}
     with write_run(folder) as writer:
-        _run_cells(stored.plan, [cell for cell in stored.plan.cells if cell.id in wanted], writer, watch)
+        cells = [cell for cell in stored.plan.cells if cell.id in wanted]
+        _run_cells(stored.plan, cells, writer, watch, patience_s)
     return StoredRun.open(folder)
 
 
@@ -262,8 +247,9 @@ def convert_model(
     found = find_model(reference)
     suite = Suite(schema=1, name="convert", models=(reference,), artifacts=tuple(artifacts))
     cells = expand(suite, {found.spec.name: READY_SOURCES.get(type(found.spec.source))})
-    prepared = _prepare({found.spec.name: found.spec}, cells, watch)
-    made = {f"{cell.format}/{cell.precision}": prepared[cell.model, cell.format, cell.precision].made for cell in cells}
+    prepared: dict[_File, _Prepared] = {}
+    _prepare({found.spec.name: found.spec}, cells, watch, prepared.__setitem__)
+    made = {f"{cell.format}/{cell.precision}": prepared[_file(cell)].made for cell in cells}
     for artifact in made.values():
         if into is not None and isinstance(artifact, Artifact):
             into.mkdir(parents=True, exist_ok=True)
@@ -313,21 +299,77 @@ class _Prepared:
     made: Artifact | Failure | NotRunnable
 
 
-def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None]) -> None:
-    prepared = _prepare({model.name: model.spec for model in plan.models}, cells, watch)
+def _run_cells(
+    plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None], patience_s: float
+) -> None:
+    watch = _one_at_a_time(watch)
     devices = {device_id: find_device(device_id) for device_id in dict.fromkeys(cell.device_id for cell in cells)}
-    spent: list[float] = []
-    for number, cell in enumerate(cells, start=1):
-        ready = prepared[cell.model, cell.format, cell.precision]
-        runs = isinstance(ready.made, Artifact)
-        if runs:
-            left = _seconds_left(cells[number - 1 :], prepared, spent)
-            watch(CellStarted(cell, number, len(cells), left))
-        began, began_at = time.monotonic(), datetime.now(UTC)
-        outcome = _measure_cell(plan, cell, ready, devices[cell.device_id], watch)
-        seconds = time.monotonic() - began
-        if runs:
-            spent.append(seconds)
+    facts = {device.id: device for device in plan.devices}
+
+    def taken_over(device_id: str, previous: str) -> None:
+        watch(LeaseTakenOver(device_id, previous))
+
+    with leased(tuple(devices.values()), plan.run, taken_over=taken_over) as lease:
+        work = _CellWork(plan, cells, writer, watch, lease)
+        terms = Terms(facts=facts, find=find_device, watch=watch, patience_s=patience_s)
+        with at_work(cells, devices, work, terms) as halt, work:
+
+            def hand_over(file: _File, prepared: _Prepared) -> None:
+                work.hand_over(file, prepared)
+                halt.check()  # a device's thread may have ended the run
+
+            _prepare({model.name: model.spec for model in plan.models}, cells, watch, hand_over)
+
+
+class _CellWork:
+    """What devices do with cells: a `farm.Work`. Inside its `with` block files come in."""
+
+    def __init__(
+        self, plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None], lease: Lease
+    ) -> None:
+        self._plan, self._total, self._writer, self._watch, self._lease = plan, len(cells), writer, watch, lease
+        self._files: dict[_File, Future[_Prepared]] = {_file(cell): Future() for cell in cells}
+        self._converts: Future[None] = Future()
+        """Done once nothing is converted any more."""
+        self._here = {device.id for device in plan.devices if device.kind == "host"}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Let go whoever waits for what will not come."""
+        for future in self._files.values():
+            future.cancel()
+        if kind is None:
+            self._converts.set_result(None)
+        else:
+            self._converts.cancel()
+
+    def hand_over(self, file: _File, prepared: _Prepared) -> None:
+        """A file is there, or will never be."""
+        self._files[file].set_result(prepared)
+
+    def foregone(self, cell: Cell) -> Outcome | None:
+        """What becomes of a cell that has no file. Blocks until that is known."""
+        try:
+            made = self._files[_file(cell)].result().made
+            if isinstance(made, Artifact) and cell.device_id in self._here:
+                self._converts.result()
+        except CancelledError:
+            raise Halted from None
+        return None if isinstance(made, Artifact) else made
+
+    def measure(self, cell: Cell, device: Device) -> Outcome:
+        """Deploy and measure, while the device is ours."""
+        outcome = self._leased(cell) or _measure_cell(
+            self._plan, cell, self._files[_file(cell)].result(), device, self._watch
+        )
+        # Another run may have been on the device meanwhile; then it is in the figures.
+        return self._leased(cell) or outcome
+
+    def save(self, cell: Cell, outcome: Outcome, *, number: int, began_at: datetime, seconds: float) -> None:
+        """Store what became of a cell, and tell."""
+        ready = self._files[_file(cell)].result()
         result = CellResult(
             schema=SCHEMA_VERSION,
             cell=cell,
@@ -338,23 +380,44 @@ def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Call
             started_at=began_at.isoformat(timespec="milliseconds"),
             seconds=seconds,
         )
-        writer.save(result)
-        watch(CellEnded(result, number, len(cells)))
+        self._writer.save(result)
+        self._watch(CellEnded(result, number, self._total))
+
+    def _leased(self, cell: Cell) -> Failure | None:
+        found = _attempt("deploy", partial(self._lease.require, cell.device_id))
+        return found if isinstance(found, Failure) else None
+
+
+def _file(cell: Cell) -> _File:
+    return cell.model, cell.format, cell.precision
+
+
+def _one_at_a_time(watch: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The devices' threads tell of their steps; whoever is told need not know of threads."""
+    lock = threading.Lock()
+
+    def told(event: Event) -> None:
+        with lock:
+            watch(event)
+
+    return told
 
 
 def _prepare(
-    specs: Mapping[str, ModelSpec], cells: Sequence[Cell], watch: Callable[[Event], None]
-) -> dict[tuple[str, ModelFormat, Precision], _Prepared]:
-    """Make every file that cells need, once."""
-    wanted = list(dict.fromkeys((cell.model, cell.format, cell.precision) for cell in cells))
-    prepared: dict[tuple[str, ModelFormat, Precision], _Prepared] = {}
+    specs: Mapping[str, ModelSpec],
+    cells: Sequence[Cell],
+    watch: Callable[[Event], None],
+    hand_over: Callable[[_File, _Prepared], None],
+) -> None:
+    """Make every file that cells need, once, and hand each over as it is there."""
+    wanted = list(dict.fromkeys(_file(cell) for cell in cells))
     checkpoints: dict[str, Checkpoint | Failure] = {}
     for number, (model, model_format, precision) in enumerate(wanted, start=1):
         spec, artifact = specs[model], f"{model_format}/{precision}"
+        give = partial(hand_over, (model, model_format, precision))
         reason = _attempt("catalog", partial(why_not, spec, model_format, precision))
         if reason is not None:
-            never = reason if isinstance(reason, Failure) else NotRunnable(reason=reason)
-            prepared[model, model_format, precision] = _Prepared(None, never)
+            give(_Prepared(None, reason if isinstance(reason, Failure) else NotRunnable(reason=reason)))
             continue
         began = time.monotonic()
         if model not in checkpoints:
@@ -364,14 +427,13 @@ def _prepare(
             checkpoints[model] = _attempt("catalog", partial(make_checkpoint, spec))
         checkpoint = checkpoints[model]
         if isinstance(checkpoint, Failure):
-            prepared[model, model_format, precision] = _Prepared(None, checkpoint)
+            give(_Prepared(None, checkpoint))
             continue
         cached = _attempt("convert", partial(is_converted, spec, model_format, precision))
         watch(ConversionStarted(model, artifact, number, len(wanted), is_cached=cached is True))
         made = _attempt("convert", partial(make_artifact, spec, checkpoint, model_format, precision))
-        prepared[model, model_format, precision] = _Prepared(checkpoint, made)
         watch(ConversionEnded(model, artifact, made, time.monotonic() - began, is_cached=cached is True))
-    return prepared
+        give(_Prepared(checkpoint, made))
 
 
 def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watch: Callable[[Event], None]) -> Outcome:
@@ -458,15 +520,6 @@ def _unforeseen(stage: Stage, error: Exception) -> Failure:
         hint="This was not foreseen: please report it with the log." if kept else "This was not foreseen.",
         log=kept,
     )
-
-
-def _seconds_left(
-    cells: Sequence[Cell], prepared: dict[tuple[str, ModelFormat, Precision], _Prepared], spent: Sequence[float]
-) -> float | None:
-    if not spent:
-        return None
-    left = sum(isinstance(prepared[c.model, c.format, c.precision].made, Artifact) for c in cells)
-    return left * sum(spent) / len(spent)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:

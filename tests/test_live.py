@@ -6,8 +6,8 @@ import io
 
 import pytest
 
+from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event, ProcessEnded
 from harness.live import line_for, watcher_for
-from harness.pipeline import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event, ProcessEnded
 from tests.fakes import records
 
 RESULT = records.result()

@@ -11,17 +11,8 @@ import pytest
 import harness
 from harness import pipeline
 from harness.errors import BadSetting, DeviceNotFit, MissingTool, RunLocked
-from harness.pipeline import (
-    CellEnded,
-    CellStarted,
-    ConversionEnded,
-    ConversionStarted,
-    Event,
-    failure,
-    plan_run,
-    resume,
-    run,
-)
+from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event
+from harness.pipeline import failure, plan_run, resume, run
 from harness.records import Failure, Measurement, MeasurePlan, NotRunnable, Obstacle, Suite, SuiteRuntime
 from harness.store import write_run
 from tests.fakes.device import FakeDevice

@@ -15,7 +15,7 @@ import typer
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.pipeline import Event
+    from harness.events import Event
     from harness.store import StoredRun
 
 REPORTS = Path("reports")

@@ -14,7 +14,7 @@ from harness.errors import CellsFailed, HarnessError, NothingMeasured
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.pipeline import Event
+    from harness.events import Event
     from harness.records import Plan, Suite
     from harness.store import StoredRun
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from harness.records import Failure, Measurement, NotRunnable
+from harness.records import Failure, Measurement, NotRun, NotRunnable
 from harness.summary import summarise_all, warnings
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ class Row:
     @property
     def reason(self) -> str:
         """Why there is no figure, in a sentence; empty where there is one."""
-        if self.status == "not_run":
-            return "not run yet"
         outcome = self.result.outcome if self.result else None
-        if isinstance(outcome, NotRunnable):
+        if outcome is None:
+            return "not run yet"
+        if isinstance(outcome, NotRunnable | NotRun):
             return outcome.reason
         return self.failure.message if self.failure else ""
 
@@ -160,7 +160,7 @@ def clean(text: str) -> str:
 
 def _row(cell: Cell, result: CellResult | None, summary: Summary | None, file: str, plan: Plan) -> Row:
     status: Status = "failed"
-    if result is None:
+    if result is None or isinstance(result.outcome, NotRun):
         status = "not_run"
     elif isinstance(result.outcome, NotRunnable):
         status = "not_runnable"
