@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.records import DeviceFacts
 
 PATIENCE_S = 300.0
-"""For a device that has gone away: a phone restarts in one or two minutes."""
+"""For a device that has gone away, where nobody says: a phone restarts in one or two minutes."""
 STRIKES = 3
 _POLL_S = 2.0
 _PROBE_S = 10.0

@@ -33,9 +33,9 @@ from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
 from harness.device.halting import Halted
-from harness.device.lease import leased
+from harness.device.lease import identity, leased
 from harness.device.profile import accepted_obstacles
-from harness.device.registry import find_device
+from harness.device.registry import find_device, list_devices
 from harness.errors import (
     BadSetting,
     DeviceFull,
@@ -110,6 +110,8 @@ RECORDED_PACKAGES = (
 )
 
 
+ALL_DEVICES = "all"
+
 _Made = TypeVar("_Made")
 _File: TypeAlias = tuple[str, ModelFormat, Precision]
 """Of which model, in which format and precision."""
@@ -145,6 +147,7 @@ def plan_run(
         _placed(partial(find_model, reference), file, ("models", index)) for index, reference in enumerate(suite.models)
     ]
     _require_distinct(found, suite)
+    suite = msgspec.structs.replace(suite, devices=_device_ids(suite.devices))
     devices = [
         _placed(partial(find_device, device_id), file, ("devices", index))
         for index, device_id in enumerate(suite.devices)
@@ -535,6 +538,22 @@ def _placed(look_up: Callable[[], _Made], file: Path | None, location: tuple[str
         if file is None:
             raise
         raise bad_setting(file, location, str(error), error.known) from error
+
+
+def _device_ids(asked: Sequence[str]) -> tuple[str, ...]:
+    """Which devices are meant, each once: `all` is every one that is connected, however many ways lead to it."""
+    ids: dict[str, None] = {}
+    for device_id in asked:
+        if device_id != ALL_DEVICES:
+            ids[device_id] = None
+            continue
+        seen = {identity(find_device(other)) for other in ids}
+        for device in list_devices():
+            found = identity(device)
+            if found not in seen:
+                ids[device.id] = None
+                seen.add(found)
+    return tuple(ids)
 
 
 def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:

@@ -1,4 +1,4 @@
-"""What all tests share: how they are spread over processes (pytest-xdist, `--dist loadgroup`), and leases of their own."""
+"""How the tests are spread over processes (pytest-xdist, `--dist loadgroup`), and leases of their own."""
 
 from __future__ import annotations
 

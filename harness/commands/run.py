@@ -33,7 +33,13 @@ def run(
         list[str] | None, typer.Option("--artifact", "-a", help="format/precision, e.g. tflite/int8. Repeatable.")
     ] = None,
     threads: Annotated[list[int] | None, typer.Option("--threads", "-t", min=1, help="Repeatable.")] = None,
-    device: Annotated[list[str] | None, typer.Option("--device", "-d", help="Repeatable.")] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", "-d", help="Repeatable, all at once; `all` is every device that is connected."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a device that goes away, before its cells are left out.")
+    ] = 300.0,
     processes: Annotated[
         int | None, typer.Option(min=2, help="Fresh processes for each cell, neither more nor fewer.")
     ] = None,
@@ -69,6 +75,8 @@ def run(
 
         harness run nightly.toml --output reports/nightly --profile-ops
 
+        harness run nightly.toml --device host --device R5CT1234ABC
+
         harness run --resume
     """
     from harness import pipeline  # noqa: PLC0415
@@ -78,7 +86,7 @@ def run(
         plan = open_run(folder).plan
 
         def work(watch: Callable[[Event], None]) -> StoredRun:
-            return pipeline.resume(folder, retry_failed=retry_failed, watch=watch)
+            return pipeline.resume(folder, retry_failed=retry_failed, patience_s=patience, watch=watch)
     else:
         suite = _suite(targets or [], artifact, threads, device, processes=processes, profile_ops=profile_ops)
         plan = pipeline.plan_run(
@@ -92,7 +100,7 @@ def run(
         folder = output or REPORTS / plan.run
 
         def work(watch: Callable[[Event], None]) -> StoredRun:
-            return pipeline.run(plan, folder, watch=watch)
+            return pipeline.run(plan, folder, patience_s=patience, watch=watch)
 
     if dry_run:
         _print_plan(plan, output_format)
@@ -149,7 +157,7 @@ def _watched(plan: Plan, folder: Path, work: Callable[[Callable[[Event], None]],
 
 def _finish(stored: StoredRun, output_format: Output) -> None:
     """Write the reports, print the result, and leave with the right code."""
-    from harness.records import Failure, Measurement  # noqa: PLC0415
+    from harness.records import Failure, Measurement, NotRun  # noqa: PLC0415
     from harness.report import FORMATS, render, write_report  # noqa: PLC0415
 
     for kind, made in FORMATS.items():
@@ -163,8 +171,9 @@ def _finish(stored: StoredRun, output_format: Output) -> None:
     note(f"report: {stored.folder / FORMATS['html'].file_name}")
     _remember(stored)
     failed = sum(isinstance(result.outcome, Failure) for result in stored.results)
-    if failed:
-        raise CellsFailed(failed, len(stored.plan.cells))
+    left_out = sum(isinstance(result.outcome, NotRun) for result in stored.results)
+    if failed or left_out:
+        raise CellsFailed(failed, len(stored.plan.cells), left_out)
     if not any(isinstance(result.outcome, Measurement) for result in stored.results):
         raise NothingMeasured(len(stored.plan.cells))
 
