@@ -8,18 +8,19 @@ keep it for a process that is stopped or hangs for ever, and drop it where a chi
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import hashlib
 import os
 import secrets
+import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 import psutil
-from filelock import FileLock
 
 from harness.errors import DeviceBusy, HarnessError, LeaseLost, UnwritableFolder
 from harness.records import Record
@@ -94,26 +95,25 @@ class Lease:
 
     def _renew(self) -> None:
         for path, holder in self._held.items():
-            with _opened(path):
-                now = _read(path)
+            with _opened(path) as file:
+                now = _read(file)
                 if now is not None and now.token == holder.token:
-                    _write(path, msgspec.structs.replace(holder, renewed=time.time()))
+                    _write(file, msgspec.structs.replace(holder, renewed=time.time()))
                 elif holder.device_id not in self._lost:
                     self._lost[holder.device_id] = str(now) if now else "another run, which is over"
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_S):
-            with contextlib.suppress(OSError, HarnessError):  # a full disk: the next beat, or `require`, will tell
+            with contextlib.suppress(HarnessError):  # a full disk: the next beat, or `require`, will tell
                 self._renew()
 
     def _give_back(self) -> None:
         self._over.set()
         for path, holder in self._held.items():
-            with contextlib.suppress(OSError, HarnessError), _opened(path):
-                now = _read(path)
+            with contextlib.suppress(HarnessError), _opened(path) as file:
+                now = _read(file)
                 if now is not None and now.token == holder.token:
-                    # Emptied, not removed: somebody may be waiting for its lock.
-                    _write(path, None)
+                    _write(file, None)  # not removed: somebody may be waiting for its lock
 
 
 @contextlib.contextmanager
@@ -161,8 +161,8 @@ def leased(
 
 
 def _take(path: Path, holder: Holder, taken_over: Callable[[str, str], None]) -> None:
-    with _opened(path):
-        there = _read(path)
+    with _opened(path) as file:
+        there = _read(file)
         if there is not None and there.token == holder.token:
             raise DeviceBusy(holder.device_id, f"it is the same device as {there.device_id}")
         if there is not None:
@@ -170,7 +170,7 @@ def _take(path: Path, holder: Holder, taken_over: Callable[[str, str], None]) ->
             if stale is None:
                 raise DeviceBusy(holder.device_id, f"{there} is using it")
             taken_over(holder.device_id, f"{there}, {stale}")
-        _write(path, holder)
+        _write(file, holder)
 
 
 def _why_stale(there: Holder) -> str | None:
@@ -203,33 +203,58 @@ def _shared_folder() -> Path:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[None]:
-    """Hold a lease's file for a moment."""
-    lock = path.with_suffix(".lock")
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A lease's file, ours alone for a moment.
+
+    Not by filelock, which refuses files of other users in a shared folder. Such a file can be written, and neither
+    removed nor replaced; and Linux opens it only without O_CREAT (fs.protected_regular in proc_sys_fs(5)).
+    """
     try:
-        with FileLock(lock, timeout=_LOCK_S, mode=0o666):
-            yield
+        is_new = not path.exists()
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | (os.O_CREAT if is_new else 0)
+        with os.fdopen(os.open(path, flags, 0o666), "r+b") as file:
+            if is_new and os.name == "posix":
+                os.fchmod(file.fileno(), 0o666)
+            _lock(file)
+            yield file
     except OSError as error:
         raise UnwritableFolder(str(path), error.strerror or str(error)) from error
 
 
-def _read(path: Path) -> Holder | None:
+def _lock(file: BinaryIO) -> None:
+    """Lock a file until it is closed, by this process or by its death."""
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            if sys.platform == "win32":
+                import msvcrt  # noqa: PLC0415
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl  # noqa: PLC0415
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EDEADLK} or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _read(file: BinaryIO) -> Holder | None:
+    file.seek(0)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Holder)
-    except (FileNotFoundError, msgspec.MsgspecError):  # none, given back, or cut off by a full disk
+        return msgspec.json.decode(file.read(), type=Holder)
+    except msgspec.MsgspecError:  # new, given back, or cut off by a full disk
         return None
 
 
-def _write(path: Path, holder: Holder | None) -> None:
-    """In place: what another user left in a shared folder can be written, and neither removed nor replaced."""
-    content = b"" if holder is None else msgspec.json.encode(holder)
-    exists = path.exists()
-    # Without O_CREAT where it exists: Linux refuses that for files of others in such a folder (fs.protected_regular).
-    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | (0 if exists else os.O_CREAT | os.O_EXCL), 0o666)
-    with os.fdopen(descriptor, "wb") as file:
-        if not exists and os.name == "posix":
-            os.fchmod(descriptor, 0o666)
-        file.write(content)
+def _write(file: BinaryIO, holder: Holder | None) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(b"" if holder is None else msgspec.json.encode(holder))
+    file.flush()
 
 
 def _user() -> str:
