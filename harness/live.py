@@ -68,7 +68,7 @@ def watcher_for(plan: Plan, stream: TextIO = sys.stderr, *, cells: Sequence[Cell
         # By itself it heeds NO_COLOR, TERM and COLUMNS.
         console = Console(file=stream)
         if not console.is_dumb_terminal:
-            return _Table(plan, plan.cells if cells is None else cells, console)
+            return _Table(plan.cells if cells is None else cells, console)
     return _Lines(stream)
 
 
@@ -111,13 +111,12 @@ class _Row:
 class _Table:
     """A row a device, one for the conversions, failures above."""
 
-    def __init__(self, plan: Plan, cells: Sequence[Cell], console: Console) -> None:
+    def __init__(self, cells: Sequence[Cell], console: Console) -> None:
         from rich.live import Live  # noqa: PLC0415
 
-        self._per_cell = plan.measure.processes_min
         ids = dict.fromkeys(cell.device_id for cell in cells)
         self._rows = {id_: _Row(total=sum(cell.device_id == id_ for cell in cells)) for id_ in ids}
-        self._converting: str | None = "starting"
+        self._files: tuple[str, str] | None = ("starting", "")
         self._live = Live(self, console=console, refresh_per_second=REFRESHES_HZ, transient=True)
 
     def __enter__(self) -> Self:
@@ -140,16 +139,15 @@ class _Table:
         match event:
             case ConversionStarted(model, artifact, number, total, cached):
                 verb = "looking up" if cached else "converting"
-                self._converting = f"{verb} {model} {artifact} ({number} of {total})"
+                self._files = (f"{verb} {model} {artifact}", f"{number}/{total}")
             case ConversionEnded():
-                self._converting = None
+                self._files = None
             case CellStarted(cell, _, _, left):
                 row = self._rows[cell.device_id]
                 row.doing, row.style = _what(cell), ""
                 row.ends_at = None if left is None else time.monotonic() + left
             case ProcessEnded(cell, record):
-                nth = f"process {record.index + 1}, {units.duration(process_median_ns(record))}"
-                self._say(cell.device_id, f"{_what(cell)}: {nth}", "")
+                self._say(cell.device_id, f"{_what(cell)}: {units.duration(process_median_ns(record))}", "")
             case Cooling(cell, celsius, limit):
                 self._say(cell.device_id, f"cooling, {celsius:.0f} °C, until {limit:.0f} °C", "cyan")
             case CellEnded(result, _, _):
@@ -177,21 +175,21 @@ class _Table:
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
+        is_wide = width >= WIDE
         table = Table(box=None, padding=(0, 1), expand=True, show_header=False)
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(12, width // 5))
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        if width >= WIDE:
+        if is_wide:
             table.add_column(width=20)
         table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True, justify="right", min_width=9)
-        bar = [Text("")] if width >= WIDE else []
-        if self._converting is not None:
-            table.add_row(Text("files"), Text(self._converting), *bar, Text(""), Text(""))
+        if self._files is not None:
+            table.add_row(Text("files"), Text(self._files[0]), *[Text("")] * is_wide, Text(self._files[1]), Text(""))
         for device_id, row in self._rows.items():
+            progress = [ProgressBar(total=row.total, completed=row.done, width=20)] * is_wide
             done = Text(f"{row.done}/{row.total}")
-            if row.failed:
+            if is_wide and row.failed:  # elsewhere the lines above tell
                 done.append(f", {row.failed} failed", style="red")
-            progress = [ProgressBar(total=row.total, completed=row.done, width=20)] if width >= WIDE else []
             table.add_row(Text(device_id), Text(row.doing, style=row.style), *progress, done, Text(row.left()))
         return table
 

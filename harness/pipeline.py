@@ -51,6 +51,7 @@ from harness.events import (
     CellEnded,
     ConversionEnded,
     ConversionStarted,
+    Cooling,
     Event,
     LeaseTakenOver,
     ProcessEnded,
@@ -218,12 +219,17 @@ def resume(
         DeviceBusy: Another run is using one of the devices.
     """
     stored = StoredRun.open(folder)
-    again = {r.cell.id for r in stored.results if retry_failed and isinstance(r.outcome, Failure)}
-    wanted = again | {cell.id for cell in stored.missing}
+    cells = cells_left(stored, retry_failed=retry_failed)
     with write_run(folder) as writer:
-        cells = [cell for cell in stored.plan.cells if cell.id in wanted]
         _run_cells(stored.plan, cells, writer, watch, patience_s)
     return StoredRun.open(folder)
+
+
+def cells_left(stored: StoredRun, *, retry_failed: bool = False) -> tuple[Cell, ...]:
+    """What `resume` would do of a run, in the plan's order."""
+    again = {r.cell.id for r in stored.results if retry_failed and isinstance(r.outcome, Failure)}
+    wanted = again | {cell.id for cell in stored.missing}
+    return tuple(cell for cell in stored.plan.cells if cell.id in wanted)
 
 
 def convert_model(
@@ -465,10 +471,16 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
     def tell(record: ProcessRecord) -> None:
         watch(ProcessEnded(cell, record))
 
+    def cooling(celsius: float, limit: float) -> None:
+        watch(Cooling(cell, celsius, limit))
+
     runner = _attempt("deploy", partial(choose_runner, device, cell.choice))
     if isinstance(runner, Failure):
         return runner
-    measured = _attempt("measure", partial(measure, question, device, plan.measure, command=runner.command, watch=tell))
+    measured = _attempt(
+        "measure",
+        partial(measure, question, device, plan.measure, command=runner.command, watch=tell, cooling=cooling),
+    )
     if runner.why_not_bench is None or isinstance(measured, Failure):
         return measured
     # Which program took the times is in the record; that it was the second choice, and why, belongs beside it.

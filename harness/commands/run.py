@@ -12,10 +12,10 @@ from harness.commands.console import REPORTS, FormatOption, Output, last_run, no
 from harness.errors import CellsFailed, HarnessError, NothingMeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.events import Event
-    from harness.records import Plan, Suite
+    from harness.records import Cell, Plan, Suite
     from harness.store import StoredRun
 
 INTERRUPTED = 130
@@ -83,7 +83,8 @@ def run(
 
     if resume:
         folder = output or last_run()
-        plan = open_run(folder).plan
+        stored = open_run(folder)
+        plan, cells = stored.plan, pipeline.cells_left(stored, retry_failed=retry_failed)
 
         def work(watch: Callable[[Event], None]) -> StoredRun:
             return pipeline.resume(folder, retry_failed=retry_failed, patience_s=patience, watch=watch)
@@ -97,7 +98,7 @@ def run(
             name=output.name if output else None,
             file=Path(targets[0]) if targets and not device and Path(targets[0]).suffix == ".toml" else None,
         )
-        folder = output or REPORTS / plan.run
+        folder, cells = output or REPORTS / plan.run, plan.cells
 
         def work(watch: Callable[[Event], None]) -> StoredRun:
             return pipeline.run(plan, folder, patience_s=patience, watch=watch)
@@ -105,7 +106,7 @@ def run(
     if dry_run:
         _print_plan(plan, output_format)
         return
-    _finish(_watched(plan, folder, work), output_format)
+    _finish(_watched(plan, cells, folder, work), output_format)
 
 
 def _suite(
@@ -140,13 +141,15 @@ def _suite(
     return msgspec.structs.replace(suite, **changes)
 
 
-def _watched(plan: Plan, folder: Path, work: Callable[[Callable[[Event], None]], StoredRun]) -> StoredRun:
+def _watched(
+    plan: Plan, cells: Sequence[Cell], folder: Path, work: Callable[[Callable[[Event], None]], StoredRun]
+) -> StoredRun:
     """Run with progress; an interruption says how to go on."""
     from harness.live import watcher_for  # noqa: PLC0415
 
-    note(f"{len(plan.cells)} cells into {folder}")
+    note(f"{len(cells)} cells into {folder}")
     try:
-        with watcher_for(plan) as watch:
+        with watcher_for(plan, cells=cells) as watch:
             return work(watch)
     except KeyboardInterrupt:
         left = len(open_run(folder).missing) if (folder / "plan.json").exists() else len(plan.cells)

@@ -76,6 +76,7 @@ def measure(
     *,
     command: Sequence[str] = (),
     watch: Callable[[ProcessRecord], None] = lambda _record: None,
+    cooling: Callable[[float, float], None] = lambda _celsius, _limit: None,
 ) -> Measurement:
     """Measure one cell. Blocks for up to `plan.budget_s` and a little, or longer where the minimum needs it.
 
@@ -85,6 +86,7 @@ def measure(
         plan: How.
         command: What starts the timing program there, without a job's flags; empty is the device's Python worker.
         watch: Told of every process.
+        cooling: Told how warm the device is, and how warm it may be, whenever it is left alone to cool.
 
     Raises:
         DeviceError: The program died, hung or printed rubbish; what ran is not what was asked; every attempt was
@@ -96,7 +98,9 @@ def measure(
     session = _Session(question, device, plan, command or device.worker_command(), outputs)
     state_before = device.state()
     try:
-        processes, stopped_by = _timed_processes(session, _Cooling(device, state_before.temperature_celsius), watch)
+        processes, stopped_by = _timed_processes(
+            session, _Cooling(device, state_before.temperature_celsius, cooling), watch
+        )
         memory = tuple(session.memory() for _ in range(plan.memory_processes))
         profile, profile_missing = session.profile() if plan.profile_iterations else (None, "")
     finally:
@@ -350,8 +354,8 @@ def memory_record(transcript: Transcript, plan: MeasurePlan) -> MemoryRecord:
 class _Cooling:
     """Waits, by the thermometer and never by the clock alone, until a device is as cool as when the cell began."""
 
-    def __init__(self, device: Device, reference_celsius: float | None) -> None:
-        self._device, self._reference = device, reference_celsius
+    def __init__(self, device: Device, reference_celsius: float | None, told: Callable[[float, float], None]) -> None:
+        self._device, self._reference, self._told = device, reference_celsius, told
 
     def wait(self) -> None:
         """Return at once where there is no thermometer.
@@ -371,4 +375,5 @@ class _Cooling:
                 raise NeverSteady(
                     self._device.id, 1, f"{now:.0f} °C, above {limit:.0f} °C for {COOL_CAP_S / 60:.0f} min"
                 )
+            self._told(now, limit)
             time.sleep(COOL_POLL_S)
