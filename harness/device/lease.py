@@ -71,7 +71,7 @@ def identity(device: Device) -> str:
     Raises:
         DeviceError: It cannot be asked.
     """
-    found = device.shell(["cat", _BOOT_ID], timeout_s=10)
+    found = device.shell(["cat", _BOOT_ID], timeout_s=60)
     return found.stdout.strip() if found.returncode == 0 and found.stdout.strip() else device.id
 
 
