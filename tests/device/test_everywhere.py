@@ -38,6 +38,7 @@ warmup_cap_s = 1.0
 
 
 @pytest.mark.virtual
+@pytest.mark.timeout(900)
 def test_one_command_measures_one_suite_here_and_on_two_devices_at_once(
     virtual: VirtualDevice, adb_server: AdbServer, tmp_path: Path
 ) -> None:
@@ -59,7 +60,7 @@ def test_one_command_measures_one_suite_here_and_on_two_devices_at_once(
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=600,
         )
     finally:
         stop_virtual(name)

@@ -27,6 +27,7 @@ from harness.events import ConversionStarted, DeviceCameBack, DeviceWentAway, Ev
 from harness.farm import PATIENCE_S
 from harness.pipeline import plan_run, resume, run
 from harness.records import Failure, MeasurePlan, NotRun, RuntimeChoice, Suite
+from harness.store import StoredRun
 from tests.device.conftest import on, until
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from harness.device.virtual import VirtualDevice
-    from harness.store import StoredRun
 
 pytestmark = pytest.mark.virtual
 
@@ -56,6 +56,7 @@ def direct(virtual: VirtualDevice, tmp_path: Path) -> Iterator[AndroidDevice]:
 @pytest.fixture
 def a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., StoredRun]:
     """A run on one device with a cell for each given timing program, a script for its shell."""
+    monkeypatch.setenv("HARNESS_LEASES", str(tmp_path / "leases"))
 
     def go(
         device: AndroidDevice,
@@ -268,7 +269,7 @@ def test_ctrl_c_leaves_nothing_behind_at_any_stage(
         a_run(direct, SLEEPS, ENDS, watch=watch)
 
     assert time.monotonic() - began < 60
-    stored = pipeline.StoredRun.open(tmp_path / "out")
+    stored = StoredRun.open(tmp_path / "out")
     assert stored.results == ()
     assert [thread.name for thread in threading.enumerate() if thread.name == "device phone"] == []
     on(direct, f"mkdir -p {WORK_FOLDER}")
