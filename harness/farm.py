@@ -108,11 +108,11 @@ def at_work(cells: Sequence[Cell], devices: Mapping[str, Device], work: Work, te
         for device_id, device in devices.items()
     ]
     for lane in lanes:
-        lane.thread.start()
+        lane.start()
     try:
         yield halt
         for lane in lanes:
-            lane.thread.join()
+            lane.over.wait()
     except Halted:  # by the block, which saw that a device's thread has stopped all
         _leave(lanes, halt)
     except BaseException:
@@ -127,7 +127,7 @@ def _leave(lanes: Sequence[_Lane], halt: Halt) -> None:
     halt.stop()
     deadline = time.monotonic() + _LEAVE_S
     for lane in lanes:
-        lane.thread.join(max(0.0, deadline - time.monotonic()))
+        lane.over.wait(max(0.0, deadline - time.monotonic()))
 
 
 class _Lane:
@@ -147,7 +147,13 @@ class _Lane:
         self._spent: list[float] = []
         self.error: BaseException | None = None
         """What ended the thread, where that ends the run."""
-        self.thread = threading.Thread(target=self._run, name=f"device {self._id}", daemon=True)
+        self.over = threading.Event()
+        """Set when its thread is done. Not `Thread.join`: a Ctrl-C in it makes Python 3.11 take a thread that runs on for
+        one that has ended (bpo-45274), and nobody would wait for it to tidy up."""
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        threading.Thread(target=self._run, name=f"device {self._id}", daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -160,6 +166,8 @@ class _Lane:
         except BaseException as error:  # noqa: BLE001  (raised again in the main thread)
             self.error = error
             self._halt.stop()
+        finally:
+            self.over.set()
 
     def _do(self, cell: Cell, *, left: int) -> None:
         outcome = self._work.foregone(cell)

@@ -167,7 +167,7 @@ def plan_run(
         devices=tuple(device.facts() for device in devices),
         measure=suite.measure,
         cells=cells,
-        obstacles={device.id: _preflight(device, accept) for device in devices},
+        obstacles={device.id: (*_preflight(device, accept), *_own_noise(device, devices)) for device in devices},
         accepted_obstacles=tuple(accept),
         require_accelerator=require_accelerator,
         packages=_versions(),
@@ -576,6 +576,21 @@ def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
         if obstacle.severity == "refusal" and obstacle.name not in accepted:
             raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
     return found
+
+
+def _own_noise(device: Device, devices: Sequence[Device]) -> tuple[Obstacle, ...]:
+    """What this very run does to a device's figures: virtual devices take the processors of the machine they run on."""
+    emulated = [other.id for other in devices if other.facts().kind == "virtual"]
+    if device.facts().kind != "host" or not emulated:
+        return ()
+    return (
+        Obstacle(
+            name="emulators",
+            severity="warning",
+            found=f"{', '.join(emulated)} work on the same processors at the same time",
+            advice="For figures to compare, measure this machine in a run of its own.",
+        ),
+    )
 
 
 def _require_tools(cells: Sequence[Cell], specs: Mapping[str, ModelSpec]) -> None:

@@ -271,7 +271,7 @@ def test_ctrl_c_leaves_nothing_behind_at_any_stage(
     assert time.monotonic() - began < 60
     stored = StoredRun.open(tmp_path / "out")
     assert stored.results == ()
-    assert [thread.name for thread in threading.enumerate() if thread.name == "device phone"] == []
+    until(lambda: "device phone" not in [thread.name for thread in threading.enumerate()], timeout_s=1)
     on(direct, f"mkdir -p {WORK_FOLDER}")
     assert_clean(direct)
 
