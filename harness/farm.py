@@ -148,8 +148,8 @@ class _Lane:
         self.error: BaseException | None = None
         """What ended the thread, where that ends the run."""
         self.over = threading.Event()
-        """Set when its thread is done. Not `Thread.join`: a Ctrl-C in it makes Python 3.11 take a thread that runs on for
-        one that has ended (bpo-45274), and nobody would wait for it to tidy up."""
+        """Set when its thread is done. `Thread.join` will not do: a Ctrl-C in it makes Python 3.11 take a thread that
+        runs on for one that has ended (bpo-45274), and nobody would wait for it to tidy up."""
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
