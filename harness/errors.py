@@ -1,7 +1,7 @@
 """Every error this program raises on purpose.
 
     HarnessError                      exit code
-    ├── CellsFailed                   1   the run ended, some of its cells did not
+    ├── CellsFailed                   1   the run ended, some of its cells failed or were not run
     ├── NothingMeasured               1   the run ended, and none of its cells can run here
     ├── GateFailed                    1   a gate found a regression
     ├── UsageError                    2   what was asked cannot be done as asked
@@ -20,6 +20,8 @@
     │   ├── DeviceUnauthorized            it does not know this machine's key
     │   ├── DeviceLocked                  it has to be unlocked first
     │   ├── AppMissing                    the runner app is not installed there
+    │   ├── DeviceBusy                    another run is using it
+    │   ├── LeaseLost                     another run has taken it over
     │   ├── SeveralDevices                one was meant, several answer to that
     │   ├── LinkLost                      the connection ended in the middle
     │   ├── DeviceRefused                 it answered, and will not do what was asked
@@ -77,17 +79,19 @@ class HarnessError(Exception):
 
 
 class CellsFailed(HarnessError):
-    """The run is complete and stored, and at least one of its cells is a failure."""
+    """The run is over and stored, and at least one of its cells failed, or was not run since its device went away."""
 
     exit_code = 1
     kind = "cells_failed"
 
-    def __init__(self, failed: int, total: int) -> None:
-        super().__init__(failed, total)
-        self.failed, self.total = failed, total
+    def __init__(self, failed: int, total: int, not_run: int = 0) -> None:
+        super().__init__(failed, total, not_run)
+        self.failed, self.total, self.not_run = failed, total, not_run
+        self.hint = "`harness run --resume` goes on with those that were not run." if not_run else ""
 
     def __str__(self) -> str:
-        return f"{self.failed} of {self.total} cells failed"
+        failed = f"{self.failed} of {self.total} cells failed"
+        return f"{failed}, {self.not_run} were not run" if self.not_run else failed
 
 
 class NothingMeasured(HarnessError):
@@ -333,6 +337,34 @@ class AppMissing(DeviceError):
 
     def __str__(self) -> str:
         return f"{self.device}: the app {self.app} is not installed"
+
+
+class DeviceBusy(DeviceError):
+    """Two runs may not use one device at a time: each would be in the other's figures."""
+
+    kind = "busy"
+    hint = "Wait until it is free, or choose other devices with --device."
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(device, problem)
+        self.device, self.problem = device, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} is in use: {self.problem}"
+
+
+class LeaseLost(DeviceError):
+    """This process stood still for so long that another run has taken the device over."""
+
+    kind = "lease_lost"
+    hint = "`harness run --resume` measures what is left, once the other run is over."
+
+    def __init__(self, device: str, holder: str) -> None:
+        super().__init__(device, holder)
+        self.device, self.holder = device, holder
+
+    def __str__(self) -> str:
+        return f"{self.device} was taken over by {self.holder}, since this run did not answer for a while"
 
 
 class SeveralDevices(DeviceError):

@@ -2,7 +2,8 @@
 
     suite -> plan -> (checkpoint -> artifact) for every file -> (deploy -> measure) for every cell -> stored run
 
-Everything is converted before anything is timed: a converter beside a timed process would be in its figures. A step
+All devices work at once (`farm.py`), each on one cell at a time, and files are converted while they measure. Only this
+machine itself begins when everything is converted: a converter beside a timed process would be in its figures. A step
 that fails is a `Failure` in the cells that needed it, and the rest goes on.
 """
 
@@ -10,14 +11,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 import traceback
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -32,8 +35,10 @@ from harness.convert.convert import is_converted, make_artifact, need_converters
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
+from harness.device.halting import Halted
+from harness.device.lease import identity, leased
 from harness.device.profile import accepted_obstacles
-from harness.device.registry import find_device
+from harness.device.registry import find_device, list_devices
 from harness.errors import (
     BadSetting,
     DeviceFull,
@@ -46,6 +51,16 @@ from harness.errors import (
     UnwritableFolder,
 )
 from harness.evaluate.evaluate import evaluate, image_shape
+from harness.events import (
+    CellEnded,
+    ConversionEnded,
+    ConversionStarted,
+    Cooling,
+    Event,
+    LeaseTakenOver,
+    ProcessEnded,
+)
+from harness.farm import PATIENCE_S, Terms, at_work
 from harness.matrix import expand, need_runtime, why_not_on
 from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
@@ -79,11 +94,13 @@ from harness.workspace import cache_dir, require_writable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
 
     from numpy.typing import NDArray
 
     from harness.convert.child import Checked
     from harness.device.device import Device
+    from harness.device.lease import Lease
     from harness.records import DeviceFacts
     from harness.store import RunWriter
 
@@ -103,60 +120,10 @@ RECORDED_PACKAGES = (
 )
 
 
+ALL_DEVICES = "all"
+
 _Made = TypeVar("_Made")
-
-
-@dataclass(frozen=True)
-class ConversionStarted:
-    """A file is being made, or looked up."""
-
-    model: str
-    artifact: str
-    number: int
-    total: int
-    is_cached: bool
-
-
-@dataclass(frozen=True)
-class ConversionEnded:
-    """A file is there, or is not."""
-
-    model: str
-    artifact: str
-    made: Artifact | Failure
-    seconds: float
-    is_cached: bool = False
-
-
-@dataclass(frozen=True)
-class CellStarted:
-    """A cell is being measured."""
-
-    cell: Cell
-    number: int
-    total: int
-    seconds_left: float | None
-    """For this and the following cells, from those that are done; None before the first."""
-
-
-@dataclass(frozen=True)
-class ProcessEnded:
-    """One process of the cell under way has ended."""
-
-    cell: Cell
-    record: ProcessRecord
-
-
-@dataclass(frozen=True)
-class CellEnded:
-    """A cell is stored."""
-
-    result: CellResult
-    number: int
-    total: int
-
-
-Event: TypeAlias = ConversionStarted | ConversionEnded | CellStarted | ProcessEnded | CellEnded
+"""Of which model, in which format and precision."""
 
 
 def plan_run(
@@ -189,6 +156,7 @@ def plan_run(
         _placed(partial(find_model, reference), file, ("models", index)) for index, reference in enumerate(suite.models)
     ]
     _require_distinct(found, suite)
+    suite = msgspec.structs.replace(suite, devices=_device_ids(suite.devices))
     devices = [
         _placed(partial(find_device, device_id), file, ("devices", index))
         for index, device_id in enumerate(suite.devices)
@@ -207,44 +175,69 @@ def plan_run(
         devices=tuple(device.facts() for device in devices),
         measure=suite.measure,
         cells=cells,
-        obstacles={device.id: _preflight(device, accept) for device in devices},
+        obstacles={device.id: (*_preflight(device, accept), *_own_noise(device, devices)) for device in devices},
         accepted_obstacles=tuple(accept),
         require_accelerator=require_accelerator,
         packages=_versions(),
     )
 
 
-def run(plan: Plan, folder: Path, *, watch: Callable[[Event], None] = lambda _event: None) -> StoredRun:
+def run(
+    plan: Plan,
+    folder: Path,
+    *,
+    patience_s: float = PATIENCE_S,
+    watch: Callable[[Event], None] = lambda _event: None,
+) -> StoredRun:
     """Do what a plan says, in a new folder.
 
+    Args:
+        plan: What to do.
+        folder: Where to store it.
+        patience_s: How long to wait for a device that has gone away.
+        watch: Told of every step.
+
     Raises:
+        DeviceBusy: Another run is using one of the devices.
         RunLocked, UnwritableFolder, DeviceFull: The run cannot be stored. What was stored is intact.
     """
     with write_run(folder, plan) as writer:
-        _run_cells(plan, plan.cells, writer, watch)
+        _run_cells(plan, plan.cells, writer, watch, patience_s)
     return StoredRun.open(folder)
 
 
 def resume(
-    folder: Path, *, retry_failed: bool = False, watch: Callable[[Event], None] = lambda _event: None
+    folder: Path,
+    *,
+    retry_failed: bool = False,
+    patience_s: float = PATIENCE_S,
+    watch: Callable[[Event], None] = lambda _event: None,
 ) -> StoredRun:
     """Do what is left of a plan.
 
     Args:
         folder: The run.
         retry_failed: Also do again the cells that failed.
+        patience_s: How long to wait for a device that has gone away.
         watch: Told of every step.
 
     Raises:
         UnreadableRecord: There is no run to go on with.
         RunLocked: It is still under way.
+        DeviceBusy: Another run is using one of the devices.
     """
     stored = StoredRun.open(folder)
+    cells = cells_left(stored, retry_failed=retry_failed)
+    with write_run(folder) as writer:
+        _run_cells(stored.plan, cells, writer, watch, patience_s)
+    return StoredRun.open(folder)
+
+
+def cells_left(stored: StoredRun, *, retry_failed: bool = False) -> tuple[Cell, ...]:
+    """What `resume` would do of a run, in the plan's order."""
     again = {r.cell.id for r in stored.results if retry_failed and isinstance(r.outcome, Failure)}
     wanted = again | {cell.id for cell in stored.missing}
-    with write_run(folder) as writer:
-        _run_cells(stored.plan, [cell for cell in stored.plan.cells if cell.id in wanted], writer, watch)
-    return StoredRun.open(folder)
+    return tuple(cell for cell in stored.plan.cells if cell.id in wanted)
 
 
 def convert_model(
@@ -271,8 +264,10 @@ def convert_model(
     found = find_model(reference)
     suite = Suite(schema=1, name="convert", models=(reference,), artifacts=tuple(artifacts))
     cells = expand(suite, {found.spec.name: READY_SOURCES.get(type(found.spec.source))})
-    prepared = _prepare({found.spec.name: found.spec}, [_file_of(cell, None) for cell in cells], watch)
-    made = {f"{cell.format}/{cell.precision}": prepared[_file_of(cell, None)].made for cell in cells}
+    prepared: dict[_File, _Prepared] = {}
+    files = {cell.id: _file_of(cell, None) for cell in cells}
+    _prepare({found.spec.name: found.spec}, tuple(files.values()), watch, prepared.__setitem__)
+    made = {f"{cell.format}/{cell.precision}": prepared[files[cell.id]].made for cell in cells}
     for artifact in made.values():
         if into is not None and isinstance(artifact, Artifact):
             into.mkdir(parents=True, exist_ok=True)
@@ -409,28 +404,93 @@ class _Prepared:
     made: Artifact | Failure | NotRunnable
 
 
-def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None]) -> None:
-    facts = {device.id: device for device in plan.devices}
-    never = {cell.id: why_not_on(cell.choice, facts[cell.device_id]) for cell in cells}
-    files = {cell.id: _file_of(cell, facts[cell.device_id]) for cell in cells}
-    # A Core ML file is worth making where it cannot run: it is checked all the same.
-    wanted = [files[cell.id] for cell in cells if never[cell.id] is None or cell.format == "coreml"]
-    prepared = _prepare({model.name: model.spec for model in plan.models}, wanted, watch)
-    for cell in cells:
-        prepared.setdefault(files[cell.id], _Prepared(None, NotRunnable(reason=never[cell.id] or "")))
-    runs = {c.id for c in cells if never[c.id] is None and isinstance(prepared[files[c.id]].made, Artifact)}
+def _run_cells(
+    plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None], patience_s: float
+) -> None:
+    watch = _one_at_a_time(watch)
     devices = {device_id: find_device(device_id) for device_id in dict.fromkeys(cell.device_id for cell in cells)}
-    spent: list[float] = []
-    for number, cell in enumerate(cells, start=1):
-        ready = prepared[files[cell.id]]
-        if cell.id in runs:
-            left = _seconds_left(sum(later.id in runs for later in cells[number - 1 :]), spent)
-            watch(CellStarted(cell, number, len(cells), left))
-        began, began_at = time.monotonic(), datetime.now(UTC)
-        outcome = _measure_cell(plan, cell, ready, devices[cell.device_id], watch)
-        seconds = time.monotonic() - began
-        if cell.id in runs:
-            spent.append(seconds)
+    facts = {device.id: device for device in plan.devices}
+
+    def taken_over(device_id: str, previous: str) -> None:
+        watch(LeaseTakenOver(device_id, previous))
+
+    with leased(tuple(devices.values()), plan.run, taken_over=taken_over) as lease:
+        work = _CellWork(plan, cells, writer, watch, lease)
+        terms = Terms(facts=facts, find=find_device, watch=watch, patience_s=patience_s)
+        with at_work(cells, devices, work, terms) as halt, work:
+
+            def hand_over(file: _File, prepared: _Prepared) -> None:
+                work.hand_over(file, prepared)
+                halt.check()  # a device's thread may have ended the run
+
+            _prepare({model.name: model.spec for model in plan.models}, work.wanted, watch, hand_over)
+
+
+class _CellWork:
+    """What devices do with cells: a `farm.Work`. Inside its `with` block files come in."""
+
+    def __init__(
+        self, plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None], lease: Lease
+    ) -> None:
+        self._plan, self._total, self._writer, self._watch, self._lease = plan, len(cells), writer, watch, lease
+        facts = {device.id: device for device in plan.devices}
+        self._never = {cell.id: why_not_on(cell.choice, facts[cell.device_id]) for cell in cells}
+        self._file = {cell.id: _file_of(cell, facts[cell.device_id]) for cell in cells}
+        self._files: dict[_File, Future[_Prepared]] = {file: Future() for file in self._file.values()}
+        # A Core ML file is worth making where it cannot run: it is checked all the same.
+        asked = [self._file[c.id] for c in cells if self._never[c.id] is None or c.format == "coreml"]
+        self.wanted = tuple(dict.fromkeys(asked))
+        """The files to make, each once."""
+        for cell in cells:
+            if self._file[cell.id] not in self.wanted and not self._files[self._file[cell.id]].done():
+                never = NotRunnable(reason=self._never[cell.id] or "")
+                self._files[self._file[cell.id]].set_result(_Prepared(None, never))
+        self._converts: Future[None] = Future()
+        """Done once nothing is converted any more."""
+        self._here = {device.id for device in plan.devices if device.kind == "host"}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Let go whoever waits for what will not come."""
+        for future in self._files.values():
+            future.cancel()
+        if kind is None:
+            self._converts.set_result(None)
+        else:
+            self._converts.cancel()
+
+    def hand_over(self, file: _File, prepared: _Prepared) -> None:
+        """A file is there, or will never be."""
+        self._files[file].set_result(prepared)
+
+    def foregone(self, cell: Cell) -> Outcome | None:
+        """What becomes of a cell that has no file. Blocks until that is known."""
+        never = self._never[cell.id]
+        if never is not None and cell.format != "coreml":
+            return NotRunnable(reason=never)
+        try:
+            made = self._files[self._file[cell.id]].result().made
+            if isinstance(made, Artifact) and never is None and cell.device_id in self._here:
+                self._converts.result()
+        except CancelledError:
+            raise Halted from None
+        if not isinstance(made, Artifact):
+            return made
+        return None if never is None else NotRunnable(reason=never)
+
+    def measure(self, cell: Cell, device: Device) -> Outcome:
+        """Deploy and measure, while the device is ours."""
+        outcome = self._leased(cell) or _measure_cell(
+            self._plan, cell, self._files[self._file[cell.id]].result(), device, self._watch
+        )
+        # Another run may have been on the device meanwhile; then it is in the figures.
+        return self._leased(cell) or outcome
+
+    def save(self, cell: Cell, outcome: Outcome, *, number: int, began_at: datetime, seconds: float) -> None:
+        """Store what became of a cell, and tell."""
+        ready = self._files[self._file[cell.id]].result()
         result = CellResult(
             schema=SCHEMA_VERSION,
             cell=cell,
@@ -441,24 +501,41 @@ def _run_cells(plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Call
             started_at=began_at.isoformat(timespec="milliseconds"),
             seconds=seconds,
         )
-        writer.save(result)
-        watch(CellEnded(result, number, len(cells)))
+        self._writer.save(result)
+        self._watch(CellEnded(result, number, self._total))
+
+    def _leased(self, cell: Cell) -> Failure | None:
+        found = _attempt("deploy", partial(self._lease.require, cell.device_id))
+        return found if isinstance(found, Failure) else None
+
+
+def _one_at_a_time(watch: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The devices' threads tell of their steps; whoever is told need not know of threads."""
+    lock = threading.Lock()
+
+    def told(event: Event) -> None:
+        with lock:
+            watch(event)
+
+    return told
 
 
 def _prepare(
-    specs: Mapping[str, ModelSpec], files: Sequence[_File], watch: Callable[[Event], None]
-) -> dict[_File, _Prepared]:
-    """Make every file that cells need, once."""
+    specs: Mapping[str, ModelSpec],
+    files: Sequence[_File],
+    watch: Callable[[Event], None],
+    hand_over: Callable[[_File, _Prepared], None],
+) -> None:
+    """Make every file that cells need, once, and hand each over as it is there."""
     wanted = list(dict.fromkeys(files))
-    prepared: dict[_File, _Prepared] = {}
     checkpoints: dict[str, Checkpoint | Failure] = {}
     for number, file in enumerate(wanted, start=1):
         model, model_format, precision, system = file
         spec, artifact = specs[model], f"{model_format}/{precision}"
+        give = partial(hand_over, file)
         reason = _attempt("catalog", partial(why_not, spec, model_format, precision, system=system))
         if reason is not None:
-            never = reason if isinstance(reason, Failure) else NotRunnable(reason=reason)
-            prepared[file] = _Prepared(None, never)
+            give(_Prepared(None, reason if isinstance(reason, Failure) else NotRunnable(reason=reason)))
             continue
         began = time.monotonic()
         if model not in checkpoints:
@@ -468,14 +545,13 @@ def _prepare(
             checkpoints[model] = _attempt("catalog", partial(make_checkpoint, spec))
         checkpoint = checkpoints[model]
         if isinstance(checkpoint, Failure):
-            prepared[file] = _Prepared(None, checkpoint)
+            give(_Prepared(None, checkpoint))
             continue
         cached = _attempt("convert", partial(is_converted, spec, model_format, precision, system=system))
         watch(ConversionStarted(model, artifact, number, len(wanted), is_cached=cached is True))
         made = _attempt("convert", partial(make_artifact, spec, checkpoint, model_format, precision, system=system))
-        prepared[file] = _Prepared(checkpoint, made)
         watch(ConversionEnded(model, artifact, made, time.monotonic() - began, is_cached=cached is True))
-    return prepared
+        give(_Prepared(checkpoint, made))
 
 
 def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watch: Callable[[Event], None]) -> Outcome:
@@ -483,9 +559,6 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
         assert not isinstance(ready.made, Artifact)
         return ready.made
     artifact = ready.made
-    never = why_not_on(cell.choice, next(facts for facts in plan.devices if facts.id == cell.device_id))
-    if never is not None:
-        return NotRunnable(reason=never)
     expected = _arrays(Path(ready.checkpoint.folder) / "reference.npz")
     inputs = _arrays(Path(ready.checkpoint.folder) / "inputs.npz")
     deployed = _attempt("deploy", partial(push, artifact, inputs, device))
@@ -505,10 +578,16 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
     def tell(record: ProcessRecord) -> None:
         watch(ProcessEnded(cell, record))
 
+    def cooling(reason: str) -> None:
+        watch(Cooling(cell, reason))
+
     runner = _attempt("deploy", partial(choose_runner, device, cell.choice))
     if isinstance(runner, Failure):
         return runner
-    measured = _attempt("measure", partial(measure, question, device, plan.measure, command=runner.command, watch=tell))
+    measured = _attempt(
+        "measure",
+        partial(measure, question, device, plan.measure, command=runner.command, watch=tell, cooling=cooling),
+    )
     if runner.why_not_bench is None or isinstance(measured, Failure):
         return measured
     # Which program took the times is in the record; that it was the second choice, and why, belongs beside it.
@@ -565,10 +644,6 @@ def _unforeseen(stage: Stage, error: Exception) -> Failure:
     )
 
 
-def _seconds_left(cells: int, spent: Sequence[float]) -> float | None:
-    return cells * sum(spent) / len(spent) if spent else None
-
-
 def _copy(source: Path, target: Path) -> None:
     """A file, or a package, which is a folder."""
     if not source.is_dir():
@@ -594,6 +669,22 @@ def _placed(look_up: Callable[[], _Made], file: Path | None, location: tuple[str
         raise bad_setting(file, location, str(error), error.known) from error
 
 
+def _device_ids(asked: Sequence[str]) -> tuple[str, ...]:
+    """Which devices are meant, each once: `all` is every one that is connected, however many ways lead to it."""
+    ids: dict[str, None] = {}
+    for device_id in asked:
+        if device_id != ALL_DEVICES:
+            ids[device_id] = None
+            continue
+        seen = {identity(find_device(other)) for other in ids}
+        for device in list_devices():
+            found = identity(device)
+            if found not in seen:
+                ids[device.id] = None
+                seen.add(found)
+    return tuple(ids)
+
+
 def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
     """What stands in the way now. What forbids a measurement ends the run here, unless the user accepted it."""
     accepted = {*accept, *accepted_obstacles(device.facts())}
@@ -602,6 +693,21 @@ def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
         if obstacle.severity == "refusal" and obstacle.name not in accepted:
             raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
     return found
+
+
+def _own_noise(device: Device, devices: Sequence[Device]) -> tuple[Obstacle, ...]:
+    """What this very run does to a device's figures: virtual devices take the processors of the machine they run on."""
+    emulated = [other.id for other in devices if other.facts().kind == "virtual"]
+    if device.facts().kind != "host" or not emulated:
+        return ()
+    return (
+        Obstacle(
+            name="emulators",
+            severity="warning",
+            found=f"{', '.join(emulated)} work on the same processors at the same time",
+            advice="For figures to compare, measure this machine in a run of its own.",
+        ),
+    )
 
 
 def _require_tools(cells: Sequence[Cell], specs: Mapping[str, ModelSpec]) -> None:

@@ -1,7 +1,7 @@
 """The nouns. Read this first: every stage maps one of these records to the next.
 
     ModelSpec -> Checkpoint -> Artifact -> Deployment -> Measurement
-                                                      or Failure, or NotRunnable
+                                                      or Failure, NotRunnable, NotRun
     Plan + one CellResult a cell = a run
 
 Records are frozen, hold facts and no sentences, and are checked when they are read. Unknown is None. A quantity ends
@@ -799,7 +799,13 @@ class NotRunnable(Record, frozen=True, kw_only=True, tag_field="outcome", tag="n
     reason: str
 
 
-Outcome: TypeAlias = Measurement | Failure | NotRunnable
+class NotRun(Record, frozen=True, kw_only=True, tag_field="outcome", tag="not_run"):
+    """A cell that was left out, since its device had gone away or was set aside. A resumed run measures it."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Measurement | Failure | NotRunnable | NotRun
 
 
 class CellResult(Record, frozen=True, kw_only=True):

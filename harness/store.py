@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder, UsageError
-from harness.records import SCHEMA_VERSION, Cell, CellResult, Plan
+from harness.records import SCHEMA_VERSION, Cell, CellResult, NotRun, Plan
 from harness.workspace import cache_dir, write_atomically
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StoredRun:
     @property
     def missing(self) -> tuple[Cell, ...]:
         """The cells that have not been run, in the plan's order."""
-        done = {result.cell.id for result in self.results}
+        done = {result.cell.id for result in self.results if not isinstance(result.outcome, NotRun)}
         return tuple(cell for cell in self.plan.cells if cell.id not in done)
 
 

@@ -1,8 +1,13 @@
-"""How the tests are shared between processes (pytest-xdist, `--dist loadgroup`)."""
+"""How the tests are spread over processes (pytest-xdist, `--dist loadgroup`), and leases of their own."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -11,3 +16,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("xdist_group") is None:
             shares_a_device = "virtual" in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.xdist_group("virtual" if shares_a_device else item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Other runs on this machine, tests in other processes above all, do not keep us from its devices."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_LEASES", str(tmp_path_factory.mktemp("leases")))
+        yield

@@ -10,7 +10,9 @@ from harness import errors
 from harness.errors import HarnessError
 
 EXAMPLES: tuple[HarnessError, ...] = (
-    errors.CellsFailed(2, 12),
+    errors.CellsFailed(2, 12, 3),
+    errors.DeviceBusy("pixel", "run nightly of ann (process 17) is using it"),
+    errors.LeaseLost("pixel", "run nightly of ann (process 17)"),
     errors.NothingMeasured(12),
     errors.BadSetting("suite.toml", 3, "devices[0]", "unknown key", ("host",)),
     errors.UnknownName("device", "pixel", ("host",)),

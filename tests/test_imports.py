@@ -23,11 +23,11 @@ PACKAGE = ROOT / "harness"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "units"}),
     frozenset({"records"}),
-    frozenset({"protocol", "settings", "workspace"}),
+    frozenset({"events", "protocol", "settings", "workspace"}),
     frozenset({"child", "matrix", "parity", "statistics", "tensors"}),
     frozenset({"checkout", "jobs", "summary"}),
     frozenset({"device", "store"}),
-    frozenset({"catalog"}),
+    frozenset({"catalog", "farm"}),
     frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
     frozenset({"doctor", "pipeline", "run"}),
     frozenset({"comparison", "live", "tables"}),

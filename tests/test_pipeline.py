@@ -5,26 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 import harness
 from harness import pipeline
 from harness.errors import BadSetting, DeviceNotFit, MissingTool, RunLocked
-from harness.pipeline import (
-    CellEnded,
-    CellStarted,
-    ConversionEnded,
-    ConversionStarted,
-    Event,
-    failure,
-    plan_run,
-    resume,
-    run,
-)
+from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event
+from harness.pipeline import failure, plan_run, resume, run
 from harness.records import Failure, Measurement, MeasurePlan, NotRunnable, Obstacle, Suite, SuiteRuntime
 from harness.store import write_run
-from tests.fakes.device import FakeDevice
+from tests.fakes.device import FACTS, FakeDevice
 from tests.fakes.models import save_dense_onnx
 
 if TYPE_CHECKING:
@@ -192,6 +184,20 @@ def test_a_device_in_no_fit_state_is_refused_by_name_and_accepted_by_name(
 
     assert "--accept low-battery" in caught.value.hint
     assert plan_run(suite(model), accept=["low-battery"]).obstacles == {"fake": (low,)}
+
+
+def test_this_machine_measured_beside_its_own_emulators_says_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    virtual = FakeDevice(facts=msgspec.structs.replace(FACTS, id="virtual:a", kind="virtual", name="Virtual"))
+    devices = {"host": FakeDevice(facts=msgspec.structs.replace(FACTS, id="host")), "virtual:a": virtual}
+    monkeypatch.setattr(pipeline, "find_device", devices.__getitem__)
+    monkeypatch.setattr(pipeline, "list_devices", lambda: tuple(devices.values()))
+
+    plan = plan_run(suite(model, devices=("all",)))
+
+    assert [device.id for device in plan.devices] == ["host", "virtual:a"]
+    (noise,) = plan.obstacles["host"]
+    assert noise.found == "virtual:a work on the same processors at the same time"
+    assert plan.obstacles["virtual:a"] == ()
 
 
 def test_a_failure_record_keeps_the_facts_of_its_error() -> None:

@@ -16,7 +16,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.device.adb_server import AdbServer
-    from harness.pipeline import Event
+    from harness.events import Event
     from harness.store import StoredRun
 
 REPORTS = Path("reports")

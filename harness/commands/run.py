@@ -23,10 +23,10 @@ from harness.commands.console import (
 from harness.errors import CellsFailed, HarnessError, NothingMeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from harness.pipeline import Event
-    from harness.records import Plan, Suite
+    from harness.events import Event
+    from harness.records import Cell, Plan, Suite
     from harness.store import StoredRun
 
 INTERRUPTED = 130
@@ -48,7 +48,13 @@ def run(
         list[str] | None,
         typer.Option(help="Processors to use: any, big, little, a list (4-7) or a mask (0xf0). Repeatable."),
     ] = None,
-    device: Annotated[list[str] | None, typer.Option("--device", "-d", help="Repeatable.")] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", "-d", help="Repeatable, all at once; `all` is every device that is connected."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a device that goes away, before its cells are left out.")
+    ] = 300.0,
     processes: Annotated[
         int | None, typer.Option(min=2, help="Fresh processes for each cell, neither more nor fewer.")
     ] = None,
@@ -86,6 +92,8 @@ def run(
 
         harness run nightly.toml --output reports/nightly --profile-ops
 
+        harness run nightly.toml --device host --device R5CT1234ABC
+
         harness run --resume
     """
     import msgspec  # noqa: PLC0415
@@ -95,10 +103,11 @@ def run(
 
     if resume:
         folder = output or last_run()
-        plan = open_run(folder).plan
+        stored = open_run(folder)
+        plan, cells = stored.plan, pipeline.cells_left(stored, retry_failed=retry_failed)
 
         def work(watch: Callable[[Event], None]) -> StoredRun:
-            return pipeline.resume(folder, retry_failed=retry_failed, watch=watch)
+            return pipeline.resume(folder, retry_failed=retry_failed, patience_s=patience, watch=watch)
     else:
         suite = _suite(targets or [], artifact, threads, device, processes=processes, profile_ops=profile_ops)
         devices = on_server(suite.devices, adb_server(adb_host, adb_port))
@@ -111,15 +120,15 @@ def run(
             name=output.name if output else None,
             file=Path(targets[0]) if targets and not device and Path(targets[0]).suffix == ".toml" else None,
         )
-        folder = output or REPORTS / plan.run
+        folder, cells = output or REPORTS / plan.run, plan.cells
 
         def work(watch: Callable[[Event], None]) -> StoredRun:
-            return pipeline.run(plan, folder, watch=watch)
+            return pipeline.run(plan, folder, patience_s=patience, watch=watch)
 
     if dry_run:
         _print_plan(plan, output_format)
         return
-    _finish(_watched(plan, folder, work), output_format)
+    _finish(_watched(plan, cells, folder, work), output_format)
 
 
 def _suite(
@@ -154,13 +163,15 @@ def _suite(
     return msgspec.structs.replace(suite, **changes)
 
 
-def _watched(plan: Plan, folder: Path, work: Callable[[Callable[[Event], None]], StoredRun]) -> StoredRun:
+def _watched(
+    plan: Plan, cells: Sequence[Cell], folder: Path, work: Callable[[Callable[[Event], None]], StoredRun]
+) -> StoredRun:
     """Run with progress; an interruption says how to go on."""
     from harness.live import watcher_for  # noqa: PLC0415
 
-    note(f"{len(plan.cells)} cells into {folder}")
+    note(f"{len(cells)} cells into {folder}")
     try:
-        with watcher_for(plan) as watch:
+        with watcher_for(plan, cells=cells) as watch:
             return work(watch)
     except KeyboardInterrupt:
         left = len(open_run(folder).missing) if (folder / "plan.json").exists() else len(plan.cells)
@@ -171,7 +182,7 @@ def _watched(plan: Plan, folder: Path, work: Callable[[Callable[[Event], None]],
 
 def _finish(stored: StoredRun, output_format: Output) -> None:
     """Write the reports, print the result, and leave with the right code."""
-    from harness.records import Failure, Measurement  # noqa: PLC0415
+    from harness.records import Failure, Measurement, NotRun  # noqa: PLC0415
     from harness.report import FORMATS, render, write_report  # noqa: PLC0415
 
     for kind, made in FORMATS.items():
@@ -185,8 +196,9 @@ def _finish(stored: StoredRun, output_format: Output) -> None:
     note(f"report: {stored.folder / FORMATS['html'].file_name}")
     _remember(stored)
     failed = sum(isinstance(result.outcome, Failure) for result in stored.results)
-    if failed:
-        raise CellsFailed(failed, len(stored.plan.cells))
+    left_out = sum(isinstance(result.outcome, NotRun) for result in stored.results)
+    if failed or left_out:
+        raise CellsFailed(failed, len(stored.plan.cells), left_out)
     if not any(isinstance(result.outcome, Measurement) for result in stored.results):
         raise NothingMeasured(len(stored.plan.cells))
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from harness.errors import NeverSteady
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.device.device import Device
     from harness.records import DeviceState
 
@@ -25,10 +27,13 @@ class Cooling:
     Args:
         device: Which.
         patient: Wait until its thermal status is none. False takes the status as it is.
+        told: Told what is too hot, before each wait.
     """
 
-    def __init__(self, device: Device, *, patient: bool = True) -> None:
-        self._device, self._patient = device, patient
+    def __init__(
+        self, device: Device, *, patient: bool = True, told: Callable[[str], None] = lambda _reason: None
+    ) -> None:
+        self._device, self._patient, self._told = device, patient, told
         self._reference: DeviceState | None = None
         self._status_says_something = False
 
@@ -40,6 +45,7 @@ class Cooling:
         state = self._device.state()
         deadline = time.monotonic() + COOL_CAP_S
         while self._patient and state.thermal_status not in _COOL and time.monotonic() < deadline:
+            self._told(f"thermal status {state.thermal_status}")
             time.sleep(COOL_POLL_S)
             state = self._device.state()
         self._reference = state
@@ -60,6 +66,7 @@ class Cooling:
         while (reason := self._too_hot(before, self._device.state())) is not None:
             if time.monotonic() > deadline:
                 raise NeverSteady(self._device.id, 1, f"{reason} for {COOL_CAP_S / 60:.0f} min")
+            self._told(reason)
             time.sleep(COOL_POLL_S)
 
     def warmed(self) -> str | None:

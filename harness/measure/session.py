@@ -77,6 +77,7 @@ def measure(
     *,
     command: Sequence[str] = (),
     watch: Callable[[ProcessRecord], None] = lambda _record: None,
+    cooling: Callable[[str], None] = lambda _reason: None,
 ) -> Measurement:
     """Measure one cell. Blocks for up to `plan.budget_s` and a little, or longer where the minimum needs it.
 
@@ -86,6 +87,7 @@ def measure(
         plan: How.
         command: What starts the timing program there, without a job's flags; empty is the device's Python worker.
         watch: Told of every process.
+        cooling: Told what is too hot whenever the device is left alone to cool.
 
     Raises:
         DeviceError: The program died, hung or printed rubbish; what ran is not what was asked; every attempt was
@@ -97,12 +99,12 @@ def measure(
     processors = processors_for(device.facts(), question.choice.affinity)
     started_by = confined(tuple(command or device.worker_command()), processors)
     session = _Session(question, device, plan, started_by, outputs)
-    cooling = Cooling(device, patient="thermal-status" not in question.accepted_obstacles)
-    state_before = cooling.begin()
+    cooler = Cooling(device, patient="thermal-status" not in question.accepted_obstacles, told=cooling)
+    state_before = cooler.begin()
     accepted = _require_fit(device, question.accepted_obstacles)
     try:
         with fixed_performance(device) as held:
-            processes, stopped_by = _timed_processes(session, cooling, watch)
+            processes, stopped_by = _timed_processes(session, cooler, watch)
             memory = tuple(session.memory() for _ in range(plan.memory_processes))
             profile, profile_missing = session.profile() if plan.profile_iterations else (None, "")
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from harness.matrix import RUNTIMES
-from harness.records import Failure, Measurement, NotRunnable
+from harness.records import Failure, Measurement, NotRun, NotRunnable
 from harness.summary import evidence, is_simulated, summarise_all, warnings
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ class Row:
     @property
     def reason(self) -> str:
         """Why there is no figure, in a sentence; empty where there is one."""
-        if self.status == "not_run":
-            return "not run yet"
         outcome = self.result.outcome if self.result else None
-        if isinstance(outcome, NotRunnable):
+        if outcome is None:
+            return "not run yet"
+        if isinstance(outcome, NotRunnable | NotRun):
             return outcome.reason
         if self.status == "simulated":
             return "the outputs are right; a simulator computes on the Mac that runs it, so that there are no times"
@@ -173,7 +173,7 @@ def clean(text: str) -> str:
 def _row(cell: Cell, result: CellResult | None, summary: Summary | None, file: str, plan: Plan) -> Row:
     status: Status = "failed"
     device = next((device for device in plan.devices if device.id == cell.device_id), None)
-    if result is None:
+    if result is None or isinstance(result.outcome, NotRun):
         status = "not_run"
     elif isinstance(result.outcome, Measurement) and is_simulated(device):
         status, summary = "simulated", None

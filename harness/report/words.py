@@ -85,7 +85,7 @@ def reasons(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
     """Why rows have no figure -> the rows it is true of; rows that were not tried yet are left out."""
     alike: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.status in {"failed", "not_runnable", "simulated"}:
+        if row.status in {"failed", "not_runnable", "simulated"} or (row.status == "not_run" and row.result):
             alike[problem(row)].append(row)
     return {why: tuple(several) for why, several in alike.items()}
 

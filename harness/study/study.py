@@ -20,6 +20,7 @@ from harness.compress.model_folder import open_module
 from harness.device.registry import find_device
 from harness.errors import HarnessError
 from harness.evaluate.evaluate import evaluate
+from harness.events import Event
 from harness.matrix import parse_artifact
 from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
 from harness.store import StoredRun
@@ -75,7 +76,7 @@ class Evaluated:
     result: NetworkResult | FileResult
 
 
-StudyEvent: TypeAlias = DataProgress | VariantStarted | Trained | Evaluated | pipeline.Event
+StudyEvent: TypeAlias = DataProgress | VariantStarted | Trained | Evaluated | Event
 _Watch: TypeAlias = "Callable[[StudyEvent], None]"
 
 

@@ -1,0 +1,211 @@
+"""Stop what is going on at devices from another thread, leaving nothing behind on them.
+
+A person's Ctrl-C arrives in the main thread only, and devices work in threads of their own. Stopping ends the programs
+that run, and lets every thread leave at its next call to a device; what tidies up there still may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from harness.errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path, PurePosixPath
+
+    from harness.device.device import Device, RunningProgram, ShellResult
+    from harness.records import DeviceFacts, DeviceState, Obstacle
+
+
+class Halted(BaseException):
+    """The thread is to leave. No `Exception`: whatever turns errors into records must not take it for one."""
+
+
+class Halt:
+    """Whether all devices are to stop."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._running: set[RunningProgram] = set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
+    def check(self) -> None:
+        """Go on.
+
+        Raises:
+            Halted: Not any more.
+        """
+        if self._stopped.is_set():
+            raise Halted
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, and leave at once when all are to stop.
+
+        Raises:
+            Halted: They are.
+        """
+        if self._stopped.wait(seconds):
+            raise Halted
+
+    def stop(self) -> None:
+        """Have every thread leave, and end every program that runs on a device. From any thread."""
+        self._stopped.set()
+        with self._lock:
+            running = tuple(self._running)
+        for program in running:
+            program.end()
+
+    @contextlib.contextmanager
+    def watching(self, program: RunningProgram) -> Iterator[None]:
+        """End this program, too, when all are to stop while the block lasts."""
+        with self._lock:
+            self._running.add(program)
+        try:
+            if self._stopped.is_set():  # just before it was added
+                program.end()
+                raise Halted
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(program)
+
+
+class HaltingDevice:
+    """A `Device` that does nothing more once all are to stop, but tidy up.
+
+    Args:
+        device: What does the work.
+        halt: Says when to stop.
+        owed: What earlier could not be removed there.
+
+    Attributes:
+        device: As above.
+        owed: Files and folders that could not be removed because the device did not answer.
+    """
+
+    def __init__(self, device: Device, halt: Halt, owed: set[PurePosixPath] | None = None) -> None:
+        self.device, self._halt = device, halt
+        self.owed: set[PurePosixPath] = owed or set()
+
+    @property
+    def id(self) -> str:
+        """The device's."""
+        return self.device.id
+
+    @property
+    def work_folder(self) -> PurePosixPath:
+        """The device's."""
+        return self.device.work_folder
+
+    def facts(self) -> DeviceFacts:
+        """The device's."""
+        self._halt.check()
+        return self.device.facts()
+
+    def state(self) -> DeviceState:
+        """The device's."""
+        self._halt.check()
+        return self.device.state()
+
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """The device's."""
+        self._halt.check()
+        return self.device.obstacles()
+
+    def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
+        """As the device does."""
+        self._halt.check()
+        self.device.push(local, remote, timeout_s=timeout_s)
+
+    def pull(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> None:
+        """As the device does."""
+        self._halt.check()
+        self.device.pull(remote, local, timeout_s=timeout_s)
+
+    def sha256(self, remote: PurePosixPath, *, timeout_s: float) -> str | None:
+        """As the device does."""
+        self._halt.check()
+        return self.device.sha256(remote, timeout_s=timeout_s)
+
+    def rename(self, source: PurePosixPath, target: PurePosixPath, *, timeout_s: float) -> None:
+        """As the device does."""
+        self._halt.check()
+        self.device.rename(source, target, timeout_s=timeout_s)
+
+    def make_folder(self, remote: PurePosixPath, *, timeout_s: float) -> None:
+        """As the device does."""
+        self._halt.check()
+        self.device.make_folder(remote, timeout_s=timeout_s)
+
+    def remove(self, remote: PurePosixPath, *, timeout_s: float) -> None:
+        """As the device does, also while all stop; what fails is owed."""
+        try:
+            self.device.remove(remote, timeout_s=timeout_s)
+        except DeviceError:
+            self.owed.add(remote)
+            raise
+
+    def shell(self, argv: Sequence[str], *, timeout_s: float) -> ShellResult:
+        """As the device does."""
+        self._halt.check()
+        return self.device.shell(argv, timeout_s=timeout_s)
+
+    def start(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> RunningProgram:
+        """As the device does; the program ends when all are to stop."""
+        self._halt.check()
+        return _HaltingProgram(self.device.start(argv, environment=environment), self._halt)
+
+    def worker_command(self) -> tuple[str, ...]:
+        """The device's."""
+        return self.device.worker_command()
+
+    def pay(self, *, timeout_s: float) -> None:
+        """Remove what is owed.
+
+        Raises:
+            DeviceError: It still cannot be.
+        """
+        for path in sorted(self.owed):
+            self.device.remove(path, timeout_s=timeout_s)
+            self.owed.discard(path)
+
+
+class _HaltingProgram:
+    """A `RunningProgram` that is ended when all are to stop."""
+
+    def __init__(self, program: RunningProgram, halt: Halt) -> None:
+        self._program, self._halt = program, halt
+        self._watched = contextlib.ExitStack()
+        self._watched.enter_context(halt.watching(program))
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The program's."""
+        return self._program.argv
+
+    def lines(self, *, timeout_s: float) -> Iterator[str]:
+        """The program's."""
+        return self._program.lines(timeout_s=timeout_s)
+
+    def wait(self, *, timeout_s: float) -> int:
+        """The program's."""
+        code = self._program.wait(timeout_s=timeout_s)
+        self._halt.check()  # how it ended is then our doing
+        return code
+
+    def last_words(self) -> str:
+        """The program's."""
+        return self._program.last_words()
+
+    def end(self) -> None:
+        """End it."""
+        self._program.end()
+        self._watched.close()

@@ -1,0 +1,271 @@
+"""One run at a time on a device: a lease that its holder renews, and that others take over when it no longer does.
+
+A lease is a small file in a folder that all users of this machine share. It holds who has the device and when that was
+last renewed; whoever reads or changes it locks it for that moment. The lock itself is not the lease: the system would
+keep it for a process that is stopped or hangs for ever, and drop it where a child of a dead run still works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import getpass
+import hashlib
+import os
+import secrets
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+import psutil
+
+from harness.errors import DeviceBusy, HarnessError, LeaseLost, UnwritableFolder
+from harness.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.device.device import Device
+
+HEARTBEAT_S = 10.0
+STALE_S = 90.0
+"""Nine heartbeats: a machine that is short of memory may miss some."""
+_LOCK_S = 10.0
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class Holder(Record, frozen=True, kw_only=True):
+    """Who has a device."""
+
+    token: str
+    device_id: str
+    run: str
+    user: str
+    pid: int
+    started: float
+    """Start of the process, in seconds since 1970: a number alone may be somebody else's by now."""
+    namespace: str | None
+    """In which this number means the process. Source: pid_namespaces(7)."""
+    renewed: float
+    """In seconds since 1970."""
+
+    def __str__(self) -> str:
+        return f"run {self.run} of {self.user} (process {self.pid})"
+
+
+def lease_folder() -> Path:
+    """Where all users of this machine keep their leases; `HARNESS_LEASES` moves it."""
+    # Not the user's own temporary folder, which macOS gives each a different one of.
+    shared = Path("/tmp") if os.name == "posix" else Path(os.environ.get("PROGRAMDATA", "C:/"))  # noqa: S108
+    return Path(os.environ.get("HARNESS_LEASES") or shared / "inference-harness-leases")
+
+
+def identity(device: Device) -> str:
+    """What tells a device from every other, however it is reached; its id where it does not say.
+
+    The number of its system's present start: two addresses of one phone have the same.
+
+    Raises:
+        DeviceError: It cannot be asked.
+    """
+    found = device.shell(["cat", _BOOT_ID], timeout_s=60)
+    return found.stdout.strip() if found.returncode == 0 and found.stdout.strip() else device.id
+
+
+class Lease:
+    """Devices that are ours. Made by `leased`."""
+
+    def __init__(self, held: dict[Path, Holder]) -> None:
+        self._held = held
+        self._lost: dict[str, str] = {}
+        self._over = threading.Event()
+
+    def require(self, device_id: str) -> None:
+        """See that a device is still ours.
+
+        Raises:
+            LeaseLost: This process stood still for so long that another run took it over.
+        """
+        self._renew()
+        if device_id in self._lost:
+            raise LeaseLost(device_id, self._lost[device_id])
+
+    def _renew(self) -> None:
+        for path, holder in self._held.items():
+            with _opened(path) as file:
+                now = _read(file)
+                if now is not None and now.token == holder.token:
+                    _write(file, msgspec.structs.replace(holder, renewed=time.time()))
+                elif holder.device_id not in self._lost:
+                    self._lost[holder.device_id] = str(now) if now else "another run, which is over"
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
+            with contextlib.suppress(HarnessError):  # a full disk: the next beat, or `require`, will tell
+                self._renew()
+
+    def _give_back(self) -> None:
+        self._over.set()
+        for path, holder in self._held.items():
+            with contextlib.suppress(HarnessError), _opened(path) as file:
+                now = _read(file)
+                if now is not None and now.token == holder.token:
+                    _write(file, None)  # not removed: somebody may be waiting for its lock
+
+
+@contextlib.contextmanager
+def leased(
+    devices: Sequence[Device], run: str, *, taken_over: Callable[[str, str], None] = lambda _device, _previous: None
+) -> Iterator[Lease]:
+    """Have devices for this run alone while the block lasts.
+
+    Args:
+        devices: All or none of them are leased.
+        run: Name of the run, for others to read.
+        taken_over: Told of each lease that was still there and does not count: the device, and whose it was.
+
+    Raises:
+        DeviceBusy: Another run has one of them, or two of them are one and the same.
+        DeviceError: One cannot be reached.
+        UnwritableFolder: Leases cannot be stored.
+    """
+    folder = _shared_folder()
+    token = secrets.token_hex(8)
+    mine = psutil.Process()
+    held: dict[Path, Holder] = {}
+    lease = Lease(held)
+    try:
+        for device in devices:
+            holder = Holder(
+                token=token,
+                device_id=device.id,
+                run=run,
+                user=_user(),
+                pid=mine.pid,
+                started=mine.create_time(),
+                namespace=_namespace(),
+                renewed=time.time(),
+            )
+            # By both: an identity that changes with a restart must not let another run in under the same name.
+            for key in dict.fromkeys((device.id, identity(device))):
+                path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+                _take(path, holder, taken_over)
+                held[path] = holder
+        threading.Thread(target=lease._beat, name="lease", daemon=True).start()  # noqa: SLF001  (of this module)
+        yield lease
+    finally:
+        lease._give_back()  # noqa: SLF001
+
+
+def _take(path: Path, holder: Holder, taken_over: Callable[[str, str], None]) -> None:
+    with _opened(path) as file:
+        there = _read(file)
+        if there is not None and there.token == holder.token:
+            raise DeviceBusy(holder.device_id, f"it is the same device as {there.device_id}")
+        if there is not None:
+            stale = _why_stale(there)
+            if stale is None:
+                raise DeviceBusy(holder.device_id, f"{there} is using it")
+            taken_over(holder.device_id, f"{there}, {stale}")
+        _write(file, holder)
+
+
+def _why_stale(there: Holder) -> str | None:
+    """Why a lease does not count, in words; None where it does."""
+    if there.namespace == _namespace() and not _lives(there):
+        return "which has ended without giving it back"
+    silent_s = time.time() - there.renewed
+    return f"which has not renewed it for {silent_s:.0f} s" if silent_s > STALE_S else None
+
+
+def _lives(there: Holder) -> bool:
+    if not psutil.pid_exists(there.pid):
+        return False
+    try:
+        process = psutil.Process(there.pid)
+        return abs(process.create_time() - there.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:  # systems may hide the processes of others; then only its heartbeat counts
+        return True
+
+
+def _shared_folder() -> Path:
+    folder = lease_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # another user made it
+            folder.chmod(0o1777)
+    except OSError as error:
+        raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
+    return folder
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A lease's file, ours alone for a moment.
+
+    Not by filelock, which refuses files of other users in a shared folder. Such a file can be written, and neither
+    removed nor replaced; and Linux opens it only without O_CREAT (fs.protected_regular in proc_sys_fs(5)).
+    """
+    try:
+        is_new = not path.exists()
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | (os.O_CREAT if is_new else 0)
+        with os.fdopen(os.open(path, flags, 0o666), "r+b") as file:
+            if is_new and os.name == "posix":
+                os.fchmod(file.fileno(), 0o666)
+            _lock(file)
+            yield file
+    except OSError as error:
+        raise UnwritableFolder(str(path), error.strerror or str(error)) from error
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file until it is closed, by this process or by its death."""
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            if sys.platform == "win32":
+                import msvcrt  # noqa: PLC0415
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl  # noqa: PLC0415
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EDEADLK} or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _read(file: BinaryIO) -> Holder | None:
+    file.seek(0)
+    try:
+        return msgspec.json.decode(file.read(), type=Holder)
+    except msgspec.MsgspecError:  # new, given back, or cut off by a full disk
+        return None
+
+
+def _write(file: BinaryIO, holder: Holder | None) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(b"" if holder is None else msgspec.json.encode(holder))
+    file.flush()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a number without a name, as in containers
+        return f"user {os.getuid()}"
+
+
+def _namespace() -> str | None:
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115  (it leads to no path)
+    except OSError:
+        return None
