@@ -276,9 +276,8 @@ def _plane(capture: Capture, size: int) -> tuple[Floats, Floats]:
     right, down = np.meshgrid(centres, centres)
     right = right[None] - _map(capture.shift[:, 0])
     down = down[None] - _map(capture.shift[:, 1])
-    # NumPy has no type for what a function of float32 gives back; it is float32.
-    cosines = (np.cos(capture.turn) / capture.scale).astype(np.float32, copy=False)
-    sines = (np.sin(capture.turn) / capture.scale).astype(np.float32, copy=False)
+    cosines = np.asarray(np.cos(capture.turn) / capture.scale, dtype=np.float32)
+    sines = np.asarray(np.sin(capture.turn) / capture.scale, dtype=np.float32)
     cosine, sine = _map(cosines), _map(sines)
     return cosine * right + sine * down, cosine * down - sine * right
 
@@ -379,7 +378,7 @@ def _behind(image: Floats, capture: Capture, x: Floats, y: Floats) -> Floats:
     strength, half_width, half_height, glare = (_map(capture.glasses[:, part]) for part in range(4))
     around = (np.abs(x) / half_width) ** 4 + (np.abs(y + 0.02) / half_height) ** 4
     image = image * (1 - 0.8 * strength * _bump(around - 1, 0.22))[..., None]
-    across = (x + 0.6 * y - 0.35).astype(np.float32, copy=False)
+    across = np.asarray(x + 0.6 * y - 0.35, dtype=np.float32)
     stripe = strength * glare * _bump(across, 0.16) * (around < 1)
     seen: Floats = image + (1 - image) * (0.6 * stripe)[..., None]
     return seen
