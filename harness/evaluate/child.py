@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.catalog.execute import run_onnx, run_tflite
+from harness.catalog.execute import run_coreml, run_onnx, run_tflite
 from harness.catalog.modules import load_module, named_outputs
 from harness.errors import WrongInput
 from harness.jobs import serve
@@ -86,6 +86,8 @@ def _from_file(file: FileToRun) -> Callable[[NDArray[np.float32]], tuple[Mapping
         given: Mapping[str, NDArray[np.generic]] = {tensor.name: _laid_out(images, tensor)}
         if file.format == "onnx":
             return run_onnx(path, given, file.inputs, optimized=True)
+        if file.format == "coreml":
+            return run_coreml(path, given, file.inputs)
         return run_tflite(path, given, file.inputs, file.outputs, delegated=True)
 
     return run
