@@ -86,7 +86,7 @@ def compress(
 
         harness compress models/teacher --method channels --ratio 4 --finetune 3 --data eyes/ -o models/slim
 
-        harness run -m models/slim
+        harness run models/slim
     """
     from harness.catalog.models import find_model  # noqa: PLC0415
     from harness.compress import compress as stage  # noqa: PLC0415
@@ -131,8 +131,6 @@ def distill(
     output_format: FormatOption = Output.TABLE,
 ) -> None:
     """Teach a small model what a large one knows.
-
-    An untrained built-in student takes the images and the length of embedding of its teacher.
 
     An untrained built-in student takes the images and the length of embedding of its teacher.
 
