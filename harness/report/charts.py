@@ -176,10 +176,12 @@ def _memory(device: DeviceRows) -> Chart | None:
     several, left_out = _most(rows, lambda row: (row.summary and row.summary.peak_memory_bytes) or 0)
     data: list[Datum] = []
     for row in several:
-        base = _datum(row)
-        peak, added = base["peak_mib"], base["model_mib"]
-        if isinstance(peak, float) and isinstance(added, float):
-            data += [base | {"part": "runtime alone", "mib": peak - added}, base | {"part": "model", "mib": added}]
+        base, summary = _datum(row), row.summary
+        if summary is None or summary.peak_memory_bytes is None or summary.model_memory_bytes is None:
+            continue
+        alone = scaled(summary.peak_memory_bytes - summary.model_memory_bytes, 2**20)
+        added = scaled(summary.model_memory_bytes, 2**20)
+        data += [base | {"part": "runtime alone", "mib": alone}, base | {"part": "model", "mib": added}]
     return Chart(
         name=f"memory-{slug(device.id)}",
         device_id=device.id,
@@ -339,7 +341,6 @@ def _datum(row: Row) -> Datum:
         "high_ms": scaled(summary.p50_high_ns, 1e6),
         "size_mib": scaled(summary.size_bytes, 2**20),
         "peak_mib": scaled(summary.peak_memory_bytes, 2**20),
-        "model_mib": scaled(summary.model_memory_bytes, 2**20),
     }
 
 

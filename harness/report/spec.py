@@ -90,5 +90,5 @@ def legend_choice(field: str) -> Spec:
 
 
 def scaled(value: float | None, by: float) -> float | None:
-    """To five significant digits: more than any picture shows, and a page half as long."""
-    return None if value is None else float(f"{value / by:.5g}")
+    """To four significant digits: more than any picture shows, and a page half as long."""
+    return None if value is None else float(f"{value / by:.4g}")

@@ -24,10 +24,12 @@ STORED = [
     not in {
         *(records.Record, records.Suite, records.SuiteRuntime, records.Checkpoint, records.Compression),
         records.ToolSummary,
+        *(records.DatasetSpec, records.Estimate, records.RatePoint),
+        *(records.Verification, records.Classification, records.Accuracy),
     }
 ]
-"""A suite is what the user writes, checkpoints stay in the cache, what a runtime's own tool says is only printed;
-everything else is in a run's folder."""
+"""A suite is what the user writes, checkpoints stay in the cache, what a runtime's own tool says is only printed,
+what was recognised is a study's, in a folder of its own; everything else is in a run's folder."""
 WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 
