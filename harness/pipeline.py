@@ -123,7 +123,6 @@ RECORDED_PACKAGES = (
 ALL_DEVICES = "all"
 
 _Made = TypeVar("_Made")
-"""Of which model, in which format and precision."""
 
 
 def plan_run(
