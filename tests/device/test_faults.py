@@ -28,7 +28,7 @@ from harness.farm import PATIENCE_S
 from harness.pipeline import plan_run, resume, run
 from harness.records import Failure, MeasurePlan, NotRun, RuntimeChoice, Suite
 from harness.store import StoredRun
-from tests.device.conftest import on, until
+from tests.device.conftest import DISK_MIB, on, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,14 +112,14 @@ def test_each_way_a_timing_program_can_fail_is_told_apart_and_the_next_cell_goes
         "echo 'Segmentation violation at 0x0'",
         """printf '{"message": "canary", "when": "bef'""",
         "echo 'no room' >&2; exit 3",
-        timeout_s=4.0,
+        timeout_s=10.0,
     )
 
     (segfault, hang, garbage, cut_off, exits) = failures(stored)
     assert segfault[0] == "runner_died"
     assert "SIGSEGV" in segfault[1]
     assert hang[0] == "timeout"
-    assert "was not done after 4 s and was ended" in hang[1]
+    assert "was not done after 10 s and was ended" in hang[1]
     assert garbage[0] in {"unreadable_output", "runner_died"}
     assert cut_off[0] == "runner_died"
     assert exits == ("runner_died", "phone: the timing program exited with code 3 before it was done: no room")
@@ -204,7 +204,7 @@ def test_a_device_that_stands_still_for_a_while_costs_one_cell(
     direct: AndroidDevice, virtual: VirtualDevice, a_run: Callable[..., StoredRun]
 ) -> None:
     machine = psutil.Process(virtual.pid)
-    thaw = threading.Timer(6.0, machine.resume)
+    thaw = threading.Timer(12.0, machine.resume)
 
     def freeze() -> None:
         time.sleep(0.5)
@@ -213,7 +213,7 @@ def test_a_device_that_stands_still_for_a_while_costs_one_cell(
 
     after(direct, "start", freeze)
     try:
-        first, second = failures(a_run(direct, SLEEPS, ENDS, timeout_s=2.0))
+        first, second = failures(a_run(direct, SLEEPS, ENDS, timeout_s=8.0))
     finally:
         thaw.cancel()
         machine.resume()
@@ -226,7 +226,7 @@ def test_a_device_that_stands_still_for_a_while_costs_one_cell(
 def test_a_full_disk_is_told_and_nothing_is_left_of_the_push(
     direct: AndroidDevice, a_run: Callable[..., StoredRun]
 ) -> None:
-    on(direct, "head -c 40000000 /dev/zero >/data/filler", timeout_s=60)
+    on(direct, f"head -c {(DISK_MIB - 8) * 2**20} /dev/zero >/data/filler", timeout_s=120)
     try:
         stored = a_run(direct, ENDS)
     finally:
