@@ -65,11 +65,15 @@ def test_the_report_has_every_file_with_its_time_and_says_that_images_are_synthe
     written = write_report(study)
     files = [row for row in written.rows if row.format is not None]
 
-    assert [row.variant for row in files] == ["teacher", "layer-magnitude-4x", "student-resnet10_w32"]
+    assert [f"{row.variant} {row.format}/{row.precision}" for row in files] == [
+        *("teacher onnx/fp32", "layer-magnitude-4x onnx/fp32", "student-resnet10_w32 onnx/fp32"),
+        *("student-resnet10_w32 onnx/int8", "student-resnet10_w32 tflite/int8"),
+    ]
     assert all(row.timings[0].p50_ns for row in files)
     assert written.text.count("**Synthetic images**") >= 3
     assert {path.name for path in study.path.glob("*.png")} == {
-        *("det.png", "roc.png", "pareto-size.png", "pareto-latency-host-onnxruntime.png")
+        *("det.png", "roc.png", "pareto-size.png"),
+        *("pareto-latency-host-onnxruntime.png", "pareto-latency-host-litert.png"),
     }
 
 

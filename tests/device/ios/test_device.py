@@ -135,6 +135,8 @@ def test_a_job_goes_out_as_a_folder_and_its_lines_come_back(device: IosDevice, p
         "graph_optimization": "all",
         "options": {"a": True},
         "driver": "auto",
+        "affinity": "any",
+        "version": None,
     }
     assert (sent["schema"], sent["job"]["model"]) == (1, "/Documents/models/ab.mlpackage")
     assert [item["path"] for item in sent["items"]] == ["models/ab.mlpackage", "inputs/cd.bin"]
