@@ -21,7 +21,7 @@ import msgspec
 from harness import parity, statistics
 from harness.device.hold import confined, fixed_performance, processors_for, read_processors
 from harness.device.outputs import pull_outputs
-from harness.errors import AcceleratorRefused, BadData, DeviceError, DeviceNotFit, NeverSteady
+from harness.errors import AcceleratorRefused, BadData, DeviceError, DeviceNotFit, DeviceOffline, NeverSteady
 from harness.measure import operators
 from harness.measure.cooling import Cooling
 from harness.measure.program import Transcript, run_program
@@ -133,10 +133,13 @@ def _require_fit(device: Device, accepts: tuple[str, ...]) -> tuple[str, ...]:
     """The names of the refusals that stand now and are accepted.
 
     Raises:
-        DeviceNotFit: One is not.
+        DeviceOffline: The device is away, which passes.
+        DeviceNotFit: One is not accepted.
     """
     refusals = [obstacle for obstacle in device.obstacles() if obstacle.severity == "refusal"]
     for obstacle in refusals:
+        if obstacle.name == DeviceOffline.kind:
+            raise DeviceOffline(device.id, obstacle.found.removeprefix(f"{device.id} is offline: "))
         if obstacle.name not in accepts:
             raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
     return tuple(obstacle.name for obstacle in refusals)
