@@ -371,12 +371,14 @@ def test_asking_for_what_cannot_be_made_is_a_usage_error() -> None:
 
 def test_the_second_time_nothing_is_converted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = python_spec("tiny")
-    made = [make(spec, model_format, precision) for model_format, precision in SETTINGS]
+    # Of weights without zeros nothing can be stored sparse, and that is refused.
+    pairs = [pair for pair in SETTINGS if pair[1] != "sparse"]
+    made = [make(spec, model_format, precision) for model_format, precision in pairs]
 
     no_child_can_start(monkeypatch)
 
-    assert [make(spec, model_format, precision) for model_format, precision in SETTINGS] == made
-    assert all(is_converted(spec, model_format, precision) for model_format, precision in SETTINGS)
+    assert [make(spec, model_format, precision) for model_format, precision in pairs] == made
+    assert all(is_converted(spec, model_format, precision) for model_format, precision in pairs)
 
 
 @pytest.mark.parametrize("change", ["seed", "calibration", "samples"])

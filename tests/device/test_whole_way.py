@@ -31,7 +31,7 @@ schema = 1
 name = "whole-way"
 models = ["{onnx}", "{tflite}"]
 artifacts = ["source"]
-devices = ["{direct}", "{server}"]
+devices = ["{device}"]
 
 [measure]
 processes_min = 1
@@ -55,30 +55,33 @@ def ids(virtual: VirtualDevice, adb_server: AdbServer) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def stored(ids: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
-    """One run of two networks on the device, over each of the two ways."""
+def runs(ids: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[StoredRun, ...]:
+    """Two networks on the device, over each of the two ways: a run each, since one device cannot be twice in a run."""
     folder = tmp_path_factory.mktemp("whole-way")
     onnx, tflite = folder / "one.onnx", folder / "other.tflite"
     shutil.copyfile(DATA / "tiny.onnx", onnx)
     shutil.copyfile(DATA / "tiny.tflite", tflite)
-    file = folder / "suite.toml"
-    file.write_text(SUITE.format(onnx=onnx, tflite=tflite, direct=ids[0], server=ids[1]), encoding="utf-8")
-    return run(plan_run(find_suite(str(file)), accept=["emulated"], file=file), folder / "out")
+    made = []
+    for number, device in enumerate(ids):
+        file = folder / f"suite-{number}.toml"
+        file.write_text(SUITE.format(onnx=onnx, tflite=tflite, device=device), encoding="utf-8")
+        made.append(run(plan_run(find_suite(str(file)), accept=["emulated"], file=file), folder / f"out-{number}"))
+    return tuple(made)
 
 
-def measured(stored: StoredRun) -> dict[tuple[str, str], Measurement]:
+def measured(runs: tuple[StoredRun, ...]) -> dict[tuple[str, str], Measurement]:
     """(runtime, device) -> what was measured."""
     found = {}
-    for result in stored.results:
+    for result in (result for stored in runs for result in stored.results):
         assert isinstance(result.outcome, Measurement), result.outcome
         found[result.cell.choice.runtime, result.cell.device_id] = result.outcome
     return found
 
 
 def test_both_runtimes_compute_there_what_they_compute_here_over_both_ways(
-    stored: StoredRun, ids: tuple[str, str]
+    runs: tuple[StoredRun, ...], ids: tuple[str, str]
 ) -> None:
-    found = measured(stored)
+    found = measured(runs)
 
     assert set(found) == {(runtime, device) for runtime in ("onnxruntime", "litert") for device in ids}
     for measurement in found.values():
@@ -89,34 +92,37 @@ def test_both_runtimes_compute_there_what_they_compute_here_over_both_ways(
         assert measurement.processes[0].blocks[0].ns
 
 
-def test_the_native_loop_took_the_times_with_the_library_whose_digest_is_in_the_record(stored: StoredRun) -> None:
-    for (runtime, _device), measurement in measured(stored).items():
+def test_the_native_loop_took_the_times_with_the_library_whose_digest_is_in_the_record(
+    runs: tuple[StoredRun, ...],
+) -> None:
+    for (runtime, _device), measurement in measured(runs).items():
         library = library_for(runtime, target="linux-aarch64")
         ran = measurement.ran
         assert (ran.driver, ran.version, ran.library_sha256) == ("bench", library.version, library.sha256)
 
 
-def test_everything_measured_there_is_stamped_emulated(stored: StoredRun, ids: tuple[str, str]) -> None:
-    assert [(facts.id, facts.is_emulated, facts.architecture) for facts in stored.plan.devices] == [
+def test_everything_measured_there_is_stamped_emulated(runs: tuple[StoredRun, ...], ids: tuple[str, str]) -> None:
+    assert [(facts.id, facts.is_emulated, facts.architecture) for stored in runs for facts in stored.plan.devices] == [
         (device, True, "aarch64") for device in ids
     ]
-    assert all("emulated" in measurement.accepted_obstacles for measurement in measured(stored).values())
-    for result in stored.results:
-        told = [warning.kind for warning in warnings(summarise(result), result, stored.plan)]
-        assert "emulated" in told
+    assert all("emulated" in measurement.accepted_obstacles for measurement in measured(runs).values())
+    for stored in runs:
+        for result in stored.results:
+            told = [warning.kind for warning in warnings(summarise(result), result, stored.plan)]
+            assert "emulated" in told
 
 
-def test_what_one_way_brought_there_the_other_finds(stored: StoredRun, ids: tuple[str, str]) -> None:
+def test_what_one_way_brought_there_the_other_finds(runs: tuple[StoredRun, ...], ids: tuple[str, str]) -> None:
     direct, server = ids
-    found = measured(stored)
+    found = measured(runs)
 
     for runtime in ("onnxruntime", "litert"):
         assert not found[runtime, direct].deployment.already_there
         assert found[runtime, server].deployment.already_there
 
 
-def test_a_run_leaves_no_program_and_no_output_there(stored: StoredRun, ids: tuple[str, str]) -> None:
-    assert stored.results
+def test_a_run_leaves_no_program_and_no_output_there(runs: tuple[StoredRun, ...], ids: tuple[str, str]) -> None:
+    assert all(stored.results for stored in runs)
     device = find_device(ids[0])
     assert "bench" not in on(device, "ps -e -o comm 2>/dev/null || ps")  # type: ignore[arg-type]
     assert on(device, f"ls {device.work_folder}/outputs").strip() == ""  # type: ignore[arg-type]

@@ -148,7 +148,7 @@ def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is
     )
 
     ended = subprocess.run(
-        [sys.executable, "-m", "harness", "run", "suite.toml", "--output", "out"],
+        [sys.executable, "-m", "harness", "run", "suite.toml", "--output", "out", "--patience", "3"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"},
         capture_output=True,
