@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +24,8 @@ from harness.records import (
 from tests.fakes.iphone import UDID
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.device.device import Device
     from tests.fakes.iphone import FakeIphone
 
