@@ -73,13 +73,12 @@ def render(a: str, b: str, rows: Sequence[Compared], *, version: str, notes: Seq
         data: The record of the comparison, as JSON.
     """
     drawn = [picture] if (picture := _intervals(rows)) is not None else []
-    places = [shell.chart(each, number) for number, each in enumerate(drawn)] if shell.can_draw() else []
     return shell.page(
         title=f"{clean(b)} against {clean(a)}",
         name="comparison",
         version=clean(version),
         header=_header(clean(a), clean(b), rows, notes),
-        main=(_table(rows), *places),
+        main=(_table(rows), *shell.places(drawn)),
         footer=_footer(),
         data=data,
         drawn=drawn,

@@ -92,7 +92,7 @@ def render(run: Run) -> str:
     """The whole page."""
     shown = view(run)
     drawn = charts(shown)
-    can_draw = shell.can_draw()
+    can_draw = bool(drawn) and shell.can_draw()
     devices = (_device(device, index, drawn if can_draw else ()) for index, device in enumerate(shown.devices))
     return shell.page(
         title=f"{clean(shown.plan.suite)} · {words.moment(shown.plan.created_at)}",

@@ -48,13 +48,12 @@ def render(found: Sequence[Listed], *, version: str) -> str:
     views = {each.name: view(each.run) for each in found if each.run is not None}
     drawn = [picture] if (picture := _over_runs(tuple(views.values()))) is not None else []
     newest_first = sorted(found, key=lambda each: views[each.name].plan.created_at if each.run else "", reverse=True)
-    places = [shell.chart(each, number) for number, each in enumerate(drawn)] if shell.can_draw() else []
     return shell.page(
         title="Runs",
         name="runs",
         version=clean(version),
         header=_header(found, views),
-        main=(_table(newest_first, views), *places),
+        main=(_table(newest_first, views), *shell.places(drawn)),
         footer=element(
             "footer",
             element("h2", "How to read this"),

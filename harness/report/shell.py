@@ -80,6 +80,11 @@ def chart(drawn: Chart, number: int) -> Markup:
     )
 
 
+def places(drawn: Sequence[Chart]) -> list[Markup]:
+    """The places of all pictures, one below the other; none where they cannot be drawn."""
+    return [chart(each, number) for number, each in enumerate(drawn)] if drawn and can_draw() else []
+
+
 def tools(*, placeholder: str) -> Markup:
     """What narrows a page's only table, and what takes its figures elsewhere."""
     return element(
