@@ -62,7 +62,7 @@ def _emulated(now: Conditions) -> Obstacle | None:
 
 def _thermal_status(now: Conditions) -> Obstacle | None:
     status = now.state.thermal_status
-    if status in {None, "none"}:
+    if status in {None, "none", "nominal"}:
         return None
     return Obstacle(
         name="thermal-status",

@@ -17,8 +17,8 @@ COOL_MARGIN_CELSIUS = 3.0
 """Source: Krun (Barrett et al. 2017, section 4): start a process only within 3 degrees of the first one's start."""
 COOL_POLL_S = 5.0
 COOL_CAP_S = 600.0
-_COOL = (None, "none")
-"""Thermal statuses of a device that holds nothing back; None where there is no such word."""
+_COOL = (None, "none", "nominal")
+"""Thermal statuses of a device that holds nothing back, Android's word and Apple's; None: there is no such word."""
 
 
 class Cooling:

@@ -25,6 +25,17 @@ def test_a_cell_begins_when_the_system_says_that_it_is_cool(waits: list[float]) 
     assert waits == [COOL_POLL_S] * 2
 
 
+@pytest.mark.parametrize("word", ["none", "nominal"])
+def test_the_cool_status_of_either_system_is_never_waited_for(word: str, waits: list[float]) -> None:
+    watch = Cooling(FakeDevice(states=[state(thermal_status=word)]))
+
+    watch.begin()
+    watch.wait()
+
+    assert watch.warmed() is None
+    assert waits == []
+
+
 def test_what_does_not_cool_is_left_to_the_preflight_within_ten_minutes(waits: list[float]) -> None:
     assert Cooling(FakeDevice(states=[state(thermal_status="severe")])).begin().thermal_status == "severe"
     assert sum(waits) == COOL_CAP_S

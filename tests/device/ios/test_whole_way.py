@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch  # noqa: F401  (now, and not first in the fake app's thread while a phone is waited for)
 
+from harness.catalog.execute import run_coreml
+from harness.catalog.files import read_signature
 from harness.device.registry import find_device, list_devices
 from harness.errors import DeviceOffline, UnknownName
 from harness.measure.session import Question, measure
@@ -15,22 +21,27 @@ from harness.records import (
     Artifact,
     Conversion,
     Deployment,
+    Measurement,
     MeasurePlan,
+    NotRunnable,
     Parity,
     RuntimeChoice,
     TensorSpec,
     Tolerance,
 )
-from tests.fakes.iphone import UDID
+from harness.store import StoredRun
+from tests.device.ios.test_device import LATENCY, memory
+from tests.fakes.iphone import STATE, UDID, FakeApp
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from harness.device.device import Device
     from tests.fakes.iphone import FakeIphone
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("client")]
 
+ROOT = Path(__file__).resolve().parents[3]
 ANSWER = np.array([[1.0, 2.0, 3.0, 4.0]], dtype=np.float32)
 TENSOR = TensorSpec(name="x", shape=(1, 4), dtype="float32")
 TOLERANCE = Tolerance(relative_l2=1e-3, cosine=0.999)
@@ -85,6 +96,90 @@ def question(deployment: Deployment) -> Question:
         reference="the test",
         tolerance=TOLERANCE,
     )
+
+
+SUITE = """
+schema = 1
+name = "phone"
+models = ["tiny/model.toml"]
+artifacts = ["coreml/fp16", "onnx/fp32"]
+devices = ["{UDID}"]
+
+[measure]
+processes_min = 1
+processes_max = 1
+blocks = 1
+block_s = 0.01
+warmup_s = 0.0
+memory_processes = 1
+timeout_s = 60.0
+"""
+MODEL = """
+schema = 1
+name = "tiny"
+source = { kind = "python", factory = "tests.fakes.modules:tiny" }
+
+[[inputs]]
+name = "images"
+shape = [1, 3, 16, 16]
+"""
+
+
+def computed(job: Mapping[str, Any], documents: Path) -> dict[str, bytes]:
+    """What the package that has arrived makes of the inputs that have arrived, by our evaluator."""
+    package, given = (documents / name.removeprefix("/Documents/") for name in (job["model"], job["inputs"][0]))
+    signature = read_signature(package, "coreml")
+    values = np.fromfile(given, np.float32).reshape(job["samples"], *signature.inputs[0].shape[1:])
+    found, _ = run_coreml(package, {signature.inputs[0].name: values}, signature.inputs)
+    return {f"output-{index}.bin": array.tobytes() for index, array in enumerate(found.values())}
+
+
+def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is_proved(
+    phone: FakeIphone, tmp_path: Path
+) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE.replace("{UDID}", UDID))
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.toml").write_text(MODEL)
+    phone.app = FakeApp(
+        lines=LATENCY,
+        memory_lines=(*LATENCY[:2], memory("baseline", 10), memory("loaded", 20), memory("peak", 30), LATENCY[-1]),
+        compute=computed,
+        state=STATE,
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "suite.toml", "--output", "out", "--patience", "3"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    stored = StoredRun.open(tmp_path / "out")
+    measured, never = (result.outcome for result in stored.results)
+    assert isinstance(measured, Measurement)
+    assert (measured.ran.driver, measured.ran.nodes_delegated, measured.ran.nodes_total) == ("ios-runner", 9, 10)
+    assert measured.processes[0].blocks[0].ns == (1_300_000, 1_310_000)
+    assert measured.parity.passed
+    assert (measured.memory[0].source, measured.memory[0].peak_bytes) == ("phys_footprint", 30)
+    assert (measured.state_before.thermal_status, measured.state_after.thermal_status) == ("nominal", "nominal")
+    assert isinstance(never, NotRunnable)
+    assert "has Core ML, and not ONNX Runtime" in never.reason
+    (facts,) = stored.plan.devices
+    assert (facts.name, facts.os, facts.transport, facts.newest_os) == (
+        "iPhone XR",
+        "iOS 18.5",
+        "pymobiledevice3",
+        "iOS 18",
+    )
+    # Between them the phone's state is asked for, as often as it is old by then.
+    assert [job["job"]["mode"] for job in phone.jobs if job["job"]] == ["latency", "memory"]
+    assert phone.jobs[0]["job"] is None
+    assert "measured(device): tiny coreml/fp16 all" in ended.stdout
+    assert list(phone.documents.glob("jobs/*")) == list(phone.documents.glob("results/*")) == []
 
 
 def test_a_phone_that_is_unplugged_after_the_push_is_an_error_and_no_figure(phone: FakeIphone, tmp_path: Path) -> None:
