@@ -135,10 +135,7 @@ def run_coreml(
 
     program = Program.load(path)
     fed = [as_declared(samples, tensor) for samples, tensor in zip(in_order(inputs, tensors), tensors, strict=True)]
-    runs = [
-        program.run({tensor.name: values[i : i + 1] for tensor, values in zip(tensors, fed, strict=True)})
-        for i in range(len(fed[0]))
-    ]
+    runs = program.run_samples({tensor.name: values[:, None] for tensor, values in zip(tensors, fed, strict=True)})
     done_by = f"ML Program evaluator of this program, torch {version('torch')}; not Core ML"
     found = {output.name: stacked(output.name, [run[output.name] for run in runs]) for output in program.outputs}
     return found, done_by

@@ -72,7 +72,7 @@ class Case:
 
     def run(self, path: Path) -> NDArray[Any]:
         program = Program.load(path)
-        return np.concatenate([program.run({"image": image[None]})["logits"] for image in self.images])
+        return np.concatenate([found["logits"] for found in program.run_samples({"image": self.images[:, None]})])
 
 
 def relative_l2(found: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _FORMAT = "an ML Program"
 _OPEN = -1
 """Stands in a `TensorSpec` for a size that the file leaves open."""
+_ELEMENTS_AT_ONCE = 2**18
+"""Of the largest input, over the samples that are computed together: every intermediate result of theirs is held."""
 _NUMPY_NAMES = {"fp16": "float16", "fp32": "float32"}
 _BLOCK_OPS = {"cond": 2, "while_loop": 2}
 _COMPRESSED = {
@@ -204,6 +206,55 @@ class Program:
             assert isinstance(value, torch.Tensor)
             results[spec.name] = value.numpy().astype(np.dtype(spec.dtype))
         return results
+
+    def run_samples(self, inputs: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
+        """Compute the outputs for many inputs, some at a time where the program allows: several times as fast.
+
+        Each sample is computed as the file declares it, without any other's values: a shape that the file fixes is
+        that of one sample. Sums may be added up in another order than by `run`, as any two kernels do.
+
+        Args:
+            inputs: By name, `[samples, *declared shape]`.
+
+        Returns:
+            Of each sample, by name, in the declared type.
+
+        Raises:
+            Unsupported, WrongInput, UnreadableModel, MissingExtra: See `run`.
+        """
+        import torch  # noqa: PLC0415
+
+        count = len(next(iter(inputs.values())))
+        # The first alone: whatever is wrong is said of it, and the constants are there from then on.
+        runs = [self.run({name: samples[0] for name, samples in inputs.items()})]
+
+        def outputs_of(fed: dict[str, Tensor]) -> tuple[Tensor, ...]:
+            environment: Environment = dict(fed)
+            self._run_block(self._block, environment)
+            return tuple(_tensor(environment, spec.name) for spec in self.outputs)
+
+        at_once = max(1, _ELEMENTS_AT_ONCE // max(samples[0].size for samples in inputs.values()))
+        for start in range(1, count, at_once):
+            chunk = range(start, min(start + at_once, count))
+            fed: list[Environment] = [{} for _ in chunk]
+            for environment, i in zip(fed, chunk, strict=True):
+                self._feed(environment, {name: samples[i] for name, samples in inputs.items()})
+            together = {name: torch.stack([_tensor(each, name) for each in fed]) for name in inputs}
+            try:
+                with torch.no_grad():
+                    found = torch.vmap(outputs_of)(together)
+            except RuntimeError:
+                # What happens next depends on a value (a loop, a size): each sample goes its own way.
+                runs += [self.run({name: samples[i] for name, samples in inputs.items()}) for i in chunk]
+                continue
+            runs += [
+                {
+                    spec.name: values[i].numpy().astype(np.dtype(spec.dtype))
+                    for spec, values in zip(self.outputs, found, strict=True)
+                }
+                for i in range(len(chunk))
+            ]
+        return runs
 
     def weights(self) -> Iterator[Weight]:
         """Decompress every weight that an operation uses, each once.

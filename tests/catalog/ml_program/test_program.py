@@ -334,6 +334,33 @@ def test_while_runs_its_body_until_its_condition_fails(limit: int) -> None:
     np.testing.assert_allclose(found, x * 2**limit)
 
 
+def test_many_samples_give_what_each_gives_alone(stored: Path) -> None:
+    program = Program.load(stored)
+    samples = random(7, *X.shape)
+
+    together = program.run_samples({"x": samples})
+
+    assert len(together) == 7
+    for found, sample in zip(together, samples, strict=True):
+        np.testing.assert_allclose(found["last"], program.run({"x": sample})["last"], rtol=1e-5, atol=1e-6)
+
+
+def test_samples_that_take_other_ways_through_a_program_are_computed_alone(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        is_large = mb.greater(x=mb.reduce_sum(x=x, axes=[0]), y=1.0)
+        return mb.cond(
+            pred=is_large,
+            _true_fn=lambda: mb.add(x=x, y=10.0),
+            _false_fn=lambda: mb.sub(x=x, y=10.0),
+        )
+
+    samples = np.array([[3.0], [0.5], [2.0]], dtype=np.float32)
+    program = Program.load(write(build, [samples[0]], tmp_path / "ways.mlpackage"))
+
+    (name,) = (output.name for output in program.outputs)
+    assert [found[name].tolist() for found in program.run_samples({"x": samples})] == [[13.0], [-9.5], [12.0]]
+
+
 def test_operators_cite_their_source() -> None:
     import importlib
     import inspect
