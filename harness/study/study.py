@@ -5,6 +5,9 @@ Each step keeps what it finished; doing it again does only what is left.
 
 from __future__ import annotations
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 Step: TypeAlias = Literal["train", "evaluate", "measure"]
 """`evaluate` converts, too: a file is evaluated as soon as it is made."""
 STEPS: tuple[Step, ...] = ("train", "evaluate", "measure")
+_AT_ONCE = 4
+"""Networks that are converted at the same time, at most: a converter may take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -143,17 +148,36 @@ def _train(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
 
 
 def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
-    for fold, maker in _makers(folder, dataset):
-        variants = folder.study.variants
-        for number, variant in enumerate(variants, start=1):
-            watch(VariantStarted("evaluate", variant, fold, number, len(variants)))
-            _evaluate_variant(folder, dataset, variant, fold, maker, watch)
+    """Convert and evaluate, a network a processor: converters use one processor each, and nothing is timed here.
+
+    Interrupted, it begins nothing more; files under way are finished and kept.
+    """
+    one_at_a_time = threading.Lock()
+
+    def tell(event: StudyEvent) -> None:
+        with one_at_a_time:
+            watch(event)
+
+    variants = folder.study.variants
+    pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, os.cpu_count() or 1))
+    try:
+        work = [
+            pool.submit(_evaluate_variant, folder, dataset, (number, variant), fold, maker, tell)
+            for fold, maker in _makers(folder, dataset)
+            for number, variant in enumerate(variants, start=1)
+        ]
+        for one in as_completed(work):
+            one.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _evaluate_variant(
-    folder: StudyFolder, dataset: Dataset, variant: Variant, fold: int, maker: Maker, watch: _Watch
+    folder: StudyFolder, dataset: Dataset, numbered: tuple[int, Variant], fold: int, maker: Maker, watch: _Watch
 ) -> None:
     profile = folder.study.profile
+    number, variant = numbered
+    watch(VariantStarted("evaluate", variant, fold, number, len(folder.study.variants)))
     reference = str(maker.deployed(variant))
 
     def tested(subject: Artifact | tuple[ModelSpec, Checkpoint]) -> tuple[Accuracy | None, Failure | None]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["untrained", "teacher", "pruned", "structured", "student"]
 TEACHER = "teacher"
 INT8 = ("onnx/int8", "tflite/int8")
+SPARSE = "coreml/sparse"
+"""Of the three formats the one that stores zeros as a mask. No runtime here computes less for them."""
 
 
 class Variant(Record, frozen=True, kw_only=True):
@@ -81,4 +83,5 @@ def artifacts_of(profile: Profile, variant: Variant) -> tuple[str, ...]:
     """The files that are made of a network, as `format/precision`."""
     if variant.kind == "untrained":
         return ()
-    return (*profile.artifacts, *(INT8 if variant.is_quantized else ()))
+    is_sparse = variant.kind == "pruned" and any(text.startswith("coreml/") for text in profile.artifacts)
+    return (*profile.artifacts, *((SPARSE,) if is_sparse else ()), *(INT8 if variant.is_quantized else ()))

@@ -34,7 +34,8 @@ def line_for(event: StudyEvent) -> str | None:
             rate = f"{epoch.images / epoch.seconds:.0f} images/s"
             return f"    epoch {epoch.number} of {epoch.epochs}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, {rate}"
         case Evaluated(result):
-            name = f"{result.format}/{result.precision}" if isinstance(result, FileResult) else "checkpoint"
+            file = f"{result.format}/{result.precision}" if isinstance(result, FileResult) else "checkpoint"
+            name = f"{result.variant.name} {file}"
             accuracy, problem = result.accuracy, result.problem
             if accuracy is not None and accuracy.verification is not None:
                 return f"    {name}: EER {share(accuracy.verification.eer)} %"
