@@ -9,6 +9,7 @@ operation. An operation therefore computes with float32 inside and gives float16
 
 from __future__ import annotations
 
+import warnings
 from collections import ChainMap, Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,9 @@ class Program:
                 self._feed(environment, {name: samples[i] for name, samples in inputs.items()})
             together = {name: torch.stack([_tensor(each, name) for each in fed]) for name in inputs}
             try:
-                with torch.no_grad():
+                with torch.no_grad(), warnings.catch_warnings():
+                    # An operation that vmap has no rule for is computed sample by sample, and says so.
+                    warnings.filterwarnings("ignore", message="There is a performance drop")
                     found = torch.vmap(outputs_of)(together)
             except RuntimeError:
                 # What happens next depends on a value (a loop, a size): each sample goes its own way.
