@@ -152,7 +152,7 @@ def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
 
     Interrupted, it begins nothing more; files under way are finished and kept.
     """
-    one_at_a_time = threading.Lock()
+    one_at_a_time, over = threading.Lock(), threading.Event()
 
     def tell(event: StudyEvent) -> None:
         with one_at_a_time:
@@ -162,18 +162,25 @@ def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
     pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, os.cpu_count() or 1))
     try:
         work = [
-            pool.submit(_evaluate_variant, folder, dataset, (number, variant), fold, maker, tell)
+            pool.submit(_evaluate_variant, folder, dataset, (number, variant), fold, maker, over, tell)
             for fold, maker in _makers(folder, dataset)
             for number, variant in enumerate(variants, start=1)
         ]
         for one in as_completed(work):
             one.result()
     finally:
+        over.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _evaluate_variant(
-    folder: StudyFolder, dataset: Dataset, numbered: tuple[int, Variant], fold: int, maker: Maker, watch: _Watch
+    folder: StudyFolder,
+    dataset: Dataset,
+    numbered: tuple[int, Variant],
+    fold: int,
+    maker: Maker,
+    over: threading.Event,
+    watch: _Watch,
 ) -> None:
     profile = folder.study.profile
     number, variant = numbered
@@ -205,6 +212,8 @@ def _evaluate_variant(
         folder.keep(network, fold)
         watch(Evaluated(network))
     for text in artifacts_of(profile, variant):
+        if over.is_set():
+            return
         model_format, precision = parse_artifact(text)
         if folder.file(variant, fold, model_format, precision) is None:
             made = pipeline.convert_model(reference, [text], watch=watch)[text]
