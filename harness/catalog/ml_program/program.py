@@ -197,16 +197,10 @@ class Program:
             for problem in self.problems():
                 raise problem
             self._checked = True
-        environment: Environment = {}
-        self._feed(environment, inputs)
+        environment = self._fed(inputs)
         with torch.no_grad():
             self._run_block(self._block, environment)
-        results = {}
-        for spec in self.outputs:
-            value = environment[spec.name]
-            assert isinstance(value, torch.Tensor)
-            results[spec.name] = value.numpy().astype(np.dtype(spec.dtype))
-        return results
+        return self._declared(self._outputs(environment))
 
     def run_samples(self, inputs: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
         """Compute the outputs for many inputs, some at a time where the program allows: several times as fast.
@@ -226,20 +220,18 @@ class Program:
         import torch  # noqa: PLC0415
 
         count = len(next(iter(inputs.values())))
+        samples = [{name: values[i] for name, values in inputs.items()} for i in range(count)]
         # The first alone: whatever is wrong is said of it, and the constants are there from then on.
-        runs = [self.run({name: samples[0] for name, samples in inputs.items()})]
+        runs = [self.run(samples[0])]
 
-        def outputs_of(fed: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        def outputs_of(fed: dict[str, Tensor]) -> dict[str, Tensor]:
             environment: Environment = dict(fed)
             self._run_block(self._block, environment)
-            return tuple(_tensor(environment, spec.name) for spec in self.outputs)
+            return self._outputs(environment)
 
-        at_once = max(1, _ELEMENTS_AT_ONCE // max(samples[0].size for samples in inputs.values()))
-        for start in range(1, count, at_once):
-            chunk = range(start, min(start + at_once, count))
-            fed: list[Environment] = [{} for _ in chunk]
-            for environment, i in zip(fed, chunk, strict=True):
-                self._feed(environment, {name: samples[i] for name, samples in inputs.items()})
+        at_once = max(1, _ELEMENTS_AT_ONCE // max(value.size for value in samples[0].values()))
+        while len(runs) < len(samples):
+            fed = [self._fed(sample) for sample in samples[len(runs) : len(runs) + at_once]]
             together = {name: torch.stack([_tensor(each, name) for each in fed]) for name in inputs}
             try:
                 with torch.no_grad(), warnings.catch_warnings():
@@ -248,15 +240,8 @@ class Program:
                     found = torch.vmap(outputs_of)(together)
             except RuntimeError:
                 # What happens next depends on a value (a loop, a size): each sample goes its own way.
-                runs += [self.run({name: samples[i] for name, samples in inputs.items()}) for i in chunk]
-                continue
-            runs += [
-                {
-                    spec.name: values[i].numpy().astype(np.dtype(spec.dtype))
-                    for spec, values in zip(self.outputs, found, strict=True)
-                }
-                for i in range(len(chunk))
-            ]
+                return runs + [self.run(sample) for sample in samples[len(runs) :]]
+            runs += [self._declared({name: values[i] for name, values in found.items()}) for i in range(len(fed))]
         return runs
 
     def weights(self) -> Iterator[Weight]:
@@ -290,7 +275,13 @@ class Program:
                 zeros = value.numel() - int(value.count_nonzero())
                 yield Weight(name=name, kind=_kind(name, makers), elements=value.numel(), zeros=zeros)
 
-    def _feed(self, environment: Environment, inputs: Mapping[str, NDArray[Any]]) -> None:
+    def _outputs(self, environment: Environment) -> dict[str, Tensor]:
+        return {spec.name: _tensor(environment, spec.name) for spec in self.outputs}
+
+    def _declared(self, outputs: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+        return {spec.name: outputs[spec.name].numpy().astype(np.dtype(spec.dtype)) for spec in self.outputs}
+
+    def _fed(self, inputs: Mapping[str, NDArray[Any]]) -> Environment:
         import torch  # noqa: PLC0415
 
         declared = {entry.name: tensor_type(entry.type) for entry in self._block.inputs}
@@ -298,6 +289,7 @@ class Program:
             raise WrongInput(
                 ", ".join(inputs), f"the inputs {', '.join(declared)}", f"for {', '.join(inputs) or 'none'}"
             )
+        environment: Environment = {}
         for name, of_type in declared.items():
             array = np.asarray(inputs[name])
             if not of_type.takes(array.shape):
@@ -306,6 +298,7 @@ class Program:
                 raise WrongInput(name, of_type.dtype.name, array.dtype.name)
             held = {"float": np.float32, "int": np.int64, "bool": np.bool_}[of_type.dtype.kind]
             environment[name] = torch.from_numpy(array.astype(of_type.dtype.numpy).astype(held))
+        return environment
 
     def _run_block(self, block: Block, environment: Environment) -> None:
         for operation in block.operations:
