@@ -158,13 +158,12 @@ def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
         with one_at_a_time:
             watch(event)
 
-    variants = folder.study.variants
     pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, os.cpu_count() or 1))
     try:
         work = [
-            pool.submit(_evaluate_variant, folder, dataset, (number, variant), fold, maker, over, tell)
+            pool.submit(_evaluate_variant, folder, dataset, variant, fold, maker, over, tell)
             for fold, maker in _makers(folder, dataset)
-            for number, variant in enumerate(variants, start=1)
+            for variant in folder.study.variants
         ]
         for one in as_completed(work):
             one.result()
@@ -176,15 +175,15 @@ def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
 def _evaluate_variant(
     folder: StudyFolder,
     dataset: Dataset,
-    numbered: tuple[int, Variant],
+    variant: Variant,
     fold: int,
     maker: Maker,
     over: threading.Event,
     watch: _Watch,
 ) -> None:
     profile = folder.study.profile
-    number, variant = numbered
-    watch(VariantStarted("evaluate", variant, fold, number, len(folder.study.variants)))
+    variants = folder.study.variants
+    watch(VariantStarted("evaluate", variant, fold, variants.index(variant) + 1, len(variants)))
     reference = str(maker.deployed(variant))
 
     def tested(subject: Artifact | tuple[ModelSpec, Checkpoint]) -> tuple[Accuracy | None, Failure | None]:
