@@ -19,6 +19,8 @@ LOW_BATTERY_PCT = 25.0
 """Below this, systems begin to save power."""
 CAPPED_PCT = 1.0
 """Rounding of frequency tables stays below this."""
+COOL_STATUSES = (None, "none", "nominal")
+"""Of a device that holds nothing back: Android's word and Apple's; None where there is no such word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def _emulated(now: Conditions) -> Obstacle | None:
 
 def _thermal_status(now: Conditions) -> Obstacle | None:
     status = now.state.thermal_status
-    if status in {None, "none", "nominal"}:
+    if status in COOL_STATUSES:
         return None
     return Obstacle(
         name="thermal-status",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from harness.device.obstacles import COOL_STATUSES
 from harness.errors import NeverSteady
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ COOL_MARGIN_CELSIUS = 3.0
 """Source: Krun (Barrett et al. 2017, section 4): start a process only within 3 degrees of the first one's start."""
 COOL_POLL_S = 5.0
 COOL_CAP_S = 600.0
-_COOL = (None, "none", "nominal")
-"""Thermal statuses of a device that holds nothing back, Android's word and Apple's; None: there is no such word."""
 
 
 class Cooling:
@@ -44,7 +43,7 @@ class Cooling:
         """
         state = self._device.state()
         deadline = time.monotonic() + COOL_CAP_S
-        while self._patient and state.thermal_status not in _COOL and time.monotonic() < deadline:
+        while self._patient and state.thermal_status not in COOL_STATUSES and time.monotonic() < deadline:
             self._told(f"thermal status {state.thermal_status}")
             time.sleep(COOL_POLL_S)
             state = self._device.state()
@@ -74,10 +73,10 @@ class Cooling:
         if not self._status_says_something or not self._patient:
             return None
         status = self._device.state().thermal_status
-        return None if status in _COOL else f"the thermal status rose to {status}"
+        return None if status in COOL_STATUSES else f"the thermal status rose to {status}"
 
     def _too_hot(self, before: DeviceState, now: DeviceState) -> str | None:
-        if self._patient and now.thermal_status not in _COOL:
+        if self._patient and now.thermal_status not in COOL_STATUSES:
             return f"thermal status {now.thermal_status}"
         pairs = (
             ("processor", before.temperature_celsius, now.temperature_celsius),
