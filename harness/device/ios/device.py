@@ -390,7 +390,7 @@ def _state(said: AppState | None) -> DeviceState:
     return msgspec.structs.replace(
         _UNKNOWN,
         at=said.at,
-        thermal_status=said.thermal_state,
+        thermal_status=None if said.thermal_state == "unknown" else said.thermal_state,
         battery_pct=said.battery_pct,
         charging=said.charging,
         free_memory_bytes=said.free_memory_bytes,

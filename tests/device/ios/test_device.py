@@ -355,6 +355,16 @@ def test_a_phone_that_is_only_looked_at_is_not_asked_to_run_anything(
 
 
 @pytest.mark.usefixtures("job")
+def test_a_thermal_state_that_the_app_cannot_name_is_none_and_never_waited_for(
+    device: IosDevice, phone: FakeIphone
+) -> None:
+    assert phone.app is not None
+    phone.app.state = {**STATE, "thermal_state": "unknown"}
+
+    assert device.state().thermal_status is None
+
+
+@pytest.mark.usefixtures("job")
 def test_the_state_of_a_phone_in_use_is_asked_from_the_app(device: IosDevice, phone: FakeIphone) -> None:
     assert phone.app is not None
     phone.app.state = {**STATE, "thermal_state": "fair", "low_power_mode": True}
