@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import units
+from harness.matrix import parse_artifact
 from harness.study.pictures import draw
 from harness.study.rows import rows_of
+from harness.study.variants import artifacts_of
 from harness.study.words import PAPER, claims, share, share_interval, what_paid
 from harness.workspace import write_atomically
 
@@ -156,6 +158,17 @@ def _about(folder: StudyFolder) -> Iterator[str]:
         facts = ", ".join(str(fact) for fact in (device.cpu, device.os, device.virtual_machine) if fact)
         stamp = " **Emulated: its times mean nothing.**" if device.is_emulated else ""
         yield f"Device {device.id}: {device.name}; {facts}.{stamp}"
+    unknown = sum(
+        folder.network(variant, fold) is None
+        or any(folder.file(variant, fold, *parse_artifact(text)) is None for text in artifacts_of(profile, variant))
+        for fold in profile.folds
+        for variant in study.variants
+    )
+    if unknown:
+        yield (
+            f"**Not complete:** {unknown} of {len(study.variants) * len(profile.folds)} networks are not evaluated in "
+            "all their files yet. What is said of the best holds among the others."
+        )
     missing = sum(len(stored.missing) for stored in folder.runs())
     if not devices:
         yield "**Not complete:** nothing is measured yet."

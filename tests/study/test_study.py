@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from harness.errors import UnknownName, UsageError
 from harness.records import Accuracy, Artifact
+from harness.study.folder import StudyFolder
 from harness.study.profiles import PROFILES
 from harness.study.report import write_report
 from harness.study.study import Trained, VariantStarted, run_study
@@ -17,7 +19,6 @@ from harness.study.variants import variants_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.study.folder import StudyFolder
     from harness.study.study import StudyEvent
 
 TINY = msgspec.structs.replace(
@@ -75,6 +76,20 @@ def test_the_report_has_every_file_with_its_time_and_says_that_images_are_synthe
         *("det.png", "roc.png", "pareto-size.png"),
         *("pareto-latency-host-onnxruntime.png", "pareto-latency-host-litert.png"),
     }
+
+
+def test_a_report_made_before_everything_is_evaluated_says_how_much_is_missing(
+    study: StudyFolder, tmp_path: Path
+) -> None:
+    assert "Not complete" not in write_report(study).text
+    half = tmp_path / "half"
+    shutil.copytree(study.path, half)
+    next(half.glob("fold-0/networks/teacher*")).unlink()
+    next(half.glob("fold-0/files/*student*onnx.int8*")).unlink()
+
+    text = write_report(StudyFolder.open(half)).text
+
+    assert "**Not complete:** 2 of 4 networks are not evaluated in all their files yet." in text
 
 
 def test_what_is_deployed_has_no_classifier_and_the_zeros_of_its_ratio(study: StudyFolder) -> None:
