@@ -72,7 +72,15 @@ def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
     """One line a network: its TFLite fp32 file, the smallest table that answers the question."""
     shown = [row for row in rows if (row.format, row.precision) in {("tflite", "fp32"), ("tflite", "int8")}]
     places = _places(shown)
-    heads = ["network", "compression", "file", "weights", "deflated MB", "EER %", *[f"p50 ms, {d}" for d, _ in places]]
+    heads = [
+        "network",
+        "compression",
+        "file",
+        "weights",
+        "deflated MB",
+        "EER %",
+        *[f"p50 ms, {device}" for device in places.values()],
+    ]
     lines = [_line(heads), _line(["---"] * 3 + ["---:"] * (len(heads) - 3))]
     for row in shown:
         times = [_of(row, place) for place in places]
@@ -98,7 +106,7 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
     heads = [
         *("network", "method", "ratio asked", "reached", "of backbone", "parameters", "non-zero", "MACs", "file"),
         *("MB", "deflated MB", "EER % before", "after (95 % interval)"),
-        *[f"{what}, {device}, {runtime}" for device, runtime in places for what in ("p50 ms", "peak MiB")],
+        *[f"{what}, {device}, {runtime}" for (_, runtime), device in places.items() for what in ("p50 ms", "peak MiB")],
     ]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for row in rows:
@@ -183,8 +191,13 @@ def _said(study: Study) -> str:
     )
 
 
-def _places(rows: Sequence[StudyRow]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((timing.device, timing.runtime) for row in rows for timing in row.timings))
+def _places(rows: Sequence[StudyRow]) -> dict[tuple[str, str], str]:
+    """Device and runtime -> the device as a column's head names it."""
+    return {
+        (timing.device, timing.runtime): f"{timing.device}{' (emulated)' if timing.is_emulated else ''}"
+        for row in rows
+        for timing in row.timings
+    }
 
 
 def _of(row: StudyRow, place: tuple[str, str]) -> Timing | None:

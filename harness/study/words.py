@@ -121,6 +121,8 @@ def _distillation_against_pruning(rows: Sequence[StudyRow]) -> Iterator[str]:
             )
     if lines:
         yield f"**Distillation or pruning, in time?** {_capital('; '.join(lines))}."
+    elif any(timing.is_emulated for row in rows for timing in row.timings):
+        yield "**Distillation or pruning, in time?** Only emulated devices were measured, and their times mean nothing."
     else:
         yield "**Distillation or pruning, in time?** Nothing was measured yet."
 
@@ -183,7 +185,9 @@ def _networks(rows: Sequence[StudyRow]) -> list[StudyRow]:
 
 
 def _places(rows: Sequence[StudyRow]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((t.device, t.runtime) for row in rows for t in row.timings if t.p50_ns is not None))
+    """Where times were measured that mean something: an emulated device's are compared with nothing."""
+    timings = (t for row in rows for t in row.timings if t.p50_ns is not None and not t.is_emulated)
+    return list(dict.fromkeys((t.device, t.runtime) for t in timings))
 
 
 def _timing(row: StudyRow, device: str, runtime: str) -> Timing | None:

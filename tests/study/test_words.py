@@ -8,7 +8,10 @@ import msgspec
 import pytest
 
 from harness.records import Estimate
+from harness.study.folder import Study
 from harness.study.pictures import front
+from harness.study.profiles import PROFILES
+from harness.study.report import full_table
 from harness.study.rows import StudyRow, Timing
 from harness.study.words import claims, what_paid
 
@@ -55,6 +58,15 @@ def pruned(method: str, eer: float, **fields: Any) -> StudyRow:
     return row(f"{method}-8x", eer, **{**defaults, **fields})
 
 
+STUDY = Study(
+    schema=1,
+    created_at="2026-11-26T00:00:00+00:00",
+    harness_version="0.1.0",
+    profile=PROFILES["smoke"],
+    data="synthetic",
+    dataset="synthetic",
+    is_synthetic=True,
+)
 TEACHER = row("teacher", 0.03)
 STUDENT = row("student-mobilenet_v2", 0.04, p50_ms=3.0, kind="student", network="mobilenet_v2", nonzero_parameters=250)
 
@@ -95,6 +107,17 @@ def test_without_measurements_nothing_is_said_of_time() -> None:
 
     assert "Nothing was measured yet" in claims(rows)[2]
     assert what_paid(rows) == ()
+
+
+def test_times_on_an_emulated_device_are_compared_with_nothing() -> None:
+    rows = [
+        msgspec.structs.replace(one, timings=(msgspec.structs.replace(one.timings[0], is_emulated=True),))
+        for one in (TEACHER, pruned("random", 0.05), STUDENT)
+    ]
+
+    assert "Only emulated devices were measured" in claims(rows)[2]
+    assert what_paid(rows) == ()
+    assert "p50 ms, host (emulated), litert" in full_table(STUDY, rows)
 
 
 def test_without_networks_nothing_is_claimed() -> None:
