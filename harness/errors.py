@@ -29,6 +29,7 @@
     │   ├── PushCorrupted                 other bytes arrived than were sent
     │   ├── AbiMismatch                   a program or library is built for something else than the device
     │   ├── RunnerDied                    the timing program ended by a signal or an exit code
+    │   ├── TrainerDied                   a process that trained a network was ended
     │   ├── RunnerHung                    the timing program did not finish in time
     │   ├── RunnerUnreadable              its output is not the vocabulary of `harness.protocol`
     │   ├── DeviceNotFit                  its state forbids a measurement, and nobody accepted that
@@ -472,6 +473,23 @@ class RunnerDied(DeviceError):
         how = f"was ended by {self.signal_name}" if self.signal_name else f"exited with code {self.returncode}"
         said = f": {self.last_words}" if self.last_words else ", and said nothing"
         return f"{self.device}: the timing program {how} before it was done{said}"
+
+
+class TrainerDied(DeviceError):
+    """A process that trained a network was ended. What it had done is kept after each epoch."""
+
+    kind = "trainer_died"
+    hint = "The same command again goes on behind the last finished epoch."
+
+    def __init__(self, network: str, returncode: int) -> None:
+        super().__init__(network, returncode)
+        self.network, self.returncode = network, returncode
+
+    def __str__(self) -> str:
+        code = self.returncode
+        how = f"was ended by {name_of_signal(-code)}" if code < 0 else f"exited with code {code}"
+        memory = ", which is most likely the system running out of memory" if code == -signal.SIGKILL else ""
+        return f"the process that trained {self.network} {how}{memory}"
 
 
 class RunnerHung(DeviceError):

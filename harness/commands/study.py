@@ -13,7 +13,7 @@ import typer
 from harness.commands.console import REPORTS, FormatOption, Output, note
 
 if TYPE_CHECKING:
-    from harness.study.study import StudyEvent
+    from harness.study.events import StudyEvent
 
 app = typer.Typer(no_args_is_help=True, help="Compress one network in many ways, and compare what comes out.")
 

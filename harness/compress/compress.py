@@ -14,7 +14,7 @@ from harness.compress.model_folder import open_module, refuse_existing, save_mod
 from harness.compress.parts import Parts, embed_and_answer, parts_of, prunable
 from harness.compress.prune import MASKING_METHODS, kept_fraction_for, prune, ratio_for
 from harness.compress.structured import prune_channels
-from harness.compress.train import batches, train
+from harness.compress.train import batches, train, training_device
 from harness.errors import UsageError
 from harness.records import BuiltinSource, Compression, LayerSize, PruningMethod, PythonSource
 
@@ -347,6 +347,8 @@ def _record(
     taught = f"{teaching.kind}-distillation" if teaching else "training"
     done = (method, taught if training else "")
     is_smaller = bool(method) or _zeros(parent, module, parts) is not None
+    if training is not None:
+        settings = settings | {"trained_on": training_device().type}
     if teaching is not None:
         settings = settings | {"alpha": teaching.alpha}
         if teaching.kind == "logit":

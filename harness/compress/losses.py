@@ -22,6 +22,10 @@ class Loss(Protocol):
         """Layers that are trained along and thrown away; None where there are none."""
         ...
 
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """Networks that are run and not trained, to be kept where the trained one is."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
@@ -38,6 +42,10 @@ class CrossEntropy:
     def own_layers(self) -> nn.Module | None:
         """None."""
         return None
+
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """None."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +74,10 @@ class LogitDistillation:
     def own_layers(self) -> nn.Module | None:
         """None."""
         return None
+
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """The teacher."""
+        return (self.teacher,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,3 +112,7 @@ class EmbeddingDistillation:
     def own_layers(self) -> nn.Module | None:
         """The layer between embeddings of different lengths."""
         return self.bridge
+
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """The teacher."""
+        return (self.teacher,)

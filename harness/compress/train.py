@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import torch
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
@@ -63,9 +64,9 @@ def train(
 ) -> tuple[Epoch, ...]:
     """Train a module in place; afterwards it is in evaluation mode.
 
-    The same module, samples and training give the same weights to the last bit on the same machine, also when the
+    The same module, samples and training give the same weights to the last bit on the same processor, also when the
     process was killed in between and started again with the same `progress`: everything random is drawn from the seed
-    and the epoch's number.
+    and the epoch's number. A GPU, which is used where there is one, may add up in another order.
 
     Args:
         module: With its initial weights; every parameter is trained.
@@ -87,21 +88,34 @@ def train(
     loss = loss or CrossEntropy(label_smoothing=training.label_smoothing)
     own = loss.own_layers()
     trained = torch.nn.ModuleList([module] if own is None else [module, own])
+    key = _key(trained, samples, training, masks)
+    device = training_device()
+    masks = {name: mask.to(device) for name, mask in (masks or {}).items()}
+    for network in (trained, *loss.frozen()):
+        network.to(device)
     # tests/bench/training_speed.py: ResNets and MobileNetV2 train faster so, MobileNetV3-small does not.
     trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
-    key = _key(trained, samples, training, masks)
+    optimizer = torch.optim.AdamW(
+        trained.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
     epochs = _restored(progress, key, trained, optimizer)
     with _threads(training.threads):
         for number in range(len(epochs) + 1, training.epochs + 1):
-            epoch = _train_epoch(module, samples, training, number, loss, masks, trained, optimizer)
+            epoch = _train_epoch(module, samples, training, number, loss, masks, optimizer)
             epochs = (*epochs, epoch)
             if progress is not None:
                 _keep(progress, key, trained, optimizer, epochs)
             watch(epoch)
-    trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    trained.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     module.eval()
     return epochs
+
+
+def training_device() -> torch.device:
+    """Where networks are trained: the first GPU that torch can use, otherwise the processor."""
+    import torch  # noqa: PLC0415
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def batches(samples: Samples, order: np.ndarray[Any, np.dtype[np.int64]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -120,14 +134,15 @@ def _train_epoch(
     training: Training,
     number: int,
     loss: Loss,
-    masks: Masks | None,
-    trained: nn.Module,
+    masks: Masks,
     optimizer: Optimizer,
 ) -> Epoch:
     import torch  # noqa: PLC0415
 
     began = time.monotonic()
-    trained.train()
+    trained = [value for group in optimizer.param_groups for value in group["params"]]
+    device = trained[0].device
+    module.train()
     order = np.random.default_rng((training.seed, number, _ORDER)).permutation(len(samples.labels))
     changes = np.random.default_rng((training.seed, number, _CHANGES))
     torch.manual_seed(training.seed * 100_003 + number)  # for dropout
@@ -138,16 +153,15 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _step_size(done, training.warmup)
         changed = _augmented(images, changes) if training.augment else images
-        found = loss(module, changed.contiguous(memory_format=torch.channels_last), labels)
+        found = loss(module, changed.to(device, memory_format=torch.channels_last), labels.to(device))
         value = found.item()
         if not math.isfinite(value):
             raise NonFiniteOutput("training", f"the loss of epoch {number}", 1, 1)
         optimizer.zero_grad()
         found.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
         optimizer.step()
-        if masks:
-            hold(module, masks)
+        hold(module, masks)
         total, count = total + value * len(labels), count + len(labels)
     return Epoch(
         number=number,

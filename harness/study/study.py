@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -23,11 +22,12 @@ from harness.compress.model_folder import open_module
 from harness.device.registry import find_device
 from harness.errors import HarnessError
 from harness.evaluate.evaluate import evaluate
-from harness.events import Event
 from harness.matrix import parse_artifact
 from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
 from harness.store import StoredRun
+from harness.study.events import DataProgress, Evaluated, Step, Trained, VariantStarted
 from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
+from harness.study.trainers import at_once, train_together
 from harness.study.training import Maker
 from harness.study.variants import artifacts_of
 
@@ -36,52 +36,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.catalog.datasets.dataset import Dataset
-    from harness.compress.train import Epoch
     from harness.records import Checkpoint, ModelSpec, Plan
+    from harness.study.events import StudyEvent
     from harness.study.profiles import Profile
     from harness.study.variants import Variant
 
-Step: TypeAlias = Literal["train", "evaluate", "measure"]
-"""`evaluate` converts, too: a file is evaluated as soon as it is made."""
 STEPS: tuple[Step, ...] = ("train", "evaluate", "measure")
 _AT_ONCE = 4
 """Networks that are converted at the same time, at most: a converter may take gigabytes."""
-
-
-@dataclass(frozen=True)
-class DataProgress:
-    """Images are being drawn or decoded."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class VariantStarted:
-    """A network is being trained, or converted and evaluated."""
-
-    step: Step
-    variant: Variant
-    fold: int
-    number: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Trained:
-    """An epoch of the network under way is over."""
-
-    epoch: Epoch
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A network or a file was tested."""
-
-    result: NetworkResult | FileResult
-
-
-StudyEvent: TypeAlias = DataProgress | VariantStarted | Trained | Evaluated | Event
 _Watch: TypeAlias = "Callable[[StudyEvent], None]"
 
 
@@ -139,12 +101,16 @@ def run_study(
 
 
 def _train(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
+    """Train the teacher, which all others need, and then the others, a network a processor."""
+    variants, profile = folder.study.variants, folder.study.profile
+    threads = max(profile.finetuning.threads, profile.distillation.threads)
     for fold, maker in _makers(folder, dataset):
-        variants = folder.study.variants
-        for number, variant in enumerate(variants, start=1):
-            if not maker.is_made(variant):
-                watch(VariantStarted("train", variant, fold, number, len(variants)))
-                maker.make(variant, lambda epoch: watch(Trained(epoch)))
+        for variant in variants:
+            if variant.kind in {"untrained", "teacher"} and not maker.is_made(variant):
+                watch(VariantStarted("train", variant, fold, variants.index(variant) + 1, len(variants)))
+                maker.make(variant, lambda epoch, variant=variant: watch(Trained(variant, epoch)))  # type: ignore[misc]
+        left = [variant for variant in variants if not maker.is_made(variant)]
+        train_together(folder, fold, left, trainers=at_once(threads), watch=watch)
 
 
 def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:

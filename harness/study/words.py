@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from harness import units
 from harness.live import line_for as line_for_run
 from harness.records import Failure
+from harness.study.events import DataProgress, Evaluated, Trained, VariantStarted
 from harness.study.folder import FileResult
-from harness.study.study import DataProgress, Evaluated, Trained, VariantStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from harness.records import Estimate
+    from harness.study.events import StudyEvent
     from harness.study.rows import StudyRow, Timing
-from harness.study.study import StudyEvent
 
 PAPER = "Almadan and Rattani 2021, arXiv 2110.04953"
 _UNSTRUCTURED = "pruned"
@@ -30,9 +30,10 @@ def line_for(event: StudyEvent) -> str | None:
             return f"[{number}/{total}] training {variant.name} (fold {fold})"
         case VariantStarted(_, variant, fold, number, total):
             return f"[{number}/{total}] converting and evaluating {variant.name} (fold {fold})"
-        case Trained(epoch):
+        case Trained(variant, epoch):
             rate = f"{epoch.images / epoch.seconds:.0f} images/s"
-            return f"    epoch {epoch.number} of {epoch.epochs}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, {rate}"
+            where = f"{variant.name}, epoch {epoch.number} of {epoch.epochs}"
+            return f"    {where}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, {rate}"
         case Evaluated(result):
             file = f"{result.format}/{result.precision}" if isinstance(result, FileResult) else "checkpoint"
             name = f"{result.variant.name} {file}"

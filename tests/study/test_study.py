@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from harness.errors import UnknownName, UsageError
+from harness.errors import TrainerDied, UnknownName, UsageError
 from harness.records import Accuracy, Artifact
+from harness.study.events import Trained, VariantStarted
 from harness.study.folder import StudyFolder
 from harness.study.profiles import PROFILES
 from harness.study.report import write_report
-from harness.study.study import Trained, VariantStarted, run_study
+from harness.study.study import run_study
+from harness.study.trainers import train_together
 from harness.study.variants import variants_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from harness.study.study import StudyEvent
+    from harness.study.events import StudyEvent
 
 TINY = msgspec.structs.replace(
     PROFILES["smoke"], students=("resnet10_w32",), structured_ratios=(), quantized=(), artifacts=("onnx/fp32",)
 )
-
-
-class Killed(Exception):
-    """Stands for a kill."""
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +110,55 @@ def test_a_study_that_is_done_does_nothing_twice(study: StudyFolder) -> None:
     assert not [event for event in seen if isinstance(event, Trained)]
 
 
-def test_a_killed_study_goes_on_to_the_same_networks(study: StudyFolder, tmp_path: Path) -> None:
-    def kill(event: StudyEvent) -> None:
-        if isinstance(event, VariantStarted) and event.variant.kind == "student":
-            raise Killed
+def test_a_study_that_is_killed_leaves_no_trainer_behind_and_goes_on_to_the_same_networks(
+    study: StudyFolder, tmp_path: Path
+) -> None:
+    program = (
+        "import sys, pathlib; from tests.study.test_study import TINY; from harness.study.study import run_study;"
+        "say = lambda event: print(type(event).__name__, flush=True);"
+        "run_study(pathlib.Path(sys.argv[1]), TINY, until='train', watch=say)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        started = 0
+        while started < 3:  # the untrained one, the teacher, and the first of those that are trained beside each other
+            started += process.stdout.readline().strip() == "VariantStarted"
+        trainers = _children(process.pid)
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in trainers) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
-    with pytest.raises(Killed):
-        run_study(tmp_path, TINY, until="train", watch=kill)
+    assert trainers
+    assert not [pid for pid in trainers if Path(f"/proc/{pid}").exists()]
+    assert not (tmp_path / "fold-0/models/student-resnet10_w32").exists()
     begun: list[StudyEvent] = []
     run_study(tmp_path, TINY, until="train", watch=begun.append)
 
-    assert [event.variant.kind for event in begun if isinstance(event, VariantStarted)] == ["student"]
+    assert {event.variant.kind for event in begun if isinstance(event, VariantStarted)} <= {"pruned", "student"}
     for variant in study.study.variants:
         weights = f"fold-0/models/{variant.name}/weights.safetensors"
         assert (tmp_path / weights).read_bytes() == (study.path / weights).read_bytes()
+
+
+def test_a_trainer_that_is_killed_is_named_with_the_network_it_trained(study: StudyFolder, tmp_path: Path) -> None:
+    shutil.copytree(study.path / "fold-0/trained/teacher", tmp_path / "fold-0/trained/teacher")
+    folder = StudyFolder.begin(tmp_path, study.study)
+
+    def kill(_event: StudyEvent) -> None:
+        for pid in _children(os.getpid()):
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(TrainerDied, match="that trained layer-magnitude-4x was ended by SIGKILL"):
+        train_together(folder, 0, [study.study.variants[2]], trainers=1, watch=kill)
+
+
+def test_an_error_of_a_trainer_arrives_as_itself(study: StudyFolder, tmp_path: Path) -> None:
+    folder = StudyFolder.begin(tmp_path, study.study)
+
+    with pytest.raises(UnknownName, match="trained/teacher"):
+        train_together(folder, 0, [study.study.variants[2]], trainers=1, watch=lambda _event: None)
 
 
 def test_another_study_in_the_same_folder_is_refused(study: StudyFolder) -> None:
@@ -148,3 +185,7 @@ def _everything() -> tuple[str, ...]:
     from harness.device.registry import find_device
 
     return tuple(obstacle.name for obstacle in find_device("host").obstacles())
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
