@@ -33,7 +33,7 @@ _INTEGER_WEIGHTS = (
     "constexpr_lut_to_sparse",
     "constexpr_sparse_blockwise_shift_scale",
 )
-_FOREIGN = ("tensorflow", "torchao", "transformers", "xgboost")
+_FOREIGN = ("sklearn", "tensorflow", "torchao", "transformers", "xgboost")
 """What coremltools imports for front ends that are not used here."""
 _CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
 
