@@ -50,7 +50,7 @@ from harness.errors import (
     UnreadableModel,
     UnwritableFolder,
 )
-from harness.evaluate.evaluate import evaluate, image_shape
+from harness.evaluate.evaluate import evaluate, image_shape, require_task
 from harness.events import (
     CellEnded,
     ConversionEnded,
@@ -373,6 +373,7 @@ def evaluate_model(
         WrongInput: The model does not take such images.
     """
     spec = find_model(reference).spec
+    require_task(task or spec.task, spec.name)
     checkpoint = make_checkpoint(spec)
     size, channels = image_shape(checkpoint.inputs, spec.name)
     dataset = open_dataset(data, size=size, channels=channels, watch=watch_data)

@@ -72,10 +72,7 @@ def evaluate(
         UnreadableModel: Its runtime refuses the file.
     """
     name = subject.model if isinstance(subject, Artifact) else subject[0].name
-    if task not in {"embedding", "classification"}:
-        raise UsageError(
-            f"{name} is neither for embedding nor for classification, but for {task}; say which with --task"
-        )
+    require_task(task, name)
     answers, executed_by = _answers(subject, part, name)
     values = _chosen(answers, output, name)
     what = f"{name} ({subject.format}/{subject.precision})" if isinstance(subject, Artifact) else f"{name} (checkpoint)"
@@ -102,6 +99,14 @@ def evaluate(
         verification=verification,
         classification=classification,
     )
+
+
+def require_task(task: Task, name: str) -> None:
+    """Raise UsageError unless a network is for something that can be tested."""
+    if task not in {"embedding", "classification"}:
+        raise UsageError(
+            f"{name} is neither for embedding nor for classification, but for {task}; say which with --task"
+        )
 
 
 def _answers(

@@ -49,4 +49,9 @@ class Evaluated:
     result: NetworkResult | FileResult
 
 
-StudyEvent: TypeAlias = "DataProgress | VariantStarted | Trained | Evaluated | Event"
+@dataclass(frozen=True)
+class Stopping:
+    """It was interrupted; files under way are finished first."""
+
+
+StudyEvent: TypeAlias = "DataProgress | VariantStarted | Trained | Evaluated | Stopping | Event"

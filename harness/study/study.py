@@ -19,13 +19,14 @@ from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.datasets import open_dataset
 from harness.catalog.models import find_model
 from harness.compress.model_folder import open_module
+from harness.convert.convert import need_converters
 from harness.device.registry import find_device
 from harness.errors import HarnessError
 from harness.evaluate.evaluate import evaluate
 from harness.matrix import parse_artifact
 from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
 from harness.store import StoredRun
-from harness.study.events import DataProgress, Evaluated, Step, Trained, VariantStarted
+from harness.study.events import DataProgress, Evaluated, Step, Stopping, Trained, VariantStarted
 from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
 from harness.study.trainers import at_once, train_together
 from harness.study.training import Maker
@@ -92,12 +93,22 @@ def run_study(
         is_synthetic=dataset.is_synthetic,
     )
     folder = StudyFolder.begin(path, study)
+    if until != "train":
+        _require_converters(folder, dataset)
     _train(folder, dataset, watch)
     if STEPS.index(until) >= STEPS.index("evaluate"):
         _evaluate(folder, dataset, watch)
     if until == "measure":
         _measure(folder, devices, accept, command, watch)
     return folder
+
+
+def _require_converters(folder: StudyFolder, dataset: Dataset) -> None:
+    """Find now, and not after an hour of training, that something is not installed."""
+    _, maker = _makers(folder, dataset)[0]
+    for variant in folder.study.variants:
+        for text in artifacts_of(folder.study.profile, variant):
+            need_converters(maker.untrained(variant), *parse_artifact(text))
 
 
 def _train(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
@@ -133,6 +144,9 @@ def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
         ]
         for one in as_completed(work):
             one.result()
+    except KeyboardInterrupt:
+        tell(Stopping())
+        raise
     finally:
         over.set()
         pool.shutdown(wait=False, cancel_futures=True)

@@ -53,7 +53,7 @@ class Maker:
         """
         if not self.is_made(variant):
             is_untrained = variant.kind == "untrained"
-            self._deploy(variant, self._untrained(variant) if is_untrained else self._train(variant, watch))
+            self._deploy(variant, self.untrained(variant) if is_untrained else self._train(variant, watch))
         return find_model(str(self.deployed(variant))).spec
 
     def _train(self, variant: Variant, watch: Callable[[Epoch], None]) -> ModelSpec:
@@ -62,10 +62,10 @@ class Maker:
             return find_model(str(folder)).spec
         folder.parent.mkdir(parents=True, exist_ok=True)
         if variant.kind == "teacher":
-            return fit(self._untrained(variant), folder, samples=samples, training=profile.training, watch=watch)
+            return fit(self.untrained(variant), folder, samples=samples, training=profile.training, watch=watch)
         teacher = find_model(str(self.folder / "trained" / TEACHER)).spec
         if variant.kind == "student":
-            student = self._untrained(variant)
+            student = self.untrained(variant)
             return distill(
                 student,
                 folder,
@@ -86,7 +86,8 @@ class Maker:
             watch=watch,
         )
 
-    def _untrained(self, variant: Variant) -> ModelSpec:
+    def untrained(self, variant: Variant) -> ModelSpec:
+        """A network as it is before anything was learnt. Draws nothing yet."""
         profile = self.profile
         size, channels = profile.size, self.split.train.channels
         return ModelSpec(

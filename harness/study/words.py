@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness import units
 from harness.live import line_for as line_for_run
 from harness.records import Failure
-from harness.study.events import DataProgress, Evaluated, Trained, VariantStarted
+from harness.study.events import DataProgress, Evaluated, Stopping, Trained, VariantStarted
 from harness.study.folder import FileResult
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def line_for(event: StudyEvent) -> str | None:
             if accuracy is not None and accuracy.verification is not None:
                 return f"    {name}: EER {share(accuracy.verification.eer)} %"
             return f"    {name}: {problem.message if isinstance(problem, Failure) else 'not possible here'}"
+        case Stopping():
+            return "stopping: the files under way are finished first, which may take a minute"
         case _:
             return line_for_run(event)
 

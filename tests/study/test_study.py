@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from harness.errors import TrainerDied, UnknownName, UsageError
+from harness.errors import MissingExtra, TrainerDied, UnknownName, UsageError
 from harness.records import Accuracy, Artifact
 from harness.study.events import Trained, VariantStarted
 from harness.study.folder import StudyFolder
@@ -170,6 +170,17 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_trained(tmp_path:
     with pytest.raises(UnknownName):
         run_study(tmp_path, TINY, devices=("nowhere",))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_converter_that_is_not_installed_is_said_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.convert.convert.find_spec", lambda name: None if name == "onnxscript" else object())
+    begun: list[StudyEvent] = []
+
+    with pytest.raises(MissingExtra, match="onnxscript"):
+        run_study(tmp_path, TINY, watch=begun.append)
+    assert not [event for event in begun if isinstance(event, VariantStarted)]
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
