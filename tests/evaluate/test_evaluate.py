@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import UsageError
 from harness.pipeline import evaluate_model
 from harness.records import Accuracy
 
@@ -56,3 +57,12 @@ def test_every_file_has_a_rate_of_its_own_and_says_what_computed_it(
     by = {name: accuracy.executed_by for name, accuracy in found.items() if isinstance(accuracy, Accuracy)}
     words = ("torch", "onnx runtime", "litert", "evaluator")
     assert all(word in said.lower() for word, said in zip(words, by.values(), strict=True)), by
+
+
+def test_a_network_for_neither_task_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
+    model = tmp_path / "tiny" / "model.toml"
+    model.parent.mkdir()
+    model.write_text(MODEL.replace('task = "embedding"\n', ""), encoding="utf-8")
+
+    with pytest.raises(UsageError, match="say which with --task"):
+        evaluate_model(str(model), (), str(tmp_path / "no such images"))
