@@ -120,7 +120,8 @@ def _train(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
             if variant.kind in {"untrained", "teacher"} and not maker.is_made(variant):
                 watch(VariantStarted("train", variant, fold, variants.index(variant) + 1, len(variants)))
                 maker.make(variant, lambda epoch, variant=variant: watch(Trained(variant, epoch)))  # type: ignore[misc]
-        left = [variant for variant in variants if not maker.is_made(variant)]
+        # Students, which take longest, come last in the table: begun last, they would be waited for alone.
+        left = [variant for variant in reversed(variants) if not maker.is_made(variant)]
         train_together(folder, fold, left, trainers=at_once(threads), watch=watch)
 
 
