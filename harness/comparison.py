@@ -149,8 +149,13 @@ def build_at(build: Build, ref: str) -> Build:
     return replace(build, said=f"{build.said} at {ref}", reference=str(there))
 
 
-def prepare(build: Build, device: Device) -> Ready:
+def prepare(build: Build, device: Device, *, accept: Collection[str] = ()) -> Ready:
     """Convert a build, prove it, and put it on the device. Blocks for as long as a conversion takes.
+
+    Args:
+        build: What is asked for.
+        device: Where.
+        accept: Names of what stands against a stable figure there and is taken as it is.
 
     Raises:
         HarnessError: Whatever stands in the way: an unknown name, a failed conversion, a device that is gone.
@@ -169,6 +174,7 @@ def prepare(build: Build, device: Device) -> Ready:
         expected=_arrays(Path(checkpoint.folder) / "reference.npz"),
         reference=checkpoint.reference,
         tolerance=artifact.parity.tolerance,
+        accepted_obstacles=tuple(accept),
     )
     runner = choose_runner(device, cell.choice)
     command = _with_library(runner.command, build, cell.choice) if runner.driver == "bench" else runner.command
@@ -212,7 +218,7 @@ def compare(
     Raises:
         DeviceError, BadData: See `harness.measure.interleaved.run_trials`.
     """
-    at, before = datetime.now(UTC), device.state()
+    at = datetime.now(UTC)
     found = run_trials(a.arm, b.arm, device, plan, watch=watch)
     return Comparison(
         schema=SCHEMA_VERSION,
@@ -221,9 +227,11 @@ def compare(
         a=ComparedSide(said=a.build.said, artifact=a.artifact, choice=a.arm.question.choice, ran=found.a_ran),
         b=ComparedSide(said=b.build.said, artifact=b.artifact, choice=b.arm.question.choice, ran=found.b_ran),
         plan=plan,
-        state_before=before,
+        state_before=found.state_before,
         state_after=device.state(),
         trials=found.trials,
+        accepted_obstacles=found.accepted_obstacles,
+        fixed_performance=found.fixed_performance,
     )
 
 
@@ -251,9 +259,9 @@ def prepare_pairs(
     pairs: list[Pair] = []
     broken: list[CellComparison] = []
     for a, b in builds:
-        before = prepare(a, device)
+        before = prepare(a, device, accept=accept)
         try:
-            after = prepare(b, device)
+            after = prepare(b, device, accept=accept)
         except BadData as error:
             name = f"{b.said} {before.cell.format}/{before.cell.precision} t{b.threads}"
             broken.append(CellComparison(name=name, status="broken", problem=str(error)))

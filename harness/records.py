@@ -949,3 +949,7 @@ class Comparison(Record, frozen=True, kw_only=True):
     state_before: DeviceState
     state_after: DeviceState
     trials: tuple[Trial, ...]
+    accepted_obstacles: tuple[str, ...] = ()
+    """What stood against a stable figure and was taken as it is, by name."""
+    fixed_performance: bool | None = None
+    """Whether Android's mode of that name was on; None where nobody has it."""

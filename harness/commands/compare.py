@@ -35,7 +35,9 @@ def compare(
     margin: Annotated[
         list[str] | None, typer.Option(help="METRIC=PER_CENT, e.g. p50=2: how much larger B may be. Repeatable.")
     ] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="Compare although they differ in this. Repeatable.")] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Compare although they differ in this, or the device has it.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the trials, as JSON.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write a page with the picture of it here.")] = None,
     output_format: FormatOption = Output.TABLE,
@@ -74,7 +76,7 @@ def compare(
     said = {key: value for key, value in shared.items() if value}
     builds = [parse_build(text, said) for text in (a, b)]
     found_device = find_device(device)
-    ready = [prepare(build, found_device) for build in builds]
+    ready = [prepare(build, found_device, accept=accept or ()) for build in builds]
     require_like(ready[0], ready[1], accept or ())
     plan = ComparePlan(trials=trials, seed=seed)
     announce(ready[0], ready[1], found_device, plan, margins["p50"])

@@ -55,7 +55,7 @@ class Deadline:
 
 
 class AdbStream(Protocol):
-    """A connection to one service on a device. For one thread, but for `close`."""
+    """A connection to one service on a device. One thread may send while another receives; any may close it."""
 
     def send(self, data: bytes | memoryview, deadline: Deadline) -> None:
         """Send all of it.

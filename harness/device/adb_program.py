@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.device.adb_link import Deadline, log
-from harness.device.adb_services import EXIT, STDERR, STDOUT, ShellPackets, exit_code, run
+from harness.device.adb_services import EXIT, STDERR, STDIN, STDOUT, ShellPackets, exit_code, run, shell_packet
 from harness.device.local_process import LINE_LIMIT_BYTES
 from harness.errors import DeviceError, DeviceTimedOut, LinkLost
 
@@ -42,23 +42,49 @@ r=$?
 kill -9 -$p $w 2>/dev/null
 exit $r
 """
+
+# The same for a program that is told lines: the second process hands on the lines that come and kills at their end.
+# What it hands them to waits for the program, so that it can end the second process, which else would wait for lines; a
+# pipe is all that the two share, since Android lets nobody make a named one where programs may be put. `$$` is the
+# number of the session in all of it, and the first line through the pipe is the second process's own.
+_TOLD = """\
+{folder}exec 3<&0
+setsid {shell} -c 'echo $$
+({shell} -c "echo \\$PPID"; while read -r x; do echo "$x"; done; kill -9 -$$) <&3 2>/dev/null |
+(exec 3<&-; read -r w; "$@"; r=$?; kill -9 $w; exit $r)' sh {program} </dev/null &
+p=$!
+exec 3<&-
+trap 'kill -9 -$p; exit 129' HUP
+wait $p
+r=$?
+kill -9 -$p 2>/dev/null
+exit $r
+"""
 _GONE = "kill -9 -{group} 2>/dev/null; i=0; while kill -0 -{group} 2>/dev/null && [ $i -lt 100 ]; do sleep 0.05; \
 i=$((i+1)); done; ! kill -0 -{group} 2>/dev/null"
 
 
 def guarded_command(
-    argv: Sequence[str], environment: Mapping[str, str], folder: str, *, shell: str = "/system/bin/sh"
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    *,
+    shell: str = "/system/bin/sh",
+    is_told: bool = False,
 ) -> str:
-    """The command for the device's shell, called `shell`, that runs a program so that it leaves nothing behind."""
+    """The command for the device's shell, called `shell`, that runs a program so that it leaves nothing behind.
+
+    The program's standard input is empty, or the lines that the command's gets (`is_told`).
+    """
     changes = [f"{name}={value}" for name, value in environment.items()]
     program = shlex.join(["env", *changes, *argv] if changes else argv)
-    return _GUARDED.format(
+    return (_TOLD if is_told else _GUARDED).format(
         folder=f"mkdir -p {shlex.quote(folder)}; cd {shlex.quote(folder)}; ", program=program, shell=shell
     )
 
 
 class RemoteProgram:
-    """A `RunningProgram` on a device.
+    """A `RunningProgram` on a device; a `ToldProgram` if it `is_told`.
 
     Args:
         device_id: For error messages.
@@ -67,6 +93,7 @@ class RemoteProgram:
         environment: Variables beside those of the device's shell.
         folder: Where it runs; made if it is not there.
         shell: What the device's shell is called.
+        is_told: Whether `tell` will be called. Else its standard input is empty.
 
     Raises:
         DeviceError: The device cannot be reached. A program that is not there exits with 127 instead.
@@ -81,9 +108,10 @@ class RemoteProgram:
         environment: Mapping[str, str],
         folder: str,
         shell: str = "/system/bin/sh",
+        is_told: bool = False,
     ) -> None:
         self._device_id, self._link, self._argv = device_id, link, tuple(argv)
-        command = guarded_command(argv, environment, folder, shell=shell)
+        command = guarded_command(argv, environment, folder, shell=shell, is_told=is_told)
         self._stream = link.open(f"shell,v2,raw:{command}", Deadline(device_id, f"start {self._words}", START_S))
         self._group: int | None = None
         """The number of its process group there, once it has said it."""
@@ -101,6 +129,14 @@ class RemoteProgram:
     def argv(self) -> tuple[str, ...]:
         """What was started."""
         return self._argv
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        # How it ended is told by whoever reads its lines; that it no longer listens says less.
+        with contextlib.suppress(LinkLost):
+            self._stream.send(
+                shell_packet(STDIN, f"{line}\n".encode()), Deadline(self._device_id, f"tell {line}", START_S)
+            )
 
     def lines(self, *, timeout_s: float) -> Iterator[str]:
         """Its standard output line by line.

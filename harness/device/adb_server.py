@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from harness.device.adb_errors import AdbFailed, PeerClosed, mapped
 from harness.device.adb_link import Deadline, reached
+from harness.device.two_way_socket import receive_some, send_all
 from harness.errors import DeviceNotFound, DeviceRefused, DeviceTimedOut, MissingExtra
 
 if TYPE_CHECKING:
@@ -204,24 +205,22 @@ class _SocketStream:
     """A socket as an `AdbStream`."""
 
     def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
         self._connection = connection
 
     def send(self, data: bytes | memoryview, deadline: Deadline) -> None:
         with mapped(deadline):
-            self._connection.settimeout(deadline.left_s())
-            self._connection.sendall(data)
+            send_all(self._connection, data, deadline.left_s())
 
     def receive(self, deadline: Deadline) -> bytes:
         with mapped(deadline):
-            self._connection.settimeout(deadline.left_s())
-            return self._connection.recv(_RECEIVE_BYTES)
+            return receive_some(self._connection, _RECEIVE_BYTES, deadline.left_s())
 
     def exactly(self, count: int, deadline: Deadline) -> bytes:
         """As many bytes, and no more: what follows belongs to the service."""
-        self._connection.settimeout(deadline.left_s())
         parts = bytearray()
         while len(parts) < count:
-            part = self._connection.recv(count - len(parts))
+            part = receive_some(self._connection, count - len(parts), deadline.left_s())
             if not part:
                 problem = "the adb server closed the connection"
                 raise PeerClosed(problem)

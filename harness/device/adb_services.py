@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.device.adb_link import AdbLink, AdbStream, Deadline
 
-STDOUT, STDERR, EXIT = 1, 2, 3
+STDIN, STDOUT, STDERR, EXIT = 0, 1, 2, 3
 _BLOCK_BYTES = 64 * 1024
 """What adbd takes in one block of a file."""
 _BLOCKS = 16
@@ -42,6 +42,11 @@ class ShellPackets:
                 return
             yield kind, bytes(self._buffer[5 : 5 + size])
             del self._buffer[: 5 + size]
+
+
+def shell_packet(kind: int, payload: bytes) -> bytes:
+    """One packet of a shell's stream."""
+    return struct.pack("<BI", kind, len(payload)) + payload
 
 
 def run(link: AdbLink, command: str, deadline: Deadline) -> ShellResult:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 from adb_shell import constants
@@ -27,6 +28,7 @@ from adb_shell.exceptions import InvalidCommandError
 from adb_shell.transport.tcp_transport import TcpTransport
 
 from harness.device.adb_errors import AdbFailed, PeerClosed, mapped
+from harness.device.two_way_socket import receive_some, send_all
 
 if TYPE_CHECKING:
     from harness.device.adb_link import Deadline
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 SKIP_CHECKSUM_VERSION = 0x01000001
 _PIECE_BYTES = 256 * 1024
 _FOREVER_S = 1e9
+_OTHER_READER_S = 0.1
 
 
 class Transport(TcpTransport):  # type: ignore[misc]  # adb-shell has no types
@@ -42,9 +45,10 @@ class Transport(TcpTransport):  # type: ignore[misc]  # adb-shell has no types
     _connection: socket.socket | None
 
     def connect(self, transport_timeout_s: float | None) -> None:
-        """Connect. The socket blocks, with a time-out for each call."""
+        """Connect."""
         self._connection = socket.create_connection((self._host, self._port), timeout=transport_timeout_s)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection.setblocking(False)
 
     def bulk_read(self, numbytes: int, transport_timeout_s: float | None) -> bytes:
         """What has come, at least one byte.
@@ -53,9 +57,7 @@ class Transport(TcpTransport):  # type: ignore[misc]  # adb-shell has no types
             PeerClosed: Nothing will come any more.
             TimeoutError: Nothing came in time.
         """
-        connection = self._connected()
-        connection.settimeout(transport_timeout_s)
-        data = connection.recv(min(numbytes, _PIECE_BYTES))
+        data = receive_some(self._connected(), min(numbytes, _PIECE_BYTES), transport_timeout_s)
         if not data:
             problem = "the device closed the connection"
             raise PeerClosed(problem)
@@ -67,9 +69,7 @@ class Transport(TcpTransport):  # type: ignore[misc]  # adb-shell has no types
         Raises:
             TimeoutError: The device did not take it in time.
         """
-        connection = self._connected()
-        connection.settimeout(transport_timeout_s)
-        connection.sendall(data)
+        send_all(self._connected(), data, transport_timeout_s)
         return len(data)
 
     def close(self) -> None:
@@ -126,7 +126,9 @@ class Connection(AdbDevice):  # type: ignore[misc]
         self._wire = Transport(host, port)
         super().__init__(self._wire, banner=b"inference-harness")
         self._io_manager = _Packets(self._wire)
-        self._info = _AdbTransactionInfo(1, None, None, _FOREVER_S, None)
+        self._turn = threading.Lock()
+        self._reading = _AdbTransactionInfo(1, None, None, _FOREVER_S, None)
+        self._writing = _AdbTransactionInfo(1, None, None, _FOREVER_S, None)
 
     @property
     def most_bytes(self) -> int:
@@ -139,14 +141,15 @@ class Connection(AdbDevice):  # type: ignore[misc]
 
     def packet(self, deadline: Deadline) -> tuple[bytes, int, bytes]:
         """The next packet: its command, the device's number of the stream, its data."""
-        self._info.transport_timeout_s = deadline.left_s()
-        command, theirs, _, data = self._io_manager._read_packet_from_device(self._info)  # noqa: SLF001
+        self._reading.transport_timeout_s = deadline.left_s()
+        command, theirs, _, data = self._io_manager._read_packet_from_device(self._reading)  # noqa: SLF001
         return command, theirs, data
 
     def write(self, command: bytes, theirs: int, data: bytes | memoryview, deadline: Deadline) -> None:
-        """Send a packet."""
-        self._info.transport_timeout_s = deadline.left_s()
-        self._io_manager.send(AdbMessage(command, self._info.local_id, theirs, data), self._info)
+        """Send a packet, whole, whatever other threads send."""
+        with self._turn:
+            self._writing.transport_timeout_s = deadline.left_s()
+            self._io_manager.send(AdbMessage(command, self._writing.local_id, theirs, data), self._writing)
 
 
 class Stream:
@@ -155,7 +158,11 @@ class Stream:
     def __init__(self, connection: Connection, service: str, deadline: Deadline) -> None:
         self._connection = connection
         self._arrived: list[bytes] = []
-        self._unacknowledged = False
+        self._acknowledged = threading.Event()
+        """What was sent last has arrived, so that more may be sent."""
+        self._acknowledged.set()
+        self._reader = threading.Lock()
+        """Held by the thread that reads packets."""
         self._ended = False
         with mapped(deadline):
             connection.write(constants.OPEN, 0, service.encode() + b"\0", deadline)
@@ -171,18 +178,17 @@ class Stream:
         rest = memoryview(data)
         with mapped(deadline):
             while rest:
-                while self._unacknowledged:
-                    self._handle_packet(deadline)
+                self._await_acknowledgement(deadline)
                 if self._ended:
                     problem = "the device closed the stream"
                     raise PeerClosed(problem)
                 piece, rest = rest[: self._connection.most_bytes], rest[self._connection.most_bytes :]
+                self._acknowledged.clear()
                 self._connection.write(constants.WRTE, self._theirs, piece, deadline)
-                self._unacknowledged = True
 
     def receive(self, deadline: Deadline) -> bytes:
         """What has come; nothing at the end of the stream."""
-        with mapped(deadline):
+        with mapped(deadline), self._reader:
             while not self._arrived:
                 if self._ended:
                     return b""
@@ -193,13 +199,25 @@ class Stream:
         """End the connection."""
         self._connection.interrupt()
 
+    def _await_acknowledgement(self, deadline: Deadline) -> None:
+        while not self._acknowledged.is_set():
+            if self._reader.acquire(blocking=False):
+                try:
+                    if not self._acknowledged.is_set():
+                        self._handle_packet(deadline)
+                finally:
+                    self._reader.release()
+            else:  # a thread in `receive` finds it, or ends and leaves the reading to us
+                self._acknowledged.wait(min(deadline.left_s() or _OTHER_READER_S, _OTHER_READER_S))
+
     def _handle_packet(self, deadline: Deadline) -> None:
         command, _, data = self._connection.packet(deadline)
         if command == constants.OKAY:
-            self._unacknowledged = False
+            self._acknowledged.set()
         elif command == constants.WRTE:
             self._connection.write(constants.OKAY, self._theirs, b"", deadline)
             if data:
                 self._arrived.append(data)
         elif command == constants.CLSE:
-            self._ended, self._unacknowledged = True, False
+            self._ended = True
+            self._acknowledged.set()

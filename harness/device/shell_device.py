@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
     from harness.device.adb_link import AdbLink
-    from harness.device.device import RunningProgram
+    from harness.device.device import RunningProgram, ToldProgram
     from harness.device.profile import DeviceProfile
     from harness.records import DeviceClass, DeviceKind, Obstacle
 
@@ -190,8 +190,11 @@ class ShellDevice(ABC):
 
     def start(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> RunningProgram:
         """Start a program in the work folder."""
-        folder = str(self._work_folder)
-        return RemoteProgram(self._id, self._link, argv, environment=environment, folder=folder, shell=self._shell_name)
+        return self._program(argv, environment, is_told=False)
+
+    def start_told(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> ToldProgram:
+        """Start a program in the work folder whose standard input stays open."""
+        return self._program(argv, environment, is_told=True)
 
     def worker_command(self) -> tuple[str, ...]:
         """Never: whether there is a Python with this program in it is not known."""
@@ -246,6 +249,17 @@ class ShellDevice(ABC):
         folder = self._work_folder / ".digests"
         name = hashlib.sha256(str(path).encode()).hexdigest()[:32]
         return {"digest": _quoted(folder / name), "folder": _quoted(folder)}
+
+    def _program(self, argv: Sequence[str], environment: Mapping[str, str], *, is_told: bool) -> RemoteProgram:
+        return RemoteProgram(
+            self._id,
+            self._link,
+            argv,
+            environment=environment,
+            folder=str(self._work_folder),
+            shell=self._shell_name,
+            is_told=is_told,
+        )
 
     # --- what it is and how it is ---
 

@@ -12,12 +12,11 @@ import contextlib
 import importlib
 import shlex
 import signal
-import struct
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.device.adb_errors import file_error
-from harness.device.adb_services import EXIT, STDERR, STDOUT
+from harness.device.adb_services import EXIT, STDERR, STDIN, STDOUT, ShellPackets, shell_packet
 from harness.errors import (
     DeviceError,
     DeviceNotFound,
@@ -165,16 +164,19 @@ class SshLink:
 
 
 class _SshStream:
-    """A command's output as packets of adb's shell protocol."""
+    """A command's input and output as packets of adb's shell protocol."""
 
     def __init__(self, link: SshLink, process: asyncssh.SSHClientProcess[bytes]) -> None:
         self._link, self._process = link, process
+        self._sent = ShellPackets()
         self._packets: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED_PIECES)
         self._pump = asyncio.run_coroutine_threadsafe(self._pumped(), _loop())
 
     def send(self, data: bytes | memoryview, deadline: Deadline) -> None:
-        """Not needed: a command gets no input; only its end says that we have gone."""
-        raise NotImplementedError
+        """Hand packets of the command's input on. What a command that has ended is sent is lost."""
+        for kind, payload in self._sent.feed(bytes(data)):
+            if kind == STDIN:
+                self._link._do(self._written(payload), deadline)  # noqa: SLF001
 
     def receive(self, deadline: Deadline) -> bytes:
         """The next packet; nothing at the end."""
@@ -186,18 +188,23 @@ class _SshStream:
         self._pump.cancel()
         asyncio.run_coroutine_threadsafe(self._ended(), _loop())
 
+    async def _written(self, payload: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionError):
+            self._process.stdin.write(payload)
+            await self._process.stdin.drain()
+
     async def _pumped(self) -> None:
         with contextlib.suppress(Exception):  # a lost connection is an end without an exit code
             await asyncio.gather(self._copied(self._process.stdout, STDOUT), self._copied(self._process.stderr, STDERR))
             await self._process.wait_closed()
             code = _exit_byte(self._process)
             if code is not None:
-                await self._packets.put(_packet(EXIT, bytes([code])))
+                await self._packets.put(shell_packet(EXIT, bytes([code])))
         await self._packets.put(b"")
 
     async def _copied(self, reader: asyncssh.SSHReader[bytes], kind: int) -> None:
         while data := await reader.read(_PIECE_BYTES):
-            await self._packets.put(_packet(kind, data))
+            await self._packets.put(shell_packet(kind, data))
 
     async def _ended(self) -> None:
         """A `receive` that waits in another thread finds the end."""
@@ -212,10 +219,6 @@ def _exit_byte(process: asyncssh.SSHClientProcess[bytes]) -> int | None:
         return 128 + getattr(signal, f"SIG{process.exit_signal[0]}", signal.SIGKILL)
     code: int | None = process.exit_status
     return None if code is None or code < 0 else code
-
-
-def _packet(kind: int, payload: bytes) -> bytes:
-    return struct.pack("<BI", kind, len(payload)) + payload
 
 
 async def _awaited(work: Awaitable[_Result]) -> _Result:

@@ -17,10 +17,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+import msgspec
+
 from harness.device.device import TellsPrograms
+from harness.device.hold import confined, fixed_performance, processors_for
 from harness.errors import DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
+from harness.measure.cooling import Cooling
 from harness.measure.program import Transcript, hear, run_program
-from harness.measure.session import Question, check_outputs, job_for, memory_record, process_record, what_ran
+from harness.measure.session import (
+    Question,
+    check_outputs,
+    job_for,
+    memory_record,
+    process_record,
+    require_fit,
+    unless_warmed,
+    what_ran,
+)
 from harness.protocol import End, Message, TimedBlock, Warmup
 from harness.records import MeasurePlan, Trial
 
@@ -30,7 +43,7 @@ if TYPE_CHECKING:
 
     from harness.device.device import Device, ToldProgram
     from harness.protocol import Job
-    from harness.records import ComparePlan, MemoryRecord, Parity, ProcessRecord, RuntimeRan
+    from harness.records import ComparePlan, DeviceState, MemoryRecord, Parity, ProcessRecord, RuntimeRan
 
 _Kind = TypeVar("_Kind", bound=Message)
 _ORDERS = ("ABBA", "BAAB")
@@ -59,11 +72,17 @@ class Interleaved:
         trials: In the order of time.
         a_ran: What ran as A, read back.
         b_ran: What ran as B.
+        state_before: The device's, which every trial's is compared with.
+        accepted_obstacles: What stood against a stable figure and was taken as it is.
+        fixed_performance: Whether the device was held at a speed that it can sustain; None where nobody has that.
     """
 
     trials: tuple[Trial, ...]
     a_ran: RuntimeRan
     b_ran: RuntimeRan
+    state_before: DeviceState
+    accepted_obstacles: tuple[str, ...]
+    fixed_performance: bool | None
 
 
 def can_be_alive_together(a: Arm, b: Arm, device: Device) -> bool:
@@ -72,9 +91,18 @@ def can_be_alive_together(a: Arm, b: Arm, device: Device) -> bool:
 
 
 def run_trials(
-    a: Arm, b: Arm, device: Device, plan: ComparePlan, *, watch: Callable[[Trial], None] = lambda _trial: None
+    a: Arm,
+    b: Arm,
+    device: Device,
+    plan: ComparePlan,
+    *,
+    watch: Callable[[Trial], None] = lambda _trial: None,
+    cooling: Callable[[str], None] = lambda _reason: None,
 ) -> Interleaved:
-    """Run every planned trial. Blocks for the whole of it.
+    """Run every planned trial. Blocks for the whole of it, and for as long as the device has to cool between them.
+
+    The device is held as for one cell of a run. A trial during which it began to throttle is kept, and counts for
+    nothing; no other takes its place, since the plan is fixed.
 
     Args:
         a: The build that is compared with.
@@ -82,28 +110,48 @@ def run_trials(
         device: Where both are.
         plan: How many trials of what; its seed decides every order.
         watch: Told of every trial.
+        cooling: Told what is too hot whenever the device is left alone to cool.
 
     Raises:
-        DeviceError: A program died, hung or printed rubbish, or what ran is not what was asked.
+        DeviceError: A program died, hung or printed rubbish, or what ran is not what was asked; the device is unfit
+            now, or stays too hot.
         BadData: The outputs of a process are wrong or not finite, or the runtime refuses the model.
     """
     draw = random.Random(plan.seed)  # noqa: S311  (an order that can be repeated, no secret)
     outputs = device.work_folder / "outputs" / secrets.token_hex(8)
     sides = {"A": _Side(a, device, plan, outputs / "a"), "B": _Side(b, device, plan, outputs / "b")}
     one_trial = _together if can_be_alive_together(a, b, device) else _alternating
+    accepts = tuple(dict.fromkeys((*a.question.accepted_obstacles, *b.question.accepted_obstacles)))
+    cooler = Cooling(device, patient="thermal-status" not in accepts, told=cooling)
+    state_before = cooler.begin()
+    accepted = require_fit(device, accepts)
     trials = []
     try:
-        for index in range(plan.trials):
-            trial = one_trial(sides, draw, index, with_memory=index < plan.memory_trials)
-            trials.append(trial)
-            watch(trial)
+        with fixed_performance(device) as held:
+            for index in range(plan.trials):
+                cooler.wait()
+                trial = one_trial(sides, draw, index, with_memory=index < plan.memory_trials)
+                trials.append(_unless_warmed(trial, cooler.warmed()))
+                watch(trials[-1])
     finally:
         with contextlib.suppress(DeviceError):  # what went wrong before is what is told
             device.remove(outputs, timeout_s=60)
     a_ran, b_ran = sides["A"].ran, sides["B"].ran
     assert a_ran is not None
     assert b_ran is not None
-    return Interleaved(trials=tuple(trials), a_ran=a_ran, b_ran=b_ran)
+    return Interleaved(
+        trials=tuple(trials),
+        a_ran=a_ran,
+        b_ran=b_ran,
+        state_before=state_before,
+        accepted_obstacles=accepted,
+        fixed_performance=held,
+    )
+
+
+def _unless_warmed(trial: Trial, reason: str | None) -> Trial:
+    a, b = (tuple(unless_warmed(process, reason) for process in side) for side in (trial.a, trial.b))
+    return msgspec.structs.replace(trial, a=a, b=b)
 
 
 def _together(sides: dict[str, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
@@ -165,14 +213,17 @@ class _Side:
         self.ran: RuntimeRan | None = None
         self.measure_plan = _measure_plan(plan)
         self._arm, self._device, self._outputs = arm, device, outputs
+        self._command = confined(arm.command, processors_for(device.facts(), arm.question.choice.affinity))
         self._checks: dict[str, Parity] = {}
+        self._first_cap_hz: float | None = None
+        """The limit of the clock in the first block, below which no later one counts."""
 
     def serve(self) -> _Server:
         """A fresh process, warm and waiting to be told."""
         job = job_for(self._arm.question, self._outputs, self.measure_plan, "latency")
         assert isinstance(self._device, TellsPrograms)
         program = self._device.start_told(
-            (*self._arm.command, "--serve", *job.argv()), environment={"ORT_DISABLE_TELEMETRY": "1"}
+            (*self._command, "--serve", *job.argv()), environment={"ORT_DISABLE_TELEMETRY": "1"}
         )
         server = _Server(self._device, program, job, self.plan.timeout_s)
         try:
@@ -185,13 +236,16 @@ class _Side:
     def run(self, mode: Literal["latency", "memory"]) -> Transcript:
         """A fresh process from start to end."""
         job = job_for(self._arm.question, self._outputs, self.measure_plan, mode)
-        return run_program(self._device, job, self._arm.command, timeout_s=self.plan.timeout_s)
+        return run_program(self._device, job, self._command, timeout_s=self.plan.timeout_s)
 
     def record(self, transcript: Transcript, index: int) -> ProcessRecord:
         """What a timed process said, its set-up and its answers checked."""
         self.ran = what_ran(self._arm.question, self._device, transcript)
         check_outputs(self._arm.question, self._device, transcript, self._checks)
-        return process_record(transcript, index, 0, first_cap_hz=None)
+        record = process_record(transcript, index, 0, first_cap_hz=self._first_cap_hz)
+        if self._first_cap_hz is None:
+            self._first_cap_hz = record.blocks[0].conditions.cpu_cap_hz
+        return record
 
 
 def _measure_plan(plan: ComparePlan) -> MeasurePlan:

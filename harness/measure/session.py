@@ -101,7 +101,7 @@ def measure(
     session = _Session(question, device, plan, started_by, outputs)
     cooler = Cooling(device, patient="thermal-status" not in question.accepted_obstacles, told=cooling)
     state_before = cooler.begin()
-    accepted = _require_fit(device, question.accepted_obstacles)
+    accepted = require_fit(device, question.accepted_obstacles)
     try:
         with fixed_performance(device) as held:
             processes, stopped_by = _timed_processes(session, cooler, watch)
@@ -129,7 +129,7 @@ def measure(
     )
 
 
-def _require_fit(device: Device, accepts: tuple[str, ...]) -> tuple[str, ...]:
+def require_fit(device: Device, accepts: tuple[str, ...]) -> tuple[str, ...]:
     """The names of the refusals that stand now and are accepted.
 
     Raises:
@@ -156,7 +156,7 @@ def _timed_processes(
         for attempt in range(plan.disturbed_retries + 1):
             cooling.wait()
             record = session.timed(index, attempt, first_cap_hz=_first_cap_hz(processes))
-            record = _unless_warmed(record, cooling)
+            record = unless_warmed(record, cooling.warmed())
             processes.append(record)
             watch(record)
             if record.discarded is None:
@@ -334,9 +334,8 @@ def process_record(transcript: Transcript, index: int, attempt: int, *, first_ca
     )
 
 
-def _unless_warmed(record: ProcessRecord, cooling: Cooling) -> ProcessRecord:
-    """The record; discarded if the system began to hold the processor back meanwhile."""
-    reason = cooling.warmed()
+def unless_warmed(record: ProcessRecord, reason: str | None) -> ProcessRecord:
+    """The record; discarded if the system began to hold the processor back meanwhile, for which there is a reason."""
     if record.discarded is not None or reason is None:
         return record
     return msgspec.structs.replace(record, discarded=reason)

@@ -165,6 +165,26 @@ def test_a_program_is_heard_line_by_line_and_ended_with_all_it_started(board: Bo
     until(lambda: not sleeping("4711"))
 
 
+def test_a_program_is_told_lines_and_ends_with_its_code(board: BoardDevice) -> None:
+    program = board.start_told(("sh", "-c", "read -r x; echo got $x; read -r x; exit $x"), environment={})
+    lines = program.lines(timeout_s=20)
+
+    program.tell("block 'one'")
+    assert next(lines) == "got block 'one'"
+    program.tell("7")
+    assert program.wait(timeout_s=20) == 7
+
+
+def test_a_told_program_that_does_not_listen_is_ended_with_all_it_started(board: BoardDevice) -> None:
+    program = board.start_told(("sh", "-c", "sleep 4907 & echo $!; sleep 4908"), environment={})
+    child = int(next(program.lines(timeout_s=20)))
+
+    program.end()
+
+    until(lambda: not psutil.pid_exists(child))
+    until(lambda: not [p for p in psutil.process_iter(["cmdline"]) if "4908" in " ".join(p.info["cmdline"] or ())])
+
+
 def test_a_program_ends_when_the_connection_is_cut(board: BoardDevice, sshd: Sshd) -> None:
     program = board.start(("sh", "-c", "echo on; exec sleep 4712"), environment={})
     lines = program.lines(timeout_s=30)
