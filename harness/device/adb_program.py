@@ -46,12 +46,14 @@ exit $r
 # The same for a program that is told lines: the second process hands on the lines that come and kills at their end.
 # What it hands them to waits for the program, so that it can end the second process, which else would wait for lines; a
 # pipe is all that the two share, since Android lets nobody make a named one where programs may be put. `$$` is the
-# number of the session in all of it, and the first line through the pipe is the second process's own.
+# number of the session in all of it, and the first line through the pipe is the second process's own. Descriptor 3 is
+# opened anew in the session, because mksh closes those above 2 in whatever it starts.
 _TOLD = """\
 {folder}exec 3<&0
 setsid {shell} -c 'echo $$
+exec 3<&0
 ({shell} -c "echo \\$PPID"; while read -r x; do echo "$x"; done; kill -9 -$$) <&3 2>/dev/null |
-(exec 3<&-; read -r w; "$@"; r=$?; kill -9 $w; exit $r)' sh {program} </dev/null &
+(exec 3<&-; read -r w; "$@"; r=$?; kill -9 $w; exit $r)' sh {program} <&3 3<&- &
 p=$!
 exec 3<&-
 trap 'kill -9 -$p; exit 129' HUP

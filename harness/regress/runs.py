@@ -200,8 +200,9 @@ def _canary_effect(before: Measurement, after: Measurement) -> Effect | None:
 
 
 def _pairs(a: Sequence[CellResult], b: Sequence[CellResult]) -> list[tuple[CellResult, CellResult]]:
-    """Cells of one id; of the others, those that are alone in meaning the same file and runtime, then the same file.
+    """Cells of one id; of the others, those that are alone in meaning the same file, by and by less strictly.
 
+    First with the same version of a runtime on the same device, then with the same runtime, then on whichever device.
     What was measured with another number of threads has another id. It is paired all the same, so that it is refused
     by name and not silently passed over.
     """
@@ -209,6 +210,7 @@ def _pairs(a: Sequence[CellResult], b: Sequence[CellResult]) -> list[tuple[CellR
     found = []
     keys: tuple[Callable[[Cell], object], ...] = (
         lambda cell: cell.id,
+        lambda cell: (cell.device_id, cell.model, cell.format, cell.precision, cell.choice.title),
         lambda cell: (cell.device_id, cell.model, cell.format, cell.precision, cell.choice.runtime),
         lambda cell: (cell.model, cell.format, cell.precision, cell.choice.runtime),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,35 +11,58 @@ import pytest
 from harness.comparison import compare, parse_build, prepare
 from harness.errors import DeviceNotFit
 from harness.records import ComparePlan
-from tests.device.conftest import on
+from tests.device.conftest import on, over, until
 
 if TYPE_CHECKING:
     from harness.device.adb import AndroidDevice
+    from harness.device.virtual import VirtualDevice
 
 pytestmark = [pytest.mark.virtual, pytest.mark.timeout(900)]
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny.onnx"
 
 
-def test_two_builds_are_alive_together_on_a_device_and_nothing_of_them_stays(phone: AndroidDevice) -> None:
-    plan = ComparePlan(trials=2, turns=1, block_s=0.01, warmup_s=0.0, warmup_cap_s=0.1, memory_trials=0)
-    ready = [prepare(parse_build(f"{TINY},threads={threads}"), phone, accept=["emulated"]) for threads in (1, 2)]
+@pytest.fixture
+def direct(request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_path: Path) -> AndroidDevice:
+    """The virtual device; that both ways can tell a program lines is a test of its own."""
+    return over("direct", request, virtual, tmp_path)
 
-    compared = compare(ready[0], ready[1], phone, plan)
 
-    assert [trial.how for trial in compared.trials] == ["alive together"] * 2
+def test_a_program_is_told_lines_and_its_end_is_the_end_of_all(phone: AndroidDevice) -> None:
+    program = phone.start_told(("/system/bin/sh", "-c", "read -r x; echo got $x; read -r x; exit $x"), environment={})
+    lines = program.lines(timeout_s=60)
+
+    program.tell("block 'one'")
+    assert next(lines) == "got block 'one'"
+    program.tell("7")
+    assert program.wait(timeout_s=60) == 7
+
+
+def test_a_told_program_that_does_not_listen_is_ended_when_we_go(phone: AndroidDevice) -> None:
+    program = phone.start_told(("/system/bin/sh", "-c", "echo up; sleep 4909"), environment={})
+    assert next(program.lines(timeout_s=60)) == "up"
+
+    program.end()
+
+    until(lambda: not on(phone, "pgrep -f '[s]leep 4909'").strip())
+
+
+def test_two_builds_are_alive_together_on_a_device_and_nothing_of_them_stays(direct: AndroidDevice) -> None:
+    plan = ComparePlan(trials=1, turns=1, block_s=0.01, warmup_s=0.0, warmup_cap_s=0.1, memory_trials=0)
+    a, b = (prepare(parse_build(f"{TINY},threads={threads}"), direct, accept=["emulated"]) for threads in (1, 2))
+    not_accepted = replace(a, arm=replace(a.arm, question=replace(a.arm.question, accepted_obstacles=())))
+
+    with pytest.raises(DeviceNotFit, match="emulated"):
+        compare(not_accepted, not_accepted, direct, plan)
+    compared = compare(a, b, direct, plan)
+
+    (trial,) = compared.trials
+    assert trial.how == "alive together"
     assert (compared.a.ran.threads, compared.b.ran.threads) == (1, 2)
     assert (compared.a.ran.driver, compared.device.is_emulated) == ("bench", True)
     assert "emulated" in compared.accepted_obstacles
-    for trial in compared.trials:  # one clock of the device for both processes
-        blocks = sorted([(b.start_ns, "A") for b in trial.a[0].blocks] + [(b.start_ns, "B") for b in trial.b[0].blocks])
-        assert "".join(name for _, name in blocks) == trial.order
-    assert "bench" not in on(phone, "ps -e -o comm 2>/dev/null || ps")
-    assert on(phone, f"ls {phone.work_folder}/outputs").strip() == ""
-
-
-def test_what_forbids_a_stable_figure_is_refused_by_name(phone: AndroidDevice) -> None:
-    ready = prepare(parse_build(str(TINY)), phone)
-
-    with pytest.raises(DeviceNotFit, match="emulated"):
-        compare(ready, ready, phone, ComparePlan(trials=2, memory_trials=0))
+    # One clock of the device for both processes.
+    blocks = [(block.start_ns, name) for name, side in (("A", trial.a), ("B", trial.b)) for block in side[0].blocks]
+    assert "".join(name for _, name in sorted(blocks)) == trial.order
+    assert "bench" not in on(direct, "ps -e -o comm 2>/dev/null || ps")
+    assert on(direct, f"ls {direct.work_folder}/outputs").strip() == ""

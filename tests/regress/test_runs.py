@@ -147,3 +147,21 @@ def test_nothing_is_concluded_about_times_on_an_emulated_device() -> None:
         "memory": "pass",
         "size": "pass",
     }
+
+
+def test_two_versions_of_a_runtime_in_both_runs_are_paired_each_with_itself() -> None:
+    def run_of(threads: int) -> StoredRun:
+        cells = [
+            msgspec.structs.replace(
+                point := records.cell(threads=threads),
+                id=f"{point.id}_{version}",
+                choice=msgspec.structs.replace(point.choice, version=version),
+            )
+            for version in ("1.26.0", "1.27.0")
+        ]
+        return cast("StoredRun", records.run([records.result(of=cell) for cell in cells]))
+
+    found = compare_runs(run_of(1), run_of(2))
+
+    assert [cell.status for cell in found] == ["incomparable", "incomparable"]
+    assert [[difference.key for difference in cell.differences] for cell in found] == [["threads"], ["threads"]]
