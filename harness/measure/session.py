@@ -20,6 +20,7 @@ import msgspec
 
 from harness import parity, statistics
 from harness.device.hold import confined, fixed_performance, processors_for, read_processors
+from harness.device.obstacles import THERMAL_STATUS
 from harness.device.outputs import pull_outputs
 from harness.errors import AcceleratorRefused, BadData, DeviceError, DeviceNotFit, DeviceOffline, NeverSteady
 from harness.measure import operators
@@ -99,7 +100,7 @@ def measure(
     processors = processors_for(device.facts(), question.choice.affinity)
     started_by = confined(tuple(command or device.worker_command()), processors)
     session = _Session(question, device, plan, started_by, outputs)
-    cooler = Cooling(device, patient="thermal-status" not in question.accepted_obstacles, told=cooling)
+    cooler = Cooling(device, patient=THERMAL_STATUS not in question.accepted_obstacles, told=cooling)
     state_before = cooler.begin()
     accepted = _require_fit(device, question.accepted_obstacles)
     try:
@@ -139,7 +140,7 @@ def _require_fit(device: Device, accepts: tuple[str, ...]) -> tuple[str, ...]:
     refusals = [obstacle for obstacle in device.obstacles() if obstacle.severity == "refusal"]
     for obstacle in refusals:
         if obstacle.name == DeviceOffline.kind:
-            raise DeviceOffline(device.id, obstacle.found.removeprefix(f"{device.id} is offline: "))
+            raise DeviceOffline(device.id, obstacle.found)
         if obstacle.name not in accepts:
             raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
     return tuple(obstacle.name for obstacle in refusals)

@@ -132,3 +132,31 @@ def test_a_package_is_checked_against_the_model_it_was_made_of_and_noticed_again
     assert beside_another.evidence == "converted"
     assert beside_another.parity is not None
     assert not beside_another.parity.passed
+
+
+@pytest.mark.parametrize(
+    ("precision", "relative_l2"),
+    [("fp32", 1e-4), ("fp16", 5e-2), ("int8_weights", 0.4), ("palette4", 1.0), ("sparse", 5e-2)],
+)
+def test_a_package_is_checked_by_the_limit_of_the_weights_it_stores(
+    make: Make, pruned: ModelSpec, precision: Precision, relative_l2: float
+) -> None:
+    checkpoint = make_checkpoint(pruned)
+    package = Path(make_artifact(pruned, checkpoint, "coreml", precision).path)
+
+    checked = check_package(package, pruned, checkpoint)
+
+    assert checked.parity is not None
+    assert checked.parity.tolerance.relative_l2 == relative_l2
+    assert checked.evidence == "graph-checked"
+
+
+def test_a_palette_of_another_model_is_not_taken_for_a_coarse_copy_of_this_one(make: Make, pruned: ModelSpec) -> None:
+    package = Path(make_artifact(pruned, make_checkpoint(pruned), "coreml", "palette4").path)
+    other = python_spec("tiny", name="other")
+
+    checked = check_package(package, other, make_checkpoint(other))
+
+    assert checked.parity is not None
+    assert not checked.parity.passed
+    assert checked.evidence == "converted"

@@ -381,7 +381,7 @@ def test_the_state_of_a_phone_in_use_is_asked_from_the_app(device: IosDevice, ph
     assert [job["job"] for job in phone.jobs] == [None]
     assert device.facts().cores == 6
     assert [(obstacle.name, obstacle.severity) for obstacle in device.obstacles()][:2] == [
-        ("thermal", "warning"),
+        ("thermal-status", "warning"),
         ("power-mode", "refusal"),
     ]
 
