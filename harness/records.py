@@ -634,6 +634,10 @@ class RuntimeRan(Record, frozen=True, kw_only=True):
     processors: str | None = None
     """That it was allowed to use, as the system lists them: `0-3,6`."""
     settings: dict[str, Setting] = {}
+    driver_version: str | None = None
+    """Of a timing program that is not part of this installation: the app on a phone."""
+    placement_missing: str | None = None
+    """Why nobody knows which node ran where, from a runtime that tells it elsewhere; None where it is known."""
 
 
 class BlockConditions(Record, frozen=True, kw_only=True):

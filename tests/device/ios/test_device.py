@@ -52,6 +52,7 @@ LATENCY = (
         clock="CLOCK_UPTIME_RAW",
         clock_cost_ns=42,
         startup_ns=None,
+        program_version="1.0",
     ),
     Loaded(
         ns=1_000_000,
@@ -64,6 +65,7 @@ LATENCY = (
         nodes_delegated=9,
         partitions=None,
         fallback_reason="the CPU computes 1 of 10 operations: softmax",
+        settings={"compute_units": "all"},
     ),
     First(ns=2_000_000),
     Outputs(files=("RESULT/outputs/output-0.bin",), sha256="0" * 64),
