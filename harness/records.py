@@ -103,13 +103,21 @@ class TfliteSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="tfl
     path: str
 
 
+class CoreMLSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="coreml"):
+    """A ready `.mlpackage` with an ML Program in it."""
+
+    path: str
+
+
 class KerasSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="keras"):
     """A `.keras` file or a SavedModel folder, read with TensorFlow."""
 
     path: str
 
 
-Source: TypeAlias = BuiltinSource | PythonSource | ProgramSource | OnnxSource | TfliteSource | KerasSource
+Source: TypeAlias = (
+    BuiltinSource | PythonSource | ProgramSource | OnnxSource | TfliteSource | CoreMLSource | KerasSource
+)
 
 
 class UniformData(Record, frozen=True, kw_only=True, tag_field="kind", tag="uniform"):
@@ -290,7 +298,7 @@ class Checkpoint(Record, frozen=True, kw_only=True):
     sha256: str
     """Of the weights, or of the ready file."""
     folder: str
-    form: Literal["torch", "pt2", "onnx", "tflite", "keras"]
+    form: Literal["torch", "pt2", "onnx", "tflite", "coreml", "keras"]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: int | None
