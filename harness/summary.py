@@ -314,8 +314,8 @@ def _about_what_ran(ran: RuntimeRan, asked: RuntimeChoice) -> list[CellWarning]:
         _add_known(facts, delegated=ran.nodes_delegated, total=ran.nodes_total, reason=ran.fallback_reason)
         found.append(CellWarning(kind="fallback", facts=facts))
     if ran.placement_missing is not None:
-        reason = {"asked": asked.accelerator, "reason": ran.placement_missing}
-        found.append(CellWarning(kind="placement_unknown", facts=reason))
+        unknown: dict[str, Setting] = {"asked": asked.accelerator, "reason": ran.placement_missing}
+        found.append(CellWarning(kind="placement_unknown", facts=unknown))
     if ran.threads is not None and ran.threads != asked.threads:
         found.append(CellWarning(kind="other_threads", facts={"asked": asked.threads, "ran": ran.threads}))
     return found

@@ -397,7 +397,7 @@ def test_a_phones_result_that_does_not_say_what_it_was_taken_with_is_refused_by_
     said = {"version": "1.0", "facts": PHONE_FACTS, "set_up": ON_A_PHONE} | said
     meta, *rest = latency_lines(set_up=said["set_up"])  # type: ignore[arg-type]
     meta = msgspec.structs.replace(meta, program="ios-runner", program_version=said["version"])
-    device = playing([latency([meta, *rest])], facts=said["facts"])  # type: ignore[arg-type]
+    device = playing([latency([meta, *rest])], facts=said["facts"])
 
     with pytest.raises(RunnerUnreadable, match=f"it does not say {missing}"):
         measure(question(), device, PLAN)
