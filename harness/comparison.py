@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.files import READY_SOURCES
 from harness.catalog.models import find_model
 from harness.checkout import path_at
 from harness.convert.convert import make_artifact, why_not
@@ -31,7 +32,6 @@ from harness.errors import BadData, Incomparable, NeverSteady, UsageError
 from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
 from harness.measure.session import Question
-from harness.pipeline import READY_SOURCES
 from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, PythonSource, Suite, SuiteRuntime
 from harness.regress.decision import confirm, is_settled_by_screening
 from harness.regress.effect import MIN_TRIALS, noise

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BUILTIN_SUITES = Path(__file__).resolve().parent / "suites"
 DEFAULT_SUITE = "quick"
 SUITE_SCHEMA = 1
-READY_FORMATS: dict[str, ModelFormat] = {".onnx": "onnx", ".tflite": "tflite"}
+READY_FORMATS: dict[str, ModelFormat] = {".onnx": "onnx", ".tflite": "tflite", ".mlpackage": "coreml"}
 """Suffix of a file that needs no conversion -> its format."""
 
 _AS_IT_IS: Precision = "source"

@@ -28,6 +28,7 @@ import numpy as np
 import harness
 from harness.catalog.checkpoint import find_checkpoint, make_checkpoint, need_framework
 from harness.catalog.datasets import open_dataset
+from harness.catalog.files import READY_SOURCES
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.apple_system import limit_of
 from harness.convert.convert import check_package as read_back
@@ -76,7 +77,6 @@ from harness.records import (
     ModelSpec,
     NotRunnable,
     Obstacle,
-    OnnxSource,
     Outcome,
     Plan,
     PlannedModel,
@@ -85,7 +85,6 @@ from harness.records import (
     Stage,
     Suite,
     Task,
-    TfliteSource,
     ToolSummary,
 )
 from harness.settings import bad_setting
@@ -104,7 +103,6 @@ if TYPE_CHECKING:
     from harness.records import DeviceFacts
     from harness.store import RunWriter
 
-READY_SOURCES: dict[type, ModelFormat] = {OnnxSource: "onnx", TfliteSource: "tflite"}
 RECORDED_PACKAGES = (
     "torch",
     "onnx",

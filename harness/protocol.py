@@ -102,6 +102,8 @@ class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
     """Importing the runtime, or loading its library."""
     processors: str | None = None
     """That the process may use, as the system lists them: `0-3,6`."""
+    program_version: str | None = None
+    """Of a program that is not part of this installation, as the app on a phone."""
 
 
 class Canary(Record, frozen=True, kw_only=True, tag_field="type", tag="canary"):
@@ -124,6 +126,8 @@ class Loaded(Record, frozen=True, kw_only=True, tag_field="type", tag="loaded"):
     nodes_delegated: int | None
     partitions: int | None
     fallback_reason: str | None
+    placement_missing: str | None = None
+    """Why nobody knows which node runs where, from a runtime that can tell it elsewhere."""
     settings: dict[str, Setting] = {}
 
 

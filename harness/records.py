@@ -103,13 +103,21 @@ class TfliteSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="tfl
     path: str
 
 
+class CoreMLSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="coreml"):
+    """A ready `.mlpackage` with an ML Program in it."""
+
+    path: str
+
+
 class KerasSource(Record, frozen=True, kw_only=True, tag_field="kind", tag="keras"):
     """A `.keras` file or a SavedModel folder, read with TensorFlow."""
 
     path: str
 
 
-Source: TypeAlias = BuiltinSource | PythonSource | ProgramSource | OnnxSource | TfliteSource | KerasSource
+Source: TypeAlias = (
+    BuiltinSource | PythonSource | ProgramSource | OnnxSource | TfliteSource | CoreMLSource | KerasSource
+)
 
 
 class UniformData(Record, frozen=True, kw_only=True, tag_field="kind", tag="uniform"):
@@ -290,7 +298,7 @@ class Checkpoint(Record, frozen=True, kw_only=True):
     sha256: str
     """Of the weights, or of the ready file."""
     folder: str
-    form: Literal["torch", "pt2", "onnx", "tflite", "keras"]
+    form: Literal["torch", "pt2", "onnx", "tflite", "coreml", "keras"]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: int | None
@@ -634,6 +642,10 @@ class RuntimeRan(Record, frozen=True, kw_only=True):
     processors: str | None = None
     """That it was allowed to use, as the system lists them: `0-3,6`."""
     settings: dict[str, Setting] = {}
+    driver_version: str | None = None
+    """Of a timing program that is not part of this installation: the app on a phone."""
+    placement_missing: str | None = None
+    """Why nobody knows which node ran where, from a runtime that tells it elsewhere; None where it is known."""
 
 
 class BlockConditions(Record, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ WarningKind: TypeAlias = Literal[
     "emulated",
     "wrong_numbers",
     "fallback",
+    "placement_unknown",
     "other_threads",
     "untrained",
     "few_processes",
@@ -312,6 +313,9 @@ def _about_what_ran(ran: RuntimeRan, asked: RuntimeChoice) -> list[CellWarning]:
         facts: dict[str, Setting] = {"asked": asked.accelerator, "ran": _nodes(ran.nodes_by_accelerator)}
         _add_known(facts, delegated=ran.nodes_delegated, total=ran.nodes_total, reason=ran.fallback_reason)
         found.append(CellWarning(kind="fallback", facts=facts))
+    if ran.placement_missing is not None:
+        unknown: dict[str, Setting] = {"asked": asked.accelerator, "reason": ran.placement_missing}
+        found.append(CellWarning(kind="placement_unknown", facts=unknown))
     if ran.threads is not None and ran.threads != asked.threads:
         found.append(CellWarning(kind="other_threads", facts={"asked": asked.threads, "ran": ran.threads}))
     return found

@@ -249,6 +249,14 @@ def test_a_runtime_that_does_not_count_nodes_is_not_accused_of_a_fallback() -> N
     assert "fallback" not in warned(records.result(measured={"ran": ran}))
 
 
+def test_a_system_that_does_not_tell_where_operations_run_is_said() -> None:
+    ran = msgspec.structs.replace(records.measurement().ran, nodes_total=None, placement_missing="older than iOS 17.4")
+
+    found = warned(records.result(measured={"ran": ran}, accelerator="cpu_and_ne"))
+
+    assert found["placement_unknown"].facts == {"asked": "cpu_and_ne", "reason": "older than iOS 17.4"}
+
+
 @pytest.mark.parametrize(("ran_threads", "is_warned"), [(1, True), (2, False), (None, False)])
 def test_another_number_of_threads_is_warned_of_where_it_is_known(ran_threads: int | None, is_warned: bool) -> None:
     ran = msgspec.structs.replace(records.measurement().ran, threads=ran_threads)

@@ -14,7 +14,7 @@ import msgspec
 from filelock import FileLock
 
 from harness.catalog.child import CheckpointRequest
-from harness.catalog.files import read_signature
+from harness.catalog.files import READY_SOURCES, read_signature
 from harness.catalog.models import python_file
 from harness.catalog.modules import load_module
 from harness.errors import ConversionFailed, MissingExtra, UnreadableModel
@@ -22,6 +22,7 @@ from harness.jobs import run_job
 from harness.records import (
     BuiltinSource,
     Checkpoint,
+    CoreMLSource,
     FileData,
     KerasSource,
     OnnxSource,
@@ -47,6 +48,7 @@ _PACKAGES = {
     ProgramSource: ("torch",),
     OnnxSource: ("onnxruntime",),
     TfliteSource: ("ai-edge-litert",),
+    CoreMLSource: ("coremltools", "torch"),
     KerasSource: ("tensorflow",),
 }
 
@@ -159,6 +161,10 @@ def need_framework(spec: ModelSpec) -> None:
     elif isinstance(source, TfliteSource):
         read_signature(Path(source.path), "tflite")
         need("ai_edge_litert", f"{spec.name}, a .tflite file,", "litert")
+    elif isinstance(source, CoreMLSource):
+        need("coremltools", f"{spec.name}, a Core ML package,", "coreml")
+        need("torch", f"{spec.name}, a Core ML package,", "torch")
+        read_signature(Path(source.path), "coreml")
     elif isinstance(source, KerasSource):
         need("tensorflow", f"{spec.name}, a Keras model,", "keras")
     else:
@@ -173,7 +179,7 @@ def _made_in_child(spec: ModelSpec, folder: Path, timeout_s: float) -> Checkpoin
     except ConversionFailed as error:
         if error.cause == "crashed" and isinstance(spec.source, OnnxSource | TfliteSource):
             # A runtime that is brought down by a file it only had to read: the file is at fault.
-            form = "onnx" if isinstance(spec.source, OnnxSource) else "tflite"
+            form = READY_SOURCES[type(spec.source)]
             raise UnreadableModel(spec.source.path, form, f"its runtime was {error.problem}") from error
         raise
     return done.answer

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from harness.catalog.coreml_package import package_digest
 from harness.catalog.data import draw, inputs_of_file
-from harness.catalog.execute import run_onnx, run_tflite, stacked
+from harness.catalog.execute import run_coreml, run_onnx, run_tflite, stacked
 from harness.catalog.files import read_signature
 from harness.catalog.modules import (
     PROGRAM_FILE,
@@ -26,6 +27,7 @@ from harness.jobs import serve
 from harness.records import (
     BuiltinSource,
     Checkpoint,
+    CoreMLSource,
     InputSpec,
     KerasSource,
     ModelSpec,
@@ -65,6 +67,8 @@ def _make(request: CheckpointRequest) -> Checkpoint:
         return _from_onnx(request.spec, Path(source.path), folder)
     if isinstance(source, TfliteSource):
         return _from_tflite(request.spec, Path(source.path), folder)
+    if isinstance(source, CoreMLSource):
+        return _from_core_ml(request.spec, Path(source.path), folder)
     if isinstance(source, KerasSource):
         return _from_keras(request.spec, Path(source.path), folder)
     return _from_torch(request.spec, folder)
@@ -217,6 +221,29 @@ def _from_tflite(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
         sha256=sha256_file(stored),
         folder=str(folder),
         form="tflite",
+        inputs=_declared(spec),
+        outputs=_observed(reference),
+        parameters=signature.parameters,
+        macs=None,
+        reference=done_by,
+        trained=spec.trained,
+    )
+    return _stored(folder, spec, inputs, reference, checkpoint)
+
+
+def _from_core_ml(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
+    """A package is its own original: what our evaluator makes of it is what a device has to answer."""
+    signature = read_signature(path, "coreml")
+    stored = folder / "model.mlpackage"
+    shutil.copytree(path, stored)
+    spec = msgspec.structs.replace(spec, inputs=inputs_of_file(spec, signature.inputs))
+    inputs = draw(spec, "inputs", samples=spec.check_samples)
+    reference, done_by = run_coreml(stored, inputs, signature.inputs)
+    checkpoint = Checkpoint(
+        model=spec.name,
+        sha256=package_digest(stored),
+        folder=str(folder),
+        form="coreml",
         inputs=_declared(spec),
         outputs=_observed(reference),
         parameters=signature.parameters,

@@ -16,12 +16,16 @@ from harness.catalog.onnx_file import read_onnx
 from harness.catalog.signature import Malformed, kind_by_first_bytes
 from harness.catalog.tflite_file import read_tflite
 from harness.errors import UnreadableModel
+from harness.records import CoreMLSource, OnnxSource, TfliteSource
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.catalog.signature import Signature
     from harness.records import ModelFormat
+
+READY_SOURCES: dict[type, ModelFormat] = {OnnxSource: "onnx", TfliteSource: "tflite", CoreMLSource: "coreml"}
+"""A model that is a finished file -> the file's format."""
 
 
 def read_signature(path: Path, model_format: ModelFormat) -> Signature:

@@ -15,6 +15,7 @@ from harness.catalog.networks import NETWORKS
 from harness.errors import UnknownName, UsageError
 from harness.records import (
     BuiltinSource,
+    CoreMLSource,
     FileData,
     KerasSource,
     ModelSpec,
@@ -37,10 +38,11 @@ MODEL_SCHEMA = 1
 _FLOATS = ("float32", "float16", "float64")
 INPUT_DTYPES = (*_FLOATS, "int8", "uint8", "int16", "int32", "int64", "bool")
 
-_FileSource: TypeAlias = OnnxSource | TfliteSource | ProgramSource | KerasSource
+_FileSource: TypeAlias = OnnxSource | TfliteSource | CoreMLSource | ProgramSource | KerasSource
 _SOURCES: dict[str, type[_FileSource]] = {
     ".onnx": OnnxSource,
     ".tflite": TfliteSource,
+    ".mlpackage": CoreMLSource,
     ".pt2": ProgramSource,
     ".keras": KerasSource,
 }
@@ -65,8 +67,8 @@ def find_model(reference: str) -> FoundModel:
     """Find what a user calls a model. Imports no framework.
 
     Args:
-        reference: A catalog name; the path of a model.toml, of an .onnx, .tflite, .pt2 or .keras file or of a
-            SavedModel folder; or `module:factory`.
+        reference: A catalog name; the path of a model.toml, of an .onnx, .tflite, .mlpackage, .pt2 or .keras
+            file or of a SavedModel folder; or `module:factory`.
 
     Raises:
         UnknownName: Nothing answers to it.
@@ -79,7 +81,7 @@ def find_model(reference: str) -> FoundModel:
     path = Path(reference)
     if path.suffix == ".toml" and path.is_file():
         return _read(path)
-    if path.suffix in _SOURCES and path.is_file():
+    if path.suffix in _SOURCES and (path.is_dir() if path.suffix == ".mlpackage" else path.is_file()):
         return _bare(path, _SOURCES[path.suffix](path=str(path.resolve())))
     if (path / "saved_model.pb").is_file():
         return _bare(path, KerasSource(path=str(path.resolve())))

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
 from harness.catalog.coreml_package import package_digest, package_size
-from harness.catalog.files import read_signature
+from harness.catalog.files import READY_SOURCES, read_signature
 from harness.convert.apple_system import kind_for, target_of, why_not_on
 from harness.convert.child import Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS, base_of
@@ -55,24 +55,34 @@ def why_not(
         UnreadableModel: A ready file is truncated or foreign.
     """
     source = spec.source
-    if precision == "source":
-        ready = {OnnxSource: "onnx", TfliteSource: "tflite"}.get(type(source))
-        if ready is None:
-            return f"{spec.name} is not a ready file: it has to be converted to a precision"
-        return None if ready == model_format else f"{spec.name} is a ready .{ready} file, not a .{model_format} file"
-    if (model_format, precision) not in SETTINGS:
+    ready = READY_SOURCES.get(type(source))
+    if precision != "source" and (model_format, precision) not in SETTINGS:
         return f"there is no {precision} for {model_format}: it has {', '.join(_precisions(model_format))}"
-    if isinstance(source, OnnxSource | TfliteSource):
-        ready = "onnx" if isinstance(source, OnnxSource) else "tflite"
-        if ready != model_format:
-            return f"no maintained converter makes {_files(model_format)} from .{ready} files"
-        storage = read_signature(Path(source.path), model_format).storage
-        if storage != "float32":
-            kind = "is quantized already" if storage == "integer" else "stores its weights in fp16"
-            return f"{Path(source.path).name} {kind}; it can be measured as it is, as {model_format}/source"
-    if isinstance(source, KerasSource) and model_format != "tflite":
-        return f"no maintained converter makes {_files(model_format)} from Keras models"
-    return why_not_on(system, precision) if model_format == "coreml" else None
+    reason = None
+    if precision == "source" and ready != model_format:
+        reason = f"{spec.name} is not a ready file: it has to be converted to a precision"
+        if ready is not None:
+            reason = f"{spec.name} is a ready {_file(ready)}, not a {_file(model_format)}"
+    elif precision != "source" and ready is not None:
+        reason = _why_not_from_ready(spec, ready, model_format)
+    elif isinstance(source, KerasSource) and model_format != "tflite":
+        reason = f"no maintained converter makes {_file(model_format)}s from Keras models"
+    return reason or (why_not_on(system, precision) if model_format == "coreml" else None)
+
+
+def _why_not_from_ready(spec: ModelSpec, ready: ModelFormat, model_format: ModelFormat) -> str | None:
+    """Why a finished file cannot be made into one of another precision or format."""
+    if ready != model_format:
+        return f"no maintained converter makes {_file(model_format)}s from {_file(ready)}s"
+    if ready == "coreml":
+        return f"{spec.name} is a ready Core ML package; it can be measured as it is, as coreml/source"
+    assert isinstance(spec.source, OnnxSource | TfliteSource)
+    path = Path(spec.source.path)
+    storage = read_signature(path, model_format).storage
+    if storage == "float32":
+        return None
+    kind = "is quantized already" if storage == "integer" else "stores its weights in fp16"
+    return f"{path.name} {kind}; it can be measured as it is, as {model_format}/source"
 
 
 def make_artifact(
@@ -119,7 +129,7 @@ def make_artifact(
         base = _base(spec, checkpoint, model_format, precision, system, timeout_s)
         try:
             with folder_in_the_making(folder) as making:
-                path = making / f"{spec.name}.{precision}.{_suffix(model_format, system)}"
+                path = making / f"{spec.name}.{precision}.{_suffix(model_format, precision, system)}"
                 artifact = _made(spec, checkpoint, model_format, precision, system, base, path, timeout_s)
                 artifact = msgspec.structs.replace(artifact, path=str(folder / path.name))
                 (making / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(artifact)))
@@ -244,7 +254,10 @@ def _convert(
     source = _ready_file(checkpoint, model_format) if base is None else Path(base.path)
     as_it_is = precision == "source" and not settings
     if source is not None and (as_it_is or (model_format == "tflite" and precision in {"fp32", "source"})):
-        shutil.copyfile(source, path)
+        if source.is_dir():
+            shutil.copytree(source, path)
+        else:
+            shutil.copyfile(source, path)
         return Conversion(converters={}, settings=settings, seconds=0.0, peak_rss_bytes=None)
     request = ConvertRequest(
         spec=spec,
@@ -335,14 +348,14 @@ def _digest_of(path: Path) -> str:
 _CORE_ML_SUFFIXES = {".mlpackage", ".mlmodel"}
 
 
-def _suffix(model_format: ModelFormat, system: str | None) -> str:
+def _suffix(model_format: ModelFormat, precision: Precision, system: str | None) -> str:
     if model_format != "coreml":
         return model_format
-    return "mlpackage" if kind_for(system) == "mlprogram" else "mlmodel"
+    return "mlpackage" if precision == "source" or kind_for(system) == "mlprogram" else "mlmodel"
 
 
-def _files(model_format: ModelFormat) -> str:
-    return "Core ML packages" if model_format == "coreml" else f".{model_format} files"
+def _file(model_format: ModelFormat) -> str:
+    return "Core ML package" if model_format == "coreml" else f".{model_format} file"
 
 
 def _discard(folder: Path, why: str) -> None:
@@ -386,7 +399,7 @@ def _settings(
     spec: ModelSpec, model_format: ModelFormat, precision: Precision, system: str | None = None
 ) -> dict[str, Setting]:
     settings = dict(SETTINGS.get((model_format, precision), {}))
-    if model_format == "coreml":
+    if model_format == "coreml" and precision != "source":
         settings |= {"kind": kind_for(system), "target": f"iOS{target_of(system)}"}
     if "calibration" in settings:
         settings["calibration_samples"] = spec.calibration.samples
@@ -420,7 +433,7 @@ def _precisions(model_format: ModelFormat) -> list[str]:
 
 
 def _ready_file(checkpoint: Checkpoint, model_format: ModelFormat) -> Path | None:
-    path = Path(checkpoint.folder) / f"model.{model_format}"
+    path = Path(checkpoint.folder) / f"model.{'mlpackage' if model_format == 'coreml' else model_format}"
     return path if checkpoint.form == model_format else None
 
 
@@ -466,4 +479,4 @@ def need_converters(spec: ModelSpec, model_format: ModelFormat, precision: Preci
 
 
 def _is_ready(spec: ModelSpec) -> bool:
-    return isinstance(spec.source, OnnxSource | TfliteSource)
+    return type(spec.source) in READY_SOURCES

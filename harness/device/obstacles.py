@@ -19,6 +19,8 @@ LOW_BATTERY_PCT = 25.0
 """Below this, systems begin to save power."""
 CAPPED_PCT = 1.0
 """Rounding of frequency tables stays below this."""
+THERMAL_STATUS = "thermal-status"
+"""The name of the obstacle, on every kind of device. Accepted, a device is not waited for either."""
 COOL_STATUSES = (None, "none", "nominal")
 """Of a device that holds nothing back: Android's word and Apple's; None where there is no such word."""
 
@@ -67,7 +69,7 @@ def _thermal_status(now: Conditions) -> Obstacle | None:
     if status in COOL_STATUSES:
         return None
     return Obstacle(
-        name="thermal-status",
+        name=THERMAL_STATUS,
         severity="refusal",
         found=f"the system says that it is too warm (thermal status: {status})",
         advice="Let it cool; take it out of its case and off the charger.",
@@ -278,7 +280,7 @@ _RULES = (
 )
 OBSTACLE_NAMES = (
     "emulated",
-    "thermal-status",
+    THERMAL_STATUS,
     "thermal-override",
     "debuggable-build",
     "foreground-app",

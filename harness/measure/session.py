@@ -20,8 +20,17 @@ import msgspec
 
 from harness import parity, statistics
 from harness.device.hold import confined, fixed_performance, processors_for, read_processors
+from harness.device.obstacles import THERMAL_STATUS
 from harness.device.outputs import pull_outputs
-from harness.errors import AcceleratorRefused, BadData, DeviceError, DeviceNotFit, DeviceOffline, NeverSteady
+from harness.errors import (
+    AcceleratorRefused,
+    BadData,
+    DeviceError,
+    DeviceNotFit,
+    DeviceOffline,
+    NeverSteady,
+    RunnerUnreadable,
+)
 from harness.measure import operators
 from harness.measure.cooling import Cooling
 from harness.measure.program import Transcript, run_program
@@ -99,7 +108,7 @@ def measure(
     processors = processors_for(device.facts(), question.choice.affinity)
     started_by = confined(tuple(command or device.worker_command()), processors)
     session = _Session(question, device, plan, started_by, outputs)
-    cooler = Cooling(device, patient="thermal-status" not in question.accepted_obstacles, told=cooling)
+    cooler = Cooling(device, patient=THERMAL_STATUS not in question.accepted_obstacles, told=cooling)
     state_before = cooler.begin()
     accepted = require_fit(device, question.accepted_obstacles)
     try:
@@ -139,7 +148,7 @@ def require_fit(device: Device, accepts: tuple[str, ...]) -> tuple[str, ...]:
     refusals = [obstacle for obstacle in device.obstacles() if obstacle.severity == "refusal"]
     for obstacle in refusals:
         if obstacle.name == DeviceOffline.kind:
-            raise DeviceOffline(device.id, obstacle.found.removeprefix(f"{device.id} is offline: "))
+            raise DeviceOffline(device.id, obstacle.found)
         if obstacle.name not in accepts:
             raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
     return tuple(obstacle.name for obstacle in refusals)
@@ -255,6 +264,10 @@ def what_ran(question: Question, device: Device, transcript: Transcript) -> Runt
     if loaded.graph_optimization is not None and loaded.graph_optimization != asked.graph_optimization:
         reason = "the runtime was built or configured for another level of graph optimization"
         raise AcceleratorRefused(device.id, asked.graph_optimization, loaded.graph_optimization, reason)
+    _require_told(device, meta, loaded)
+    if question.require_accelerator and loaded.placement_missing is not None:
+        wanted = f"every node on {asked.accelerator}"
+        raise AcceleratorRefused(device.id, wanted, "nobody knows where", loaded.placement_missing)
     if question.require_accelerator and loaded.fallback_reason is not None:
         took = f"{loaded.nodes_delegated} of {loaded.nodes_total} nodes"
         raise AcceleratorRefused(device.id, f"every node on {asked.accelerator}", took, loaded.fallback_reason)
@@ -273,7 +286,32 @@ def what_ran(question: Question, device: Device, transcript: Transcript) -> Runt
         fallback_reason=loaded.fallback_reason,
         processors=meta.processors,
         settings=loaded.settings,
+        driver_version=meta.program_version,
+        placement_missing=loaded.placement_missing,
     )
+
+
+def _require_told(device: Device, meta: Meta, loaded: Loaded) -> None:
+    """Refuse a phone's result that does not say by what and on what it was taken: nobody could compare it with another.
+
+    Raises:
+        RunnerUnreadable: Names everything that is missing.
+    """
+    if meta.program != "ios-runner":
+        return
+    facts = device.facts()
+    told = {
+        "the app's version": meta.program_version,
+        "the system's build": facts.os_build,
+        "the transport": facts.transport,
+        "the compute units": loaded.settings.get("compute_units"),
+        "where operations run, or why nobody knows": loaded.placement_missing
+        if loaded.nodes_total is None
+        else loaded.nodes_by_accelerator or None,
+    }
+    missing = [name for name, value in told.items() if value is None]
+    if missing:
+        raise RunnerUnreadable(device.id, "meta, loaded", f"it does not say {', '.join(missing)}")
 
 
 _LIBRARY_DIGESTS: dict[tuple[str, str], str | None] = {}

@@ -251,6 +251,7 @@ def _identity(result: CellResult, plan: Plan) -> dict[str, Any]:
         "options": dict(result.cell.choice.options),
         "power-mode": (state.power_mode, state.governor),
         "memory-source": sorted({record.source for record in measured.memory}),
+        "runner-version": measured.ran.driver_version,
         "sample-kind": (measured.ran.driver, any(block.iterations_per_sample > 1 for block in blocks)),
         "page-cache": measured.page_cache,
     }

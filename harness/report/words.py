@@ -292,6 +292,14 @@ def _fallback(facts: Sequence[Facts]) -> tuple[str, str]:
     )
 
 
+def _placement_unknown(facts: Sequence[Facts]) -> tuple[str, str]:
+    asked, reasons = (_distinct(str(fact[key]) for fact in facts) for key in ("asked", "reason"))
+    return (
+        f"Nobody knows which part of the model ran where ({asked} was asked for). Reason: {_full_stop(reasons)}",
+        "Take these for times of the device, not of one of its units.",
+    )
+
+
 def _other_threads(facts: Sequence[Facts]) -> tuple[str, str]:
     pairs = _distinct(f"{fact['ran']} ran where {fact['asked']} were asked for" for fact in facts)
     return (f"The number of threads is another: {pairs}.", "Do not read this as scaling with threads.")
@@ -388,6 +396,7 @@ SENTENCES: Mapping[WarningKind, Callable[[Sequence[Facts]], tuple[str, str]]] = 
     "emulated": _emulated,
     "wrong_numbers": _wrong_numbers,
     "fallback": _fallback,
+    "placement_unknown": _placement_unknown,
     "other_threads": _other_threads,
     "untrained": _untrained,
     "few_processes": _few_processes,

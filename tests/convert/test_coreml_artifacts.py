@@ -17,7 +17,7 @@ from harness.catalog.files import read_signature
 from harness.convert.convert import check_package, is_converted, make_artifact
 from harness.errors import ConversionFailed
 from harness.parity import tolerance_for
-from harness.records import NotRunnable, PythonSource, Suite
+from harness.records import Artifact, NotRunnable, PythonSource, Suite
 from tests.convert.test_coreml_networks import prune_half
 from tests.fakes import modules
 from tests.fakes.specs import python_spec
@@ -132,3 +132,50 @@ def test_a_package_is_checked_against_the_model_it_was_made_of_and_noticed_again
     assert beside_another.evidence == "converted"
     assert beside_another.parity is not None
     assert not beside_another.parity.passed
+
+
+@pytest.mark.parametrize(
+    ("precision", "relative_l2"),
+    [("fp32", 1e-4), ("fp16", 5e-2), ("int8_weights", 0.4), ("palette4", 1.0), ("sparse", 5e-2)],
+)
+def test_a_package_is_checked_by_the_limit_of_the_weights_it_stores(
+    make: Make, pruned: ModelSpec, precision: Precision, relative_l2: float
+) -> None:
+    checkpoint = make_checkpoint(pruned)
+    package = Path(make_artifact(pruned, checkpoint, "coreml", precision).path)
+
+    checked = check_package(package, pruned, checkpoint)
+
+    assert checked.parity is not None
+    assert checked.parity.tolerance.relative_l2 == relative_l2
+    assert checked.evidence == "graph-checked"
+
+
+def test_a_palette_of_another_model_is_not_taken_for_a_coarse_copy_of_this_one(make: Make, pruned: ModelSpec) -> None:
+    package = Path(make_artifact(pruned, make_checkpoint(pruned), "coreml", "palette4").path)
+    other = python_spec("tiny", name="other")
+
+    checked = check_package(package, other, make_checkpoint(other))
+
+    assert checked.parity is not None
+    assert not checked.parity.passed
+    assert checked.evidence == "converted"
+
+
+def test_a_ready_package_is_measured_as_it_is_and_made_into_nothing_else(
+    make: Make, pruned: ModelSpec, tmp_path: Path
+) -> None:
+    package = tmp_path / "eyes.mlpackage"
+    shutil.copytree(make(pruned, "coreml", "fp16").path, package)
+
+    made = pipeline.convert_model(str(package), ["source", "coreml/fp16", "onnx/fp32"], into=tmp_path / "build")
+
+    artifact, again, elsewhere = (made[name] for name in ("coreml/source", "coreml/fp16", "onnx/fp32"))
+    assert isinstance(artifact, Artifact)
+    assert (artifact.sha256, artifact.parity.evidence) == (package_digest(package), "graph-checked")
+    assert artifact.parity.tolerance == tolerance_for("coreml", "fp16")
+    assert package_digest(tmp_path / "build" / "eyes-source.mlpackage") == package_digest(package)
+    assert isinstance(again, NotRunnable)
+    assert again.reason == "eyes is a ready Core ML package; it can be measured as it is, as coreml/source"
+    assert isinstance(elsewhere, NotRunnable)
+    assert elsewhere.reason == "no maintained converter makes .onnx files from Core ML packages"

@@ -68,7 +68,7 @@ def test_every_product_type_is_in_one_profile_only_and_every_product_has_sources
         ("iPhone10,6", "Apple A11 Bionic", "iOS 16.7", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
         ("iPad7,11", "Apple A10 Fusion", "iPadOS 18", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
         ("iPhone11,8", "Apple A12 Bionic", "iOS 18", ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
-        ("iPhone18,3", "Apple A19", None, ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
+        ("iPhone18,3", "Apple T8150", None, ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
     ],
 )
 def test_a_product_is_known_by_what_it_calls_itself(

@@ -364,6 +364,45 @@ def test_a_fallback_is_an_error_where_the_accelerator_is_required() -> None:
         measure(question(require_accelerator=True), device, PLAN)
 
 
+def test_an_unknown_placement_is_recorded_and_an_error_where_the_accelerator_is_required() -> None:
+    untold = loaded(nodes_by_accelerator={}, nodes_total=None, nodes_delegated=None, placement_missing="it is too old")
+    device = playing([*[latency(latency_lines(set_up=untold)) for _ in range(5)], MEMORY])
+    refusing = playing([latency(latency_lines(set_up=untold))])
+
+    assert measure(question(), device, PLAN).ran.placement_missing == "it is too old"
+    with pytest.raises(AcceleratorRefused, match=r"every node on .*, got nobody knows where: it is too old"):
+        measure(question(require_accelerator=True), refusing, PLAN)
+
+
+ON_A_PHONE = loaded(settings={"compute_units": "all"})
+PHONE_FACTS = records.device(id="fake", kind="ios", device_class="phone", os_build="22F76", transport="t")
+
+
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ({"version": None}, "the app's version"),
+        ({"facts": msgspec.structs.replace(PHONE_FACTS, os_build=None)}, "the system's build"),
+        ({"facts": msgspec.structs.replace(PHONE_FACTS, transport=None)}, "the transport"),
+        ({"set_up": loaded()}, "the compute units"),
+        (
+            {"set_up": msgspec.structs.replace(ON_A_PHONE, nodes_total=None, nodes_by_accelerator={})},
+            "where operations run, or why nobody knows",
+        ),
+    ],
+)
+def test_a_phones_result_that_does_not_say_what_it_was_taken_with_is_refused_by_name(
+    said: dict[str, object], missing: str
+) -> None:
+    said = {"version": "1.0", "facts": PHONE_FACTS, "set_up": ON_A_PHONE} | said
+    meta, *rest = latency_lines(set_up=said["set_up"])  # type: ignore[arg-type]
+    meta = msgspec.structs.replace(meta, program="ios-runner", program_version=said["version"])
+    device = playing([latency([meta, *rest])], facts=said["facts"])
+
+    with pytest.raises(RunnerUnreadable, match=f"it does not say {missing}"):
+        measure(question(), device, PLAN)
+
+
 def test_a_program_that_segfaults_is_named_with_its_signal() -> None:
     device = playing([FakeProgram(lines=latency_lines()[:3], returncode=-11, stderr="Segmentation fault")])
 

@@ -19,6 +19,7 @@ FACTS: dict[str, dict[str, Setting]] = {
     "emulated": {"device": "phone"},
     "wrong_numbers": {"relative_l2": 0.4},
     "fallback": {"asked": "xnnpack", "ran": "cpu 6", "delegated": 60, "total": 66, "reason": "dynamic shapes"},
+    "placement_unknown": {"asked": "all", "reason": "the system does not tell"},
     "other_threads": {"asked": 4, "ran": 2},
     "untrained": {},
     "few_processes": {"processes": 3, "needed": 5},
@@ -34,6 +35,7 @@ FACTS: dict[str, dict[str, Setting]] = {
 }
 SAID = {
     "fallback": "60 of 66 nodes on xnnpack. Reason: dynamic shapes.",
+    "placement_unknown": "(all was asked for). Reason: the system does not tell.",
     "other_threads": "2 ran where 4 were asked for",
     "imprecise": "±1 % asked for (up to ±3.1 %)",
     "not_steady": "in 2 of 5 processes",

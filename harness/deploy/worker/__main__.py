@@ -165,6 +165,7 @@ def _load(job: Job, out: BinaryIO) -> Session:
             nodes_delegated=placement.nodes_delegated,
             partitions=placement.partitions,
             fallback_reason=placement.fallback_reason,
+            placement_missing=placement.missing,
             settings=session.settings() if isinstance(session, SaysSettings) else {},
         ),
     )

@@ -149,7 +149,13 @@ class CoreMLSession:
         """From the compute plan: what Core ML means to do. It never says what it did."""
         plan = self._predictor.plan()
         if plan is None:
-            return Placement(nodes_by_accelerator={}, nodes_total=None, nodes_delegated=None, partitions=None)
+            return Placement(
+                nodes_by_accelerator={},
+                nodes_total=None,
+                nodes_delegated=None,
+                partitions=None,
+                missing="Core ML tells its plan from macOS 14.4 on, and of ML Programs only",
+            )
         nodes = Counter(op.unit for op in plan)
         wanted = UNITS[self._accelerator][1]
         delegated = len(plan) - nodes["cpu"] if wanted is None else nodes[wanted]

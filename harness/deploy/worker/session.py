@@ -39,6 +39,8 @@ class Placement:
     nodes_delegated: int | None
     partitions: int | None
     fallback_reason: str | None = None
+    missing: str | None = None
+    """Why it is not known, from a runtime that tells it elsewhere."""
 
 
 class Session(Protocol):

@@ -32,7 +32,7 @@ from harness.device.ios.job_folder import (
     read_result,
     write_job,
 )
-from harness.device.obstacles import Conditions, find_obstacles
+from harness.device.obstacles import THERMAL_STATUS, Conditions, find_obstacles
 from harness.errors import DeviceCommandFailed, DeviceError, DeviceFileFailed, DeviceTimedOut, PushCorrupted
 from harness.protocol import Job, ProgramError, read_job, read_message
 from harness.records import DeviceFacts, DeviceState, Obstacle
@@ -135,7 +135,7 @@ class IosDevice:
         missing = tuple(_obstacle(hurdle) for hurdle in self._found_hurdles())
         found = find_obstacles(Conditions(facts=self.facts(), state=_state(self._last[1] if self._last else None)))
         # Said below in an iPhone's own words.
-        own = {"power-mode", "emulated", "thermal-status"}
+        own = {"power-mode", "emulated", THERMAL_STATUS}
         known = tuple(obstacle for obstacle in found if obstacle.name not in own)
         return (*missing, *_own_obstacles(self._phone, self._last[1] if self._last else None), *known)
 
@@ -433,7 +433,7 @@ def _own_obstacles(phone: FoundPhone, said: AppState | None) -> tuple[Obstacle, 
     if said is not None and said.thermal_state not in {"nominal", "unknown"}:
         found.append(
             Obstacle(
-                name="thermal",
+                name=THERMAL_STATUS,
                 severity="warning" if said.thermal_state == "fair" else "refusal",
                 found=f"its thermal state is {said.thermal_state}",
                 advice="Let it cool, out of its case and away from its charger: a hot phone lowers its clocks.",

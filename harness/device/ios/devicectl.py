@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.device.ios.transport import (
     FoundPhone,
     Hurdle,
+    hurdle_of,
     move_into_place,
     offline,
     run_client,
@@ -116,11 +117,9 @@ class DeviceCtl:
             device = self._own_entry(argv, answer)
             found = list(_entry_hurdles(argv, device))
             if not found and not self._app_is_installed():
-                missing = AppMissing(self._device_id, self._app)
-                found.append(Hurdle(name="app", found=str(missing), advice=missing.hint))
+                found.append(hurdle_of(AppMissing(self._device_id, self._app)))
         except DeviceError as error:
-            names = {"offline": "offline", "unauthorized": "pairing", "locked": "locked", "app_missing": "app"}
-            return (Hurdle(name=names.get(error.kind, "offline"), found=str(error), advice=error.hint),)
+            return (hurdle_of(error),)
         return tuple(found)
 
     def put(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:

@@ -74,7 +74,7 @@ class AppState(Record, frozen=True, kw_only=True):
     os_build: str | None
     product: str
     """The machine's own name, `iPhone11,8`."""
-    app_version: str
+    app_version: str | None
 
 
 class Done(Record, frozen=True, kw_only=True):

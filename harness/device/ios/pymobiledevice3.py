@@ -21,6 +21,7 @@ from harness.device.ios.transport import (
     Ended,
     FoundPhone,
     Hurdle,
+    hurdle_of,
     move_into_place,
     offline,
     run_client,
@@ -166,8 +167,8 @@ class PyMobileDevice3:
         try:
             installed = self._app_is_installed()
         except DeviceError as error:
-            return (_hurdle(error),)
-        found = [] if installed else [_hurdle(AppMissing(self._device_id, self._app))]
+            return (hurdle_of(error),)
+        found = [] if installed else [hurdle_of(AppMissing(self._device_id, self._app))]
         if self._os_version >= (16,) and not self._developer_mode():
             found.append(
                 Hurdle(
@@ -304,11 +305,6 @@ def _run(device_id: str, command: Sequence[str], arguments: Sequence[str], *, ti
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "1000"}
     environment.pop("PYTHONPATH", None)  # it has an interpreter and packages of its own
     return run_client(device_id, (*command, "--no-color", *arguments), environment=environment, timeout_s=timeout_s)
-
-
-def _hurdle(error: DeviceError) -> Hurdle:
-    names = {"offline": "offline", "unauthorized": "pairing", "locked": "locked", "app_missing": "app"}
-    return Hurdle(name=names.get(error.kind, "offline"), found=str(error), advice=error.hint)
 
 
 def _message(words: str) -> str:

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from harness.device.ios.transport import FoundPhone, Hurdle, run_client
+from harness.device.ios.transport import FoundPhone, Hurdle, hurdle_of, run_client
 from harness.errors import AppMissing, DeviceCommandFailed, DeviceFull
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class SimCtl:
         try:
             self._container(LIST_TIMEOUT_S)
         except AppMissing as error:
-            return (Hurdle(name="app", found=str(error), advice=error.hint),)
+            return (hurdle_of(error),)
         return ()
 
     def put(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:

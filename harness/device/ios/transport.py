@@ -10,10 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from harness.device.local_process import LocalProgram
-from harness.errors import DeviceOffline, DeviceTimedOut, DeviceUnauthorized
+from harness.errors import AppMissing, DeviceLocked, DeviceOffline, DeviceTimedOut, DeviceUnauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from harness.errors import DeviceError
 
 
 OFFLINE_HINT = "Plug it in, and unlock it; `harness devices` lists what answers."
@@ -58,6 +60,24 @@ class Hurdle:
     advice: str
     blocks: bool = True
     """False: a job can be run all the same, if somebody opens the app by hand."""
+
+
+def hurdle_of(error: DeviceError) -> Hurdle:
+    """What an error says is missing. Any other one is told like a phone that is away: it does not answer as it should.
+
+    Args:
+        error: Of a question to the phone.
+    """
+    problem = error.problem if isinstance(error, DeviceOffline) else str(error)
+    return Hurdle(name=_HURDLES.get(error.kind, DeviceOffline.kind), found=problem, advice=error.hint)
+
+
+_HURDLES = {
+    DeviceOffline.kind: DeviceOffline.kind,
+    DeviceUnauthorized.kind: "pairing",
+    DeviceLocked.kind: "locked",
+    AppMissing.kind: "app",
+}
 
 
 class Transport(Protocol):

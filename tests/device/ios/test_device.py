@@ -52,6 +52,7 @@ LATENCY = (
         clock="CLOCK_UPTIME_RAW",
         clock_cost_ns=42,
         startup_ns=None,
+        program_version="1.0",
     ),
     Loaded(
         ns=1_000_000,
@@ -64,6 +65,7 @@ LATENCY = (
         nodes_delegated=9,
         partitions=None,
         fallback_reason="the CPU computes 1 of 10 operations: softmax",
+        settings={"compute_units": "all"},
     ),
     First(ns=2_000_000),
     Outputs(files=("RESULT/outputs/output-0.bin",), sha256="0" * 64),
@@ -381,7 +383,7 @@ def test_the_state_of_a_phone_in_use_is_asked_from_the_app(device: IosDevice, ph
     assert [job["job"] for job in phone.jobs] == [None]
     assert device.facts().cores == 6
     assert [(obstacle.name, obstacle.severity) for obstacle in device.obstacles()][:2] == [
-        ("thermal", "warning"),
+        ("thermal-status", "warning"),
         ("power-mode", "refusal"),
     ]
 

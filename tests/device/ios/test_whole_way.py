@@ -162,6 +162,7 @@ def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is
     measured, never = (result.outcome for result in stored.results)
     assert isinstance(measured, Measurement)
     assert (measured.ran.driver, measured.ran.nodes_delegated, measured.ran.nodes_total) == ("ios-runner", 9, 10)
+    assert (measured.ran.driver_version, measured.ran.settings) == ("1.0", {"compute_units": "all"})
     assert measured.processes[0].blocks[0].ns == (1_300_000, 1_310_000)
     assert measured.parity.passed
     assert (measured.memory[0].source, measured.memory[0].peak_bytes) == ("phys_footprint", 30)

@@ -152,7 +152,7 @@ private func tensor(_ name: String, _ description: MLFeatureDescription) throws 
 
 /// Which operation Core ML means to compute where. A plan exists from iOS 17.4 on, and for ML Programs only here.
 private func findPlacement(_ compiled: URL, _ configuration: MLModelConfiguration, asked: String) -> Placement {
-    guard #available(iOS 17.4, *) else { return Placement() }
+    guard #available(iOS 17.4, *) else { return unknownPlacement("Core ML tells its plan from iOS 17.4 on") }
     let waiting = DispatchSemaphore(value: 0)
     let found = FoundUnits()
     Task.detached {
@@ -176,7 +176,7 @@ private func findPlacement(_ compiled: URL, _ configuration: MLModelConfiguratio
         }
     }
     waiting.wait()
-    guard found.isKnown else { return Placement() }
+    guard found.isKnown else { return unknownPlacement("Core ML gave no plan: it tells one of ML Programs only") }
     let total = found.counts.values.reduce(0, +)
     let wanted = ["cpu": "cpu", "cpu_only": "cpu", "cpu_and_gpu": "gpu", "cpu_and_ne": "neural_engine"][asked]
     var placement = Placement()
@@ -194,6 +194,12 @@ private func findPlacement(_ compiled: URL, _ configuration: MLModelConfiguratio
         let names = others.sorted().joined(separator: ", ")
         placement.fallbackReason = "\(total - delegated) of \(total) operations are planned elsewhere than \(wanted): \(names)"
     }
+    return placement
+}
+
+private func unknownPlacement(_ why: String) -> Placement {
+    var placement = Placement()
+    placement.missing = why
     return placement
 }
 

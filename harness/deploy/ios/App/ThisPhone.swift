@@ -18,7 +18,6 @@ struct ThisPhone: Phone {
             }
         }
         let version = info.operatingSystemVersion
-        let app = Bundle.main.object(forInfoDictionaryKey: "CFBundleShortVersionString") as? String
         return .object([
             ("at", .text(ISO8601DateFormatter().string(from: Date()))),
             ("thermal_state", .text(name(of: info.thermalState))),
@@ -31,9 +30,11 @@ struct ThisPhone: Phone {
             ("os", .text("\(UIDevice.current.systemName) \(version.majorVersion).\(version.minorVersion)")),
             ("os_build", .maybe(text("kern.osversion"))),
             ("product", .text(product())),
-            ("app_version", .text(app ?? "unknown")),
+            ("app_version", .maybe(appVersion)),
         ])
     }
+
+    var appVersion: String? { Bundle.main.object(forInfoDictionaryKey: "CFBundleShortVersionString") as? String }
 
     func thermalLevel() -> Int? { ProcessInfo.processInfo.thermalState.rawValue }
 

@@ -104,7 +104,7 @@ public final class Runner {
             ("protocol", .int(1)), ("program", .text("ios-runner")), ("runtime", .text(backend.name)),
             ("runtime_version", .text(backend.version)), ("api", .text(backend.api)), ("library", .null),
             ("pid", .int(Int(ProcessInfo.processInfo.processIdentifier))), ("clock", .text(clockName)),
-            ("clock_cost_ns", .int(cost)), ("startup_ns", .null),
+            ("clock_cost_ns", .int(cost)), ("startup_ns", .null), ("program_version", .maybe(phone.appVersion)),
         ])
         if job.mode == "memory" {
             try memoryJob(job, backend, out)
@@ -184,6 +184,7 @@ public final class Runner {
             ("nodes_by_accelerator", .object(placement.byAccelerator.sorted { $0.key < $1.key }.map { ($0, .int($1)) })),
             ("nodes_total", .maybe(placement.total)), ("nodes_delegated", .maybe(placement.delegated)),
             ("partitions", .null), ("fallback_reason", .maybe(placement.fallbackReason)),
+            ("placement_missing", .maybe(placement.missing)),
             ("settings", .object(session.settings + [("jobs_before_in_this_process", .int(jobsBefore))])),
         ])
         return session

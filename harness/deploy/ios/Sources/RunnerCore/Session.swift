@@ -33,6 +33,8 @@ public struct Placement {
     public var total: Int?
     public var delegated: Int?
     public var fallbackReason: String?
+    /// Why it is not known. A result has one or the other.
+    public var missing: String?
 
     public init() {}
 }
@@ -68,6 +70,8 @@ public protocol Backend {
 public protocol Phone {
     /// An `AppState` of the host's.
     func state() -> Json
+    /// Of this app; its host refuses a result without one.
+    var appVersion: String? { get }
     /// 0 for nominal to 3 for critical.
     func thermalLevel() -> Int?
     /// Memory of this process: now, and the highest of its life.

@@ -153,7 +153,11 @@ private final class FakeSession: Session {
     func setInputs(_ sample: [Data]) throws { input = sample[0] }
     func invoke() throws {}
     func readOutputs() throws -> [Data] { [input] }
-    func placement() -> Placement { Placement() }
+    func placement() -> Placement {
+        var placement = Placement()
+        placement.missing = "this backend never tells"
+        return placement
+    }
 }
 
 private struct FakeBackend: Backend {
@@ -167,6 +171,7 @@ private struct FakeBackend: Backend {
 
 private struct FakePhone: Phone {
     func state() -> Json { .object([("thermal_state", .text("nominal"))]) }
+    var appVersion: String? { "1.0" }
     func thermalLevel() -> Int? { 0 }
     func memory() -> (now: Int, peak: Int)? { (100, 200) }
 }
@@ -221,6 +226,8 @@ final class RunnerTests: XCTestCase {
         let output = try Data(contentsOf: documents.appendingPathComponent("results/j1/outputs/output-0.bin"))
         XCTAssertEqual(output, try Data(contentsOf: documents.appendingPathComponent("inputs/x.bin")))
         XCTAssertEqual(try done()["returncode"] as? Int, 0)
+        XCTAssertEqual(try lines()[0]["program_version"] as? String, "1.0")
+        XCTAssertEqual(try lines()[2]["placement_missing"] as? String, "this backend never tells")
     }
 
     func test_a_memory_job_says_three_times_how_much() throws {
