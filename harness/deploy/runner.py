@@ -52,7 +52,8 @@ def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
         AbiMismatch: The library is for something else than the device.
         DeviceError: The device cannot be reached, or has no space.
     """
-    if choice.driver == "python-worker":
+    # The native loop does not know Core ML: nothing is missing where its own worker, or a phone's app, takes the times.
+    if choice.driver == "python-worker" or (choice.driver == "auto" and choice.runtime not in WHEELS):
         return _worker(device, choice)
     try:
         return _bench(device, choice)
