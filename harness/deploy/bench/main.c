@@ -327,6 +327,7 @@ static void say_meta(struct program *program, const struct job *job, const struc
     line_integer(line, "startup_ns", (int64_t)startup_ns);
     char processors[PROCESSORS_TEXT];
     line_text(line, "processors", allowed_processors(processors, sizeof processors) ? processors : NULL);
+    line_text(line, "program_version", NULL); /* an app has one; this program is built from the source beside it */
     line_send(line, program->output);
 }
 
@@ -357,6 +358,7 @@ static void say_loaded(struct program *program, uint64_t ns, int threads) {
     count_or_null(line, "nodes_delegated", placement->nodes_delegated);
     count_or_null(line, "partitions", placement->partitions);
     line_text(line, "fallback_reason", placement->fallback_reason);
+    line_text(line, "placement_missing", NULL); /* both runtimes say where nodes run */
     line_open(line, "settings", '{');
     line_close(line, '}');
     line_send(line, program->output);

@@ -189,15 +189,15 @@ class _CoreMLTools:
         from coremltools.models.utils import compile_model, load_spec  # noqa: PLC0415
 
         self._units = ct.ComputeUnit[units]
-        # A name that is used once and goes with the process: the system caches compiled models by their place.
-        self._folder = tempfile.TemporaryDirectory(prefix="harness-coreml-")
-        self._compiled = str(Path(self._folder.name) / "model.mlmodelc")
         try:
             spec = load_spec(model)
         except Exception as error:  # protobuf's and coremltools' own errors share no base class below Exception
             raise JobRefused("unreadable_model", " ".join(str(error).split())) from error
         self.inputs = tuple(_tensor(feature) for feature in spec.description.input)
         self.outputs = tuple(_tensor(feature) for feature in spec.description.output)
+        # A name that is used once and goes with the process: the system caches compiled models by their place.
+        self._folder = tempfile.TemporaryDirectory(prefix="harness-coreml-")
+        self._compiled = str(Path(self._folder.name) / "model.mlmodelc")
         try:
             began = time.perf_counter_ns()
             compile_model(model, self._compiled)
@@ -205,6 +205,7 @@ class _CoreMLTools:
             self._model = CompiledMLModel(self._compiled, self._units)
             loaded_at = time.perf_counter_ns()
         except Exception as error:  # NSError arrives as a bare RuntimeError or Exception
+            self._folder.cleanup()
             raise JobRefused("load_failed", " ".join(str(error).split())) from error
         self.timings_ns = {"compile_ns": compiled_at - began, "load_cold_ns": loaded_at - compiled_at}
 
