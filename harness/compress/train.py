@@ -66,7 +66,8 @@ def train(
 
     The same module, samples and training give the same weights to the last bit on the same processor, also when the
     process was killed in between and started again with the same `progress`: everything random is drawn from the seed
-    and the epoch's number. A GPU, which is used where there is one, may add up in another order.
+    and the epoch's number. A GPU, which is used where there is one, may add up in another order, and weights
+    trained in a process that had other work before were seen to differ in their last bits.
 
     Args:
         module: With its initial weights; every parameter is trained.

@@ -26,7 +26,7 @@ from harness.evaluate.evaluate import evaluate
 from harness.matrix import parse_artifact
 from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
 from harness.store import StoredRun
-from harness.study.events import DataProgress, Evaluated, Step, Stopping, Trained, VariantStarted
+from harness.study.events import DataProgress, Evaluated, Step, Stopping, VariantStarted
 from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
 from harness.study.trainers import at_once, train_together
 from harness.study.training import Maker
@@ -106,23 +106,25 @@ def run_study(
 def _require_converters(folder: StudyFolder, dataset: Dataset) -> None:
     """Find now, and not after an hour of training, that something is not installed."""
     _, maker = _makers(folder, dataset)[0]
-    for variant in folder.study.variants:
-        for text in artifacts_of(folder.study.profile, variant):
-            need_converters(maker.untrained(variant), *parse_artifact(text))
+    profile, variants = folder.study.profile, folder.study.variants
+    for text in dict.fromkeys(text for variant in variants for text in artifacts_of(profile, variant)):
+        need_converters(maker.untrained(variants[0]), *parse_artifact(text))
 
 
 def _train(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
-    """Train the teacher, which all others need, and then the others, a network a processor."""
+    """Train the teacher, which all others need, and then the others, a network a processor.
+
+    Always in processes of their own: what else was loaded into this one may change the last bits of a weight.
+    """
     variants, profile = folder.study.variants, folder.study.profile
     threads = max(profile.finetuning.threads, profile.distillation.threads)
     for fold, maker in _makers(folder, dataset):
-        for variant in variants:
-            if variant.kind in {"untrained", "teacher"} and not maker.is_made(variant):
-                watch(VariantStarted("train", variant, fold, variants.index(variant) + 1, len(variants)))
-                maker.make(variant, lambda epoch, variant=variant: watch(Trained(variant, epoch)))  # type: ignore[misc]
+        left = [variant for variant in variants if not maker.is_made(variant)]
+        first = [variant for variant in left if variant.kind in {"untrained", "teacher"}]
+        train_together(folder, fold, first, trainers=1, watch=watch)
         # Students, which take longest, come last in the table: begun last, they would be waited for alone.
-        left = [variant for variant in reversed(variants) if not maker.is_made(variant)]
-        train_together(folder, fold, left, trainers=at_once(threads), watch=watch)
+        others = [variant for variant in reversed(left) if variant not in first]
+        train_together(folder, fold, others, trainers=at_once(threads), watch=watch)
 
 
 def _evaluate(folder: StudyFolder, dataset: Dataset, watch: _Watch) -> None:
