@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -189,20 +189,8 @@ def _from_onnx(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
         shutil.copyfile(path, stored)
     spec = msgspec.structs.replace(spec, inputs=inputs_of_file(spec, signature.inputs))
     inputs = draw(spec, "inputs", samples=spec.check_samples)
-    reference, done_by = run_onnx(stored, inputs, _declared(spec), optimized=False)
-    checkpoint = Checkpoint(
-        model=spec.name,
-        sha256=sha256_file(stored),
-        folder=str(folder),
-        form="onnx",
-        inputs=_declared(spec),
-        outputs=_observed(reference),
-        parameters=signature.parameters,
-        macs=None,
-        reference=done_by,
-        trained=spec.trained,
-    )
-    return _stored(folder, spec, inputs, reference, checkpoint)
+    answered = run_onnx(stored, inputs, _declared(spec), optimized=False)
+    return _ready("onnx", spec, inputs, answered, folder, sha256=sha256_file(stored), parameters=signature.parameters)
 
 
 def _from_tflite(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
@@ -215,20 +203,8 @@ def _from_tflite(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
         msgspec.structs.replace(tensor, shape=described.shape)
         for tensor, described in zip(signature.inputs, spec.inputs, strict=True)
     )
-    reference, done_by = run_tflite(stored, inputs, declared, signature.outputs, delegated=False)
-    checkpoint = Checkpoint(
-        model=spec.name,
-        sha256=sha256_file(stored),
-        folder=str(folder),
-        form="tflite",
-        inputs=_declared(spec),
-        outputs=_observed(reference),
-        parameters=signature.parameters,
-        macs=None,
-        reference=done_by,
-        trained=spec.trained,
-    )
-    return _stored(folder, spec, inputs, reference, checkpoint)
+    answered = run_tflite(stored, inputs, declared, signature.outputs, delegated=False)
+    return _ready("tflite", spec, inputs, answered, folder, sha256=sha256_file(stored), parameters=signature.parameters)
 
 
 def _from_core_ml(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
@@ -238,20 +214,10 @@ def _from_core_ml(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
     shutil.copytree(path, stored)
     spec = msgspec.structs.replace(spec, inputs=inputs_of_file(spec, signature.inputs))
     inputs = draw(spec, "inputs", samples=spec.check_samples)
-    reference, done_by = run_coreml(stored, inputs, signature.inputs)
-    checkpoint = Checkpoint(
-        model=spec.name,
-        sha256=package_digest(stored),
-        folder=str(folder),
-        form="coreml",
-        inputs=_declared(spec),
-        outputs=_observed(reference),
-        parameters=signature.parameters,
-        macs=None,
-        reference=done_by,
-        trained=spec.trained,
+    answered = run_coreml(stored, inputs, signature.inputs)
+    return _ready(
+        "coreml", spec, inputs, answered, folder, sha256=package_digest(stored), parameters=signature.parameters
     )
-    return _stored(folder, spec, inputs, reference, checkpoint)
 
 
 def _from_keras(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
@@ -260,20 +226,35 @@ def _from_keras(spec: ModelSpec, path: Path, folder: Path) -> Checkpoint:
     model = KerasModel(path)
     spec = msgspec.structs.replace(spec, inputs=inputs_of_file(spec, model.inputs))
     inputs = draw(spec, "inputs", samples=spec.check_samples)
-    reference = model.run(inputs)
+    answered = model.run(inputs), model.executed_by
+    model.copy_to(folder)
+    return _ready("keras", spec, inputs, answered, folder, sha256=model.sha256, parameters=model.parameters)
+
+
+def _ready(
+    form: Literal["onnx", "tflite", "coreml", "keras"],
+    spec: ModelSpec,
+    inputs: _Arrays,
+    answered: tuple[_Arrays, str],
+    folder: Path,
+    *,
+    sha256: str,
+    parameters: int | None,
+) -> Checkpoint:
+    """What every ready file ends with: its own answers are the reference, and by whom they were computed is said."""
+    reference, done_by = answered
     checkpoint = Checkpoint(
         model=spec.name,
-        sha256=model.sha256,
+        sha256=sha256,
         folder=str(folder),
-        form="keras",
+        form=form,
         inputs=_declared(spec),
         outputs=_observed(reference),
-        parameters=model.parameters,
+        parameters=parameters,
         macs=None,
-        reference=model.executed_by,
+        reference=done_by,
         trained=spec.trained,
     )
-    model.copy_to(folder)
     return _stored(folder, spec, inputs, reference, checkpoint)
 
 
