@@ -21,6 +21,7 @@ import msgspec
 
 from harness.device.device import TellsPrograms
 from harness.device.hold import confined, fixed_performance, processors_for
+from harness.device.obstacles import THERMAL_STATUS
 from harness.errors import DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
 from harness.measure.cooling import Cooling
 from harness.measure.program import Transcript, hear, run_program
@@ -122,7 +123,7 @@ def run_trials(
     sides = {"A": _Side(a, device, plan, outputs / "a"), "B": _Side(b, device, plan, outputs / "b")}
     one_trial = _together if can_be_alive_together(a, b, device) else _alternating
     accepts = tuple(dict.fromkeys((*a.question.accepted_obstacles, *b.question.accepted_obstacles)))
-    cooler = Cooling(device, patient="thermal-status" not in accepts, told=cooling)
+    cooler = Cooling(device, patient=THERMAL_STATUS not in accepts, told=cooling)
     state_before = cooler.begin()
     accepted = require_fit(device, accepts)
     trials = []
