@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from harness.device.device import ToldProgram
+
 DISK_MIB = 96
 """Of the virtual device, so that it can be filled."""
 
@@ -93,6 +95,19 @@ def over(way: str, request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_p
 def on(device: AndroidDevice, command: str, timeout_s: float = 30) -> str:
     """The output of a shell command there."""
     return run(device._link, command, Deadline("phone", command, timeout_s)).stdout
+
+
+LISTENER = "read -r x; echo got $x; read -r x; exit $x"
+"""For a shell: what `require_listening` tells it, it answers."""
+
+
+def require_listening(program: ToldProgram, *, timeout_s: float) -> None:
+    """Tell a `LISTENER` two lines, hear of the first, and see it end with the second."""
+    lines = program.lines(timeout_s=timeout_s)
+    program.tell("block 'one'")
+    assert next(lines) == "got block 'one'"
+    program.tell("7")
+    assert program.wait(timeout_s=timeout_s) == 7
 
 
 def until(found: Callable[[], object], timeout_s: float = 20.0) -> None:

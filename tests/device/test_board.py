@@ -28,7 +28,7 @@ from harness.errors import (
     MissingTool,
 )
 from harness.workspace import sha256_file
-from tests.device.conftest import free_port, until
+from tests.device.conftest import LISTENER, free_port, require_listening, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,13 +166,7 @@ def test_a_program_is_heard_line_by_line_and_ended_with_all_it_started(board: Bo
 
 
 def test_a_program_is_told_lines_and_ends_with_its_code(board: BoardDevice) -> None:
-    program = board.start_told(("sh", "-c", "read -r x; echo got $x; read -r x; exit $x"), environment={})
-    lines = program.lines(timeout_s=20)
-
-    program.tell("block 'one'")
-    assert next(lines) == "got block 'one'"
-    program.tell("7")
-    assert program.wait(timeout_s=20) == 7
+    require_listening(board.start_told(("sh", "-c", LISTENER), environment={}), timeout_s=20)
 
 
 def test_a_told_program_that_does_not_listen_is_ended_with_all_it_started(board: BoardDevice) -> None:

@@ -11,7 +11,7 @@ import pytest
 from harness.comparison import compare, parse_build, prepare
 from harness.errors import DeviceNotFit
 from harness.records import ComparePlan
-from tests.device.conftest import on, over, until
+from tests.device.conftest import LISTENER, on, over, require_listening, until
 
 if TYPE_CHECKING:
     from harness.device.adb import AndroidDevice
@@ -29,13 +29,7 @@ def direct(request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_path: Pat
 
 
 def test_a_program_is_told_lines_and_its_end_is_the_end_of_all(phone: AndroidDevice) -> None:
-    program = phone.start_told(("/system/bin/sh", "-c", "read -r x; echo got $x; read -r x; exit $x"), environment={})
-    lines = program.lines(timeout_s=60)
-
-    program.tell("block 'one'")
-    assert next(lines) == "got block 'one'"
-    program.tell("7")
-    assert program.wait(timeout_s=60) == 7
+    require_listening(phone.start_told(("/system/bin/sh", "-c", LISTENER), environment={}), timeout_s=60)
 
 
 def test_a_told_program_that_does_not_listen_is_ended_when_we_go(phone: AndroidDevice) -> None:
