@@ -156,7 +156,7 @@ def test_a_missing_key_is_said_with_the_line_of_its_table(old: str, line: int | 
             7,
             "source.kind",
             "'bultin'",
-            ("builtin", "python", "pt2", "onnx", "tflite", "keras"),
+            ("builtin", "python", "pt2", "onnx", "tflite", "coreml", "keras"),
         ),
         ('kind = "uniform"', 'kind = "even"', 14, "inputs[0].data.kind", "'even'", ("uniform", "normal", "file")),
         ('kind = "normal"', 'kind = "gauss"', 24, "inputs[1].data.kind", "'gauss'", ("uniform", "normal", "file")),
