@@ -29,6 +29,8 @@ def main(study: Path, name: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     write_report(StudyFolder.open(kept))
+    for path in kept.glob("*.png"):  # the report shows the same pictures as SVG
+        path.unlink()
 
 
 if __name__ == "__main__":

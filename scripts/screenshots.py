@@ -2,6 +2,7 @@
 
     .venv/bin/python scripts/screenshots.py
 
+Where the ocular study is stored (`scripts/keep_study.py`), the first screen of its page, too.
 Needs Chromium (scripts/install-test-tools). Writes reports/baselines/pictures/.
 """
 
@@ -12,17 +13,24 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final, Literal
 
 from playwright.sync_api import sync_playwright
 
 from harness import load
 from harness.report import write_report
 from harness.report.pictures import write_pictures
+from harness.study import page
+from harness.study.folder import StudyFolder
+from harness.study.report import figures_of
+from harness.study.rows import rows_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "reports/baselines/quick"
+STUDY = ROOT / "reports/baselines/ocular"
 PICTURES = ROOT / "reports/baselines/pictures"
 WIDTH, HEIGHT = 1300, 760
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 CHARTS = ("size-latency", "runtimes")
 
 
@@ -35,15 +43,20 @@ def main() -> int:
     run = load(RUN)
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        page_file = Path(scratch) / "report.html"
+        page_file, study_file = Path(scratch) / "report.html", Path(scratch) / "study.html"
         write_report(run, "html", page_file)
+        shots = [(page_file, scheme, f"page-{scheme}.png") for scheme in SCHEMES]
+        if STUDY.exists():
+            stored = StudyFolder.open(STUDY)
+            study_file.write_text(page.render(figures_of(stored, rows_of(stored))), encoding="utf-8")
+            shots.append((study_file, "light", "study-page.png"))
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.25)
-            page.emulate_media(color_scheme=scheme)
-            page.goto(page_file.as_uri())
-            page.wait_for_selector("html[data-drawn=yes]")
-            page.screenshot(path=PICTURES / f"page-{scheme}.png")
+        for path, scheme, name in shots:
+            window = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.25)
+            window.emulate_media(color_scheme=scheme)
+            window.goto(path.as_uri())
+            window.wait_for_selector("html[data-drawn=yes]")
+            window.screenshot(path=PICTURES / name)
         browser.close()
         for path in write_pictures(run, Path(scratch)):
             if path.suffix == ".svg" and path.stem.startswith(CHARTS):

@@ -34,7 +34,7 @@ def report(
     ] = None,
     index: Annotated[bool, typer.Option("--index", help="One page of all runs in RUN, or in reports/.")] = False,
 ) -> None:
-    """Make a report from a stored run, complete or not.
+    """Make a report from a stored run or study, complete or not.
 
     Examples:
         harness report
@@ -47,12 +47,17 @@ def report(
 
         harness report reports/nightly --to trace -o operators.trace.json
 
+        harness report reports/ocular-small --to html
+
         harness report --index
     """
     from harness.report import FORMATS, write_report  # noqa: PLC0415
 
     if index:
         _write_index(folder or REPORTS, output)
+        return
+    if folder is not None and (folder / "study.json").exists():
+        _write_study(folder, to, output, pictures)
         return
     stored = open_run(folder or last_run())
     if pictures is not None:
@@ -102,3 +107,32 @@ def _write_index(folder: Path, output: Path | None) -> None:
         found.append(Listed(each.name, Path(os.path.relpath(page, to.parent)).as_posix(), stored))
     write_atomically(to, render(found, version=__version__).encode())
     note(f"wrote {to}")
+
+
+def _write_study(folder: Path, to: Document, output: Path | None, pictures: Path | None) -> None:
+    """A study's report: Markdown on standard output, the page in its folder."""
+    from harness.report.pictures import write_charts  # noqa: PLC0415
+    from harness.study import page  # noqa: PLC0415
+    from harness.study.folder import StudyFolder  # noqa: PLC0415
+    from harness.study.report import document, figures_of  # noqa: PLC0415
+    from harness.study.rows import rows_of  # noqa: PLC0415
+    from harness.workspace import write_atomically  # noqa: PLC0415
+
+    if to in {Document.CSV, Document.TRACE}:
+        raise UsageError(f"a study has no {to.value}; each of its runs has: harness report {folder}/runs/DEVICE")
+    stored = StudyFolder.open(folder)
+    rows = rows_of(stored)
+    figures = figures_of(stored, rows)
+    if pictures is not None:
+        for path in write_charts(page.pictures(figures), pictures):
+            note(f"wrote {path}")
+        return
+    if to is Document.HTML:
+        text, output = page.render(figures), output or folder / "report.html"
+    else:
+        text = page.as_json(figures).decode() if to is Document.JSON else document(stored, rows, ())
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    write_atomically(output, text.encode())
+    note(f"wrote {output}")

@@ -74,7 +74,7 @@ def ocular(
         harness study ocular --profile full --data ~/ufpr-periocular
     """
     from harness.study.profiles import PROFILES  # noqa: PLC0415
-    from harness.study.report import write_report  # noqa: PLC0415
+    from harness.study.report import write_page, write_report  # noqa: PLC0415
     from harness.study.study import run_study  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
@@ -90,7 +90,8 @@ def ocular(
     )
     written = write_report(folder)
     typer.echo(to_json(written.rows) if output_format is Output.JSON else written.text)
-    note(f"written: {written.path}")
+    for path in (written.path, write_page(folder)):
+        note(f"written: {path}")
     if until is not StepOption.MEASURE:
         again = shlex.join(["harness", "study", "ocular", "--profile", profile.value, "--output", str(folder.path)])
         note(f"left to do: {again}")

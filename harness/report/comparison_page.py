@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 _LINES: Final = 80
 """Rows of the picture: those that moved furthest."""
-_HEADS: Final = ("Row", "Figure", "Verdict", "B / A, %", "Interval, %", "Margin, %", "Trials")
+_HEADS: Final = (
+    shell.Head(title="Row"),
+    shell.Head(title="Figure"),
+    shell.Head(title="Verdict"),
+    shell.Head(title="B / A, %", is_number=True),
+    shell.Head(title="Interval, %", is_number=True),
+    shell.Head(title="Margin, %", is_number=True),
+    shell.Head(title="Trials", is_number=True),
+)
 _GRAVE: Final = ("regression", "incomparable", "failed")
 
 

@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class _Column:
     group: str
-    head: str
+    title: str
     sort_by: Callable[[Summary], float | None]
     show: Callable[[Summary], str]
     style: str = ""
     is_detail: bool = False
-    """Hidden until it is asked for: a table that has to be scrolled sideways is not read."""
+
+    @property
+    def head(self) -> shell.Head:
+        return shell.Head(
+            title=self.title, group=self.group, style=self.style, is_number=True, is_detail=self.is_detail
+        )
 
 
 def _ms(read: Callable[[Summary], float | None]) -> Callable[[Summary], str]:
@@ -85,7 +90,10 @@ _COLUMNS = (
     _Column("Amount", "samples", lambda s: s.samples, lambda s: f"{s.samples:,} / {s.processes}", is_detail=True),
 )
 _LONG_NAME = 24
-_WHICH = ("Model", "File", "Threads")
+_HEADS = (
+    *(shell.Head(title=title) for title in ("Model", "File", "Threads", "Notes")),
+    *(column.head for column in _COLUMNS),
+)
 
 
 def render(run: Run) -> str:
@@ -129,44 +137,7 @@ def _tools(shown: View) -> Markup:
         "runtime": sorted({cell.choice.title for cell in cells}),
         "device": [clean(device.name) for device in shown.devices],
     }
-    return element(
-        "div",
-        element("label", "Filter rows ", for_="filter"),
-        element("input", id="filter", type="search", placeholder="mobilenet int8", autocomplete="off"),
-        *(_choice(name, values) for name, values in choices.items() if len(values) > 1),
-        element("span", id="count", role="status"),
-        element(
-            "details",
-            element("summary", "Columns"),
-            element("div", *_column_switches(), class_="menu", role="group", aria_label="Columns"),
-            class_="columns-menu",
-        ),
-        element("button", "Copy the figures", id="copy", type="button"),
-        element("button", "Save the figures (JSON)", id="save", type="button"),
-        element("button", "Theme: system", id="theme", type="button"),
-        class_="tools",
-        role="search",
-        aria_label="Tables",
-    )
-
-
-def _choice(name: str, values: Sequence[str]) -> Markup:
-    every = element("option", f"every {name}", value="")
-    options = (element("option", value, value=value) for value in values)
-    return element("select", every, *options, data_filter=name, aria_label=name.capitalize())
-
-
-def _column_switches() -> Iterable[Markup]:
-    """One a column; the script hides the details when it starts, so that without it nothing is hidden."""
-    for number, column in enumerate(_COLUMNS):
-        box = element(
-            "input",
-            type="checkbox",
-            checked=True,
-            data_column=number + len(_WHICH) + 1,
-            data_detail=column.is_detail,
-        )
-        yield element("label", box, f" {column.group}: {column.head}")
+    return shell.tools(placeholder="mobilenet int8", choices=choices, heads=_HEADS)
 
 
 def _device(device: DeviceRows, index: int, drawn: Sequence[Chart]) -> Markup:
@@ -203,34 +174,7 @@ def _table(device: DeviceRows, index: int, marks: Mapping[WarningKind, str]) -> 
         for model in device.models
         for row in model.rows
     )
-    table = element("table", element("thead", _groups(), _heads()), element("tbody", *rows), aria_label=caption)
-    return element("div", table, class_="scroll", role="region", aria_label=caption, tabindex=0)
-
-
-def _groups() -> Markup:
-    groups = dict.fromkeys(column.group for column in _COLUMNS)
-    spans = {group: sum(column.group == group for column in _COLUMNS) for group in groups}
-    cells = (element("th", group, colspan=span, scope="colgroup", class_="first") for group, span in spans.items())
-    return element("tr", element("td", colspan=len(_WHICH) + 1), *cells, class_="groups")
-
-
-def _heads() -> Markup:
-    which = (element("th", _sorter(head), scope="col", class_="text") for head in _WHICH)
-    figures_ = (
-        element("th", _sorter(column.head), scope="col", class_=_style(number))
-        for number, column in enumerate(_COLUMNS)
-    )
-    return element("tr", *which, element("th", "Notes", scope="col", class_="text"), *figures_)
-
-
-def _sorter(head: str) -> Markup:
-    return element("button", head, type="button")
-
-
-def _style(number: int) -> str | None:
-    """A line stands left of each group."""
-    starts = number == 0 or _COLUMNS[number].group != _COLUMNS[number - 1].group
-    return " ".join(filter(None, ("first" if starts else "", _COLUMNS[number].style))) or None
+    return shell.table(caption, _HEADS, rows)
 
 
 def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str, is_untrained: bool) -> Markup:
@@ -263,7 +207,7 @@ def _figures_or_why(row: Row, index: int, marks: Mapping[WarningKind, str]) -> l
         return [element("td", element("p", status, why), colspan=len(_COLUMNS) + 1, class_="why")]
     cells = [
         element("td", column.show(summary), data_v=_number(column.sort_by(summary)), class_=_cell_style(row, number))
-        for number, column in enumerate(_COLUMNS)
+        for number, column in enumerate(_COLUMNS, start=len(_HEADS) - len(_COLUMNS))
     ]
     links = (
         element("a", marks[warning.kind], href=f"#note-{index}-{warning.kind}")
@@ -279,8 +223,8 @@ def _wrapping(name: str) -> str:
 
 
 def _cell_style(row: Row, number: int) -> str | None:
-    wrong = _COLUMNS[number].head == "parity" and row.summary is not None and not row.summary.parity_passed
-    return " ".join(filter(None, (_style(number), "wrong" if wrong else ""))) or None
+    wrong = _HEADS[number].title == "parity" and row.summary is not None and not row.summary.parity_passed
+    return " ".join(filter(None, (shell.cell_style(_HEADS, number), "wrong" if wrong else ""))) or None
 
 
 def _figure(rows: tuple[Row, ...], title: str) -> Markup | None:

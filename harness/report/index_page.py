@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "index.html"
 _SERIES: Final = 200
 """Rows that can be chosen in the picture: those measured most often."""
-_HEADS: Final = ("Run", "When", "Suite", "Devices", "Cells", "Failed", "Not run", "Result")
+_HEADS: Final = (
+    shell.Head(title="Run"),
+    shell.Head(title="When"),
+    shell.Head(title="Suite"),
+    shell.Head(title="Devices"),
+    shell.Head(title="Cells", is_number=True),
+    shell.Head(title="Failed", is_number=True),
+    shell.Head(title="Not run", is_number=True),
+    shell.Head(title="Result"),
+)
 
 
 @dataclass(frozen=True)

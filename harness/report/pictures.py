@@ -20,8 +20,10 @@ from harness.report.view import view
 from harness.workspace import cache_dir, write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from harness.report.spec import Chart
     from harness.report.view import Run
 
 _PACKAGE: Final = "vl-convert-python"
@@ -60,15 +62,33 @@ def write_pictures(run: Run, folder: Path) -> tuple[Path, ...]:
         MissingExtra: The drawing library is not installed.
         OSError: A file cannot be written.
     """
+    shown = view(run)
+    return write_charts(charts(shown), folder, drawn=figures.latency_files(shown.devices))
+
+
+def write_charts(several: Sequence[Chart], folder: Path, *, drawn: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Pictures, each as SVG and PNG.
+
+    Args:
+        several: What to draw.
+        folder: Made where it is not there.
+        drawn: SVG by name that comes before them.
+
+    Returns:
+        The files, in this order.
+
+    Raises:
+        MissingExtra: The drawing library is not installed.
+        OSError: A file cannot be written.
+    """
     try:
         import vl_convert  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra(_PACKAGE, "pictures as files", "pictures") from error
-    shown = view(run)
-    drawn = figures.latency_files(shown.devices)
-    drawn |= {chart.name: vl_convert.vegalite_to_svg(json.dumps(static_spec(chart))) for chart in charts(shown)}
+    pictures = dict(drawn or {})
+    pictures |= {chart.name: vl_convert.vegalite_to_svg(json.dumps(static_spec(chart))) for chart in several}
     written: list[Path] = []
-    for name, svg in drawn.items():
+    for name, svg in pictures.items():
         made = {".svg": svg.encode(), ".png": vl_convert.svg_to_png(svg, scale=_PNG_SCALE)}
         for suffix, content in made.items():
             path = folder / f"{name}{suffix}"

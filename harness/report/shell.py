@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from harness.report.markup import Markup, element
 from harness.report.spec import page_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.report.spec import Chart
 
@@ -85,26 +87,99 @@ def places(drawn: Sequence[Chart]) -> list[Markup]:
     return [chart(each, number) for number, each in enumerate(drawn)] if drawn and can_draw() else []
 
 
-def tools(*, placeholder: str) -> Markup:
-    """What narrows a page's only table, and what takes its figures elsewhere."""
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What stands above a column.
+
+    Attributes:
+        title: Its name.
+        group: What it has in common with its neighbours, unit included; a column of a group can be hidden.
+        style: More classes of its cells.
+        is_number: At the right edge of its column, as its figures are.
+        is_detail: Hidden until it is asked for: a table that has to be scrolled sideways is not read.
+    """
+
+    title: str
+    group: str = ""
+    style: str = ""
+    is_number: bool = False
+    is_detail: bool = False
+
+
+def tools(
+    *, placeholder: str, choices: Mapping[str, Sequence[str]] | None = None, heads: Sequence[Head] = ()
+) -> Markup:
+    """What narrows a page's tables, and what takes its figures elsewhere.
+
+    Args:
+        placeholder: An example of words to look for.
+        choices: Name -> values of the `data-NAME` attribute of rows; a choice between fewer than two is none.
+        heads: Of the table whose columns can be hidden.
+    """
     return element(
         "div",
         element("label", "Filter rows ", for_="filter"),
         element("input", id="filter", type="search", placeholder=placeholder, autocomplete="off"),
+        *(_choice(name, values) for name, values in (choices or {}).items() if len(values) > 1),
         element("span", id="count", role="status"),
+        _columns_menu(heads) if any(head.group for head in heads) else None,
+        element("button", "Copy the figures", id="copy", type="button"),
         element("button", "Save the figures (JSON)", id="save", type="button"),
         element("button", "Theme: system", id="theme", type="button"),
         class_="tools",
         role="search",
-        aria_label="Table",
+        aria_label="Tables",
     )
 
 
-def table(name: str, heads: Sequence[str], rows: Iterable[Markup]) -> Markup:
-    """A table that sorts by each of its heads."""
-    cells = (element("th", element("button", head, type="button"), scope="col", class_="text") for head in heads)
-    whole = element("table", element("thead", element("tr", *cells)), element("tbody", *rows), aria_label=name)
+def table(name: str, heads: Sequence[Head], rows: Iterable[Markup]) -> Markup:
+    """A table that sorts by each of its heads; groups of them stand above."""
+    groups = _groups(heads) if any(head.group for head in heads) else None
+    cells = (
+        element("th", element("button", head.title, type="button"), scope="col", class_=cell_style(heads, number))
+        for number, head in enumerate(heads)
+    )
+    whole = element("table", element("thead", groups, element("tr", *cells)), element("tbody", *rows), aria_label=name)
     return element("div", whole, class_="scroll", role="region", aria_label=name, tabindex=0)
+
+
+def cell_style(heads: Sequence[Head], number: int) -> str | None:
+    """Classes of the cells of a column; a line stands left of each group."""
+    head = heads[number]
+    starts = head.group and head.group != heads[number - 1].group
+    return " ".join(filter(None, ("first" if starts else "", "" if head.is_number else "text", head.style))) or None
+
+
+def _choice(name: str, values: Sequence[str]) -> Markup:
+    every = element("option", f"every {name}", value="")
+    options = (element("option", value, value=value) for value in values)
+    return element("select", every, *options, data_filter=name, aria_label=name.capitalize())
+
+
+def _columns_menu(heads: Sequence[Head]) -> Markup:
+    """The script hides the details when it starts, so that without it nothing is hidden."""
+    switches = (
+        element(
+            "label",
+            element("input", type="checkbox", checked=True, data_column=number, data_detail=head.is_detail),
+            f" {head.group}: {head.title}",
+        )
+        for number, head in enumerate(heads)
+        if head.group
+    )
+    return element(
+        "details",
+        element("summary", "Columns"),
+        element("div", *switches, class_="menu", role="group", aria_label="Columns"),
+        class_="columns-menu",
+    )
+
+
+def _groups(heads: Sequence[Head]) -> Markup:
+    ungrouped = sum(not head.group for head in heads)
+    spans = Counter(head.group for head in heads if head.group)
+    cells = (element("th", group, colspan=span, scope="colgroup", class_="first") for group, span in spans.items())
+    return element("tr", element("td", colspan=ungrouped), *cells, class_="groups")
 
 
 def _head(title: str, version: str, scripts: Sequence[str]) -> Markup:

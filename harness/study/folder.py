@@ -6,7 +6,7 @@ fold-0/models/<variant>/        each network as it is deployed: an ordinary mode
 fold-0/networks/<variant>.json  `NetworkResult`
 fold-0/files/<variant>.<format>.<precision>.json   `FileResult`
 runs/<device>/                  an ordinary run: what was measured
-report.md, *.png                made again from the others whenever asked
+report.html, .md, .json, *.svg, *.png   made again from the others whenever asked
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness import units
 from harness.matrix import parse_artifact
-from harness.study.pictures import draw
+from harness.report.pictures import write_charts
+from harness.study import page
 from harness.study.rows import rows_of
 from harness.study.variants import artifacts_of
 from harness.study.words import PAPER, claims, share, share_interval, what_paid
@@ -28,7 +29,7 @@ class WrittenReport:
     """A report that was written.
 
     Attributes:
-        path: The Markdown file; its pictures are beside it.
+        path: The Markdown file; its pictures are beside it, as SVG and PNG.
         text: What it says.
         rows: Its figures.
     """
@@ -42,15 +43,33 @@ def write_report(folder: StudyFolder) -> WrittenReport:
     """Write `report.md` and its pictures into the study's folder; what is not done yet is a dash.
 
     Raises:
-        MissingExtra: Matplotlib is not installed.
+        MissingExtra: The drawing library is not installed.
         UnreadableRecord: A stored result is damaged.
     """
     rows = rows_of(folder)
-    pictures = draw(folder, rows)
-    text = document(folder, rows, pictures)
+    drawn = write_charts(page.pictures(figures_of(folder, rows)), folder.path)
+    text = document(folder, rows, [path for path in drawn if path.suffix == ".svg"])
     path = folder.path / "report.md"
     write_atomically(path, text.encode())
     return WrittenReport(path=path, text=text, rows=rows)
+
+
+def write_page(folder: StudyFolder) -> Path:
+    """Write `report.html`, a page that needs nothing else, and its figures as `report.json`.
+
+    Raises:
+        UnreadableRecord: A stored result is damaged.
+    """
+    figures = figures_of(folder, rows_of(folder))
+    path = folder.path / "report.html"
+    write_atomically(path, page.render(figures).encode())
+    write_atomically(folder.path / "report.json", page.as_json(figures))
+    return path
+
+
+def figures_of(folder: StudyFolder, rows: Sequence[StudyRow]) -> page.StudyDocument:
+    """Everything that the page shows, as one record."""
+    return page.document(folder, rows, tuple(_about(folder)))
 
 
 def document(folder: StudyFolder, rows: Sequence[StudyRow], pictures: Sequence[Path]) -> str:

@@ -13,8 +13,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from harness.report import comparison_page, index_page, render
+from harness.study import page
 from tests.fakes import records
 from tests.report import test_comparison_page, test_index_page
+from tests.study import test_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -272,19 +274,22 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
             [test_index_page.listed(test_index_page.run_of(day, 9.0 + day)) for day in (1, 2)], version="1"
         ),
         comparison_page.render("monday", "tuesday", test_comparison_page.ROWS, version="1", data={}),
+        page.render(test_page.figures_of_every_kind()),
     ],
-    ids=["many runs", "a comparison"],
+    ids=["many runs", "a comparison", "a study"],
 )
 def test_the_other_pages_are_pages_of_the_same_kind(opened: Any, text: str) -> None:
-    page = opened(text).page
+    shown = opened(text).page
 
-    page.set_viewport_size({"width": 360, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.locator("[data-chart] svg").count() == 1
-    page.locator("thead button").first.click()
-    page.get_by_label("Filter rows").fill("no such row")
-    assert page.get_by_role("status").inner_text().startswith("0 of")
-    found = Axe().run(page).response["violations"]
+    shown.set_viewport_size({"width": 360, "height": 800})
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 360
+    places = shown.locator("[data-chart]").count()
+    assert places >= 1
+    assert shown.locator("[data-chart] > svg, [data-chart] > div > svg").count() == places
+    shown.locator("thead button").first.click()
+    shown.get_by_label("Filter rows").fill("no such row")
+    assert shown.get_by_role("status").inner_text().startswith("0 of")
+    found = Axe().run(shown).response["violations"]
     assert [each["id"] for each in found if each["impact"] in {"serious", "critical"}] == []
 
 

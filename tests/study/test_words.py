@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from harness.records import Estimate
+from harness.study.charts import front
 from harness.study.folder import Study
-from harness.study.pictures import front
 from harness.study.profiles import PROFILES
 from harness.study.report import full_table
 from harness.study.rows import StudyRow, Timing
@@ -55,7 +55,7 @@ def row(variant: str, eer: float, *, p50_ms: float = 10.0, **fields: Any) -> Stu
 
 def pruned(method: str, eer: float, **fields: Any) -> StudyRow:
     defaults: dict[str, Any] = {"kind": "pruned", "method": method, "asked_ratio": 8.0, "nonzero_parameters": 125}
-    return row(f"{method}-8x", eer, **{**defaults, **fields})
+    return row(**{"variant": f"{method}-8x", "eer": eer, **defaults, **fields})
 
 
 STUDY = Study(

@@ -1,0 +1,294 @@
+"""What a study's page and pictures draw: error against time, against size and against compression; DET curves."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Final
+
+from harness.report.figures import slug
+from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, scaled
+from harness.report.view import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.records import Verification
+    from harness.study.rows import StudyRow, Timing
+    from harness.study.variants import Kind
+
+HOW: Final[Mapping[Kind, str]] = {
+    "untrained": "untrained",
+    "teacher": "uncompressed",
+    "pruned": "pruned weights",
+    "structured": "pruned channels",
+    "student": "distilled",
+}
+_LEAST: Final = 1e-4
+"""A rate of 0 lies infinitely far out on a DET curve's axis; it is drawn here."""
+_TICKS: Final = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)
+
+
+def charts(rows: Sequence[StudyRow], curves: Mapping[str, Verification], data: str) -> tuple[Chart, ...]:
+    """Every picture there are figures for.
+
+    Args:
+        rows: The study's figures.
+        curves: Of the networks that the DET picture shows, by name.
+        data: What the networks were tested on, for the captions.
+    """
+    devices = dict.fromkeys(t.device for row in rows for t in row.timings if not t.is_emulated)
+    found = [_against_latency(rows, device, data) for device in devices]
+    found += [_against_size(rows, data), _against_ratio(rows, data), _det(curves, rows, data)]
+    return tuple(chart for chart in found if chart is not None)
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other is at least as good as in both and better in one; both are better when smaller."""
+    kept: list[tuple[float, float]] = []
+    for cost, error in sorted(set(points)):
+        if not kept or error < kept[-1][1]:
+            kept.append((cost, error))
+    return kept
+
+
+def shown_in_det(rows: Sequence[StudyRow]) -> tuple[str, ...]:
+    """Names of the uncompressed network, the best of each kind of compression at each ratio, and all students."""
+    best: dict[tuple[str, object], StudyRow] = {}
+    for row in rows:
+        key = (row.kind, row.network if row.kind == "student" else row.asked_ratio)
+        known = best.get(key)
+        if row.eer_before is not None and (
+            known is None or known.eer_before is None or row.eer_before.value < known.eer_before.value
+        ):
+            best[key] = row
+    return tuple(dict.fromkeys(row.variant for row in best.values()))
+
+
+def _against_latency(rows: Sequence[StudyRow], device: str, data: str) -> Chart | None:
+    points = [
+        (row, timing.p50_ns / 1e6, _of_timing(timing))
+        for row in rows
+        for timing in row.timings
+        if timing.device == device and timing.p50_ns is not None
+    ]
+    return _pareto(
+        points,
+        name=f"eer-latency-{slug(device)}",
+        title=f"Error against latency on {clean(device)}",
+        cost="p50, ms (logarithmic)",
+        data=data,
+    )
+
+
+def _against_size(rows: Sequence[StudyRow], data: str) -> Chart | None:
+    points: list[tuple[StudyRow, float, Datum]] = [
+        (row, row.deflated_bytes / 1e6, {}) for row in rows if row.deflated_bytes is not None
+    ]
+    return _pareto(
+        points, name="eer-size", title="Error against size", cost="deflated file, MB (logarithmic)", data=data
+    )
+
+
+def _pareto(
+    points: Sequence[tuple[StudyRow, float, Datum]], *, name: str, title: str, cost: str, data: str
+) -> Chart | None:
+    known = [(row, at, more, row.eer_after) for row, at, more in points if row.eer_after is not None]
+    if not known:
+        return None
+    best = front([(at, eer.value) for _, at, _, eer in known])
+    made: list[Datum] = [
+        {
+            "label": f"{clean(row.variant)} {row.format}/{row.precision}",
+            "how": HOW[row.kind],
+            "file": f"{row.format}/{row.precision}",
+            "cost": scaled(at, 1),
+            "eer": scaled(100 * eer.value, 1),
+            "low": None if eer.low is None else scaled(100 * eer.low, 1),
+            "high": None if eer.high is None else scaled(100 * eer.high, 1),
+            "front": (at, eer.value) in best,
+            **more,
+        }
+        for row, at, more, eer in known
+    ]
+    shared: Spec = {"x": axis("cost", cost, is_log=True), "y": axis("eer", "EER, %")}
+    of_front: Spec = {"transform": [{"filter": "datum.front"}]}
+    tooltip = [
+        {"field": "label", "title": "file"},
+        {"field": "cost", "title": cost.split(" (", maxsplit=1)[0], "format": ".4~g"},
+        {"field": "eer", "title": "EER, %", "format": ".4~g"},
+        {"field": "low", "title": "from, %", "format": ".4~g"},
+        {"field": "high", "title": "to, %", "format": ".4~g"},
+    ]
+    layers: list[Spec] = [
+        of_front
+        | {
+            "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3], "color": "#888888"},
+            "encoding": shared,
+        },
+        of_front
+        | {
+            "mark": {"type": "rule", "opacity": 0.45, "strokeWidth": 2},
+            "encoding": shared | {"y": axis("low", "EER, %"), "y2": {"field": "high"}, "color": _colour("how")},
+        },
+        {
+            "params": [legend_choice("how")],
+            "mark": {"type": "point", "filled": True, "size": 70},
+            "encoding": shared
+            | {
+                "color": _colour("how"),
+                "shape": {"field": "file", "type": "nominal", "title": None},
+                "opacity": {"condition": {"param": "how", "value": 0.9}, "value": 0.08},
+                "tooltip": tooltip,
+            },
+        },
+    ]
+    return Chart(
+        name=name,
+        device_id="",
+        title=f"{title}; {data}",
+        says=(
+            "Each point is one file; down and to the left is better. The dashed line joins the files that no other "
+            "beats in both; the bars are the 95 % intervals of their error. A click in the legend shows one kind alone."
+        ),
+        data=tuple(made),
+        spec={"width": "container", "height": 360, "layer": layers},
+    )
+
+
+def _against_ratio(rows: Sequence[StudyRow], data: str) -> Chart | None:
+    """What each way to prune costs as it takes more away, beside the network it began with."""
+    networks = {row.variant: row for row in rows if row.eer_before is not None}
+    made: list[Datum] = [
+        {
+            "method": row.method,
+            "label": row.variant,
+            "ratio": row.asked_ratio,
+            "eer": scaled(100 * row.eer_before.value, 1),
+            "low": None if row.eer_before.low is None else scaled(100 * row.eer_before.low, 1),
+            "high": None if row.eer_before.high is None else scaled(100 * row.eer_before.high, 1),
+        }
+        for row in networks.values()
+        if row.kind in {"pruned", "structured"} and row.eer_before is not None
+    ]
+    if len({datum["ratio"] for datum in made}) < 2:
+        return None
+    teacher = next((row.eer_before for row in networks.values() if row.kind == "teacher"), None)
+    x = axis("ratio", "parameters before over parameters left, as asked for (logarithmic)", is_log=True)
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rule", "opacity": 0.4, "strokeWidth": 2},
+            "encoding": {"x": x, "y": axis("low", "EER, %"), "y2": {"field": "high"}, "color": _colour("method")},
+        },
+        {
+            "params": [legend_choice("method")],
+            "mark": {"type": "line", "point": True},
+            "encoding": {
+                "x": x,
+                "y": axis("eer", "EER, %"),
+                "color": _colour("method"),
+                "opacity": {"condition": {"param": "method", "value": 0.9}, "value": 0.08},
+                "tooltip": [{"field": "label", "title": "network"}, {"field": "eer", "title": "EER, %"}],
+            },
+        },
+    ]
+    if teacher is not None:
+        rule = {"datum": scaled(100 * teacher.value, 1), "type": "quantitative"}
+        layers.append({"mark": {"type": "rule", "strokeDash": [2, 4], "color": "#888888"}, "encoding": {"y": rule}})
+    return Chart(
+        name="eer-ratio",
+        device_id="",
+        title=f"Error against compression; {data}",
+        says=(
+            "Each line is one way to prune, after fine-tuning and before conversion, with 95 % intervals; the dotted "
+            "line is the uncompressed network."
+        ),
+        data=tuple(made),
+        spec={"width": "container", "height": 320, "layer": layers},
+    )
+
+
+def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str) -> Chart | None:
+    """Both error rates over all thresholds, on axes on which normal scores make straight lines."""
+    kinds = {row.variant: HOW[row.kind] for row in rows}
+    deviate = NormalDist().inv_cdf
+    made: list[Datum] = [
+        {
+            "label": f"{clean(name)}, EER {100 * verification.eer.value:.2f} %",
+            "how": kinds[name],
+            "x": round(deviate(_inside(point.fmr)), 4),
+            "y": round(deviate(_inside(point.fnmr)), 4),
+            "fmr": scaled(100 * point.fmr, 1),
+            "fnmr": scaled(100 * point.fnmr, 1),
+            "threshold": scaled(point.threshold, 1),
+            "order": number,
+        }
+        for name, verification in curves.items()
+        for number, point in enumerate(verification.curve)
+    ]
+    if not made:
+        return None
+    ends = [round(deviate(_LEAST), 4), round(deviate(0.6), 4)]
+
+    def rate(field: str, title: str) -> Spec:
+        marks = {
+            "values": [round(deviate(tick), 4) for tick in _TICKS],
+            "labelExpr": "format(100 * cumulativeNormal(datum.value), '.1~f') + ' %'",
+        }
+        return {
+            "field": field,
+            "type": "quantitative",
+            "title": title,
+            "scale": {"domain": ends, "nice": False, "zero": False},
+            "axis": marks,
+        }
+
+    names = list(dict.fromkeys(str(datum["label"]) for datum in made))
+    return Chart(
+        name="det",
+        device_id="",
+        title=f"DET curves; {data}",
+        says=(
+            "How often a stranger is accepted against how often the right person is refused, over all thresholds; "
+            "down and to the left is better. Checkpoints: the uncompressed network, the best of each kind of pruning "
+            "at each ratio, every student."
+        ),
+        data=tuple(made),
+        spec={
+            "width": "container",
+            "height": 420,
+            "params": [legend_choice("label")],
+            "mark": {"type": "line", "clip": True, "strokeWidth": 1.8},
+            "encoding": {
+                "x": rate("x", "false match rate (normal deviates)"),
+                "y": rate("y", "false non-match rate (normal deviates)"),
+                "order": {"field": "order"},
+                "color": {
+                    "field": "label",
+                    "type": "nominal",
+                    "title": None,
+                    "sort": names,
+                    "legend": {"columns": 2, "labelLimit": 320},
+                },
+                "strokeDash": {"field": "how", "type": "nominal", "title": None},
+                "opacity": {"condition": {"param": "label", "value": 0.9}, "value": 0.08},
+                "tooltip": [
+                    {"field": "label", "title": "network"},
+                    {"field": "fmr", "title": "false matches, %", "format": ".3~g"},
+                    {"field": "fnmr", "title": "false non-matches, %", "format": ".3~g"},
+                    {"field": "threshold", "format": ".3~g"},
+                ],
+            },
+        },
+    )
+
+
+def _of_timing(timing: Timing) -> Datum:
+    return {"runtime": clean(timing.runtime)}
+
+
+def _colour(field: str) -> Spec:
+    return {"field": field, "type": "nominal", "title": None}
+
+
+def _inside(rate: float) -> float:
+    return min(max(rate, _LEAST), 1 - _LEAST)
