@@ -36,10 +36,10 @@ _KINDS: Final = ("#2563c9", "#b4530f", "#1d7a4f", "#7d3fb3")
 _STANDALONE: Final = (
     "text{font:13px system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1a1d21}"
     ".title{font-size:15px;font-weight:600}.head{fill:#5b646e;font-weight:600}.tick,.none{fill:#5b646e}"
-    ".grid{stroke:#d9dee3}.shape{opacity:.55}.median{stroke:#1a1d21;stroke-width:1.5}"
+    ".grid{stroke:#d9dee3}.shape{opacity:.55;fill:none;stroke-width:3}.median{stroke:#1a1d21;stroke-width:1.5}"
     ".interval{fill:#1a1d21;opacity:.22}.load{opacity:.3}.dot{opacity:.75}"
     + "".join(
-        f".kind{number} .shape,.kind{number} .load,.kind{number} .dot{{fill:{colour}}}"
+        f".kind{number} .load,.kind{number} .dot{{fill:{colour}}}.kind{number} .shape{{stroke:{colour}}}"
         for number, colour in enumerate(_KINDS)
     )
 )
@@ -218,12 +218,16 @@ def _shape(values_ms: Sequence[float], scale: _Scale, middle: float) -> Markup:
     """A histogram mirrored at the row's middle. Its height grows with the root of the count, so that tails show."""
     pixels = np.array([scale.at(value) for value in values_ms])
     bins = np.bincount(((pixels - scale.ends[0]) // _BIN).astype(int).clip(min=0))
-    steps = []
+    steps: list[str] = []
+    at, bottom = 0.0, 0.0
     for number in np.flatnonzero(bins):
-        # In half pixels: finer is not seen, and a page of a thousand rows has a hundred thousand of them.
+        # Each bin is a stroke as wide as it, from where the last one ended, in half pixels: finer is not seen, and a
+        # page of a thousand rows has a hundred thousand of them.
         half = round(max(2.0, 2 * (_ROW / 2 - 4) * math.sqrt(bins[number] / bins.max()))) / 2
-        x = scale.ends[0] + _BIN * int(number)
-        steps.append(f"M{x} {middle - half:g}h{_BIN}v{2 * half:g}h-{_BIN}z")
+        x, top = scale.ends[0] + _BIN * (int(number) + 0.5), middle - half
+        move = f"m{x - at:g} {top - bottom:g}" if steps else f"M{x:g} {top:g}"
+        steps.append(f"{move}v{2 * half:g}".replace(" -", "-"))
+        at, bottom = x, middle + half
     return element("path", d="".join(steps), class_="shape")
 
 

@@ -165,10 +165,13 @@ def test_a_picture_stays_within_its_axes(milliseconds: tuple[float, float]) -> N
 
     text = render(run, "html")
 
-    starts = [float(x) for x in re.findall(r"M([\d.]+) [\d.]+h3v", text)]
-    assert starts
-    assert min(starts) >= 228
-    assert max(starts) <= 590
+    shapes = re.findall(r'<path d="M([\d.]+) ([^"]*)" class="shape">', text)
+    assert len(shapes) == 2
+    for first, rest in shapes:
+        # A bin is a stroke, three pixels wide; each move is from the one before.
+        last = float(first) + sum(map(float, re.findall(r"m([\d.]+)", rest)))
+        assert float(first) - 1.5 >= 228
+        assert last - 1.5 <= 590
 
 
 def test_an_obstacle_of_the_device_is_told_with_the_conditions() -> None:
