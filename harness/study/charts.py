@@ -267,9 +267,9 @@ def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str
                     "type": "nominal",
                     "title": None,
                     "sort": names,
-                    "legend": {"columns": 2, "labelLimit": 320},
+                    "legend": {"orient": "bottom", "columns": 2, "labelLimit": 320},
                 },
-                "strokeDash": {"field": "how", "type": "nominal", "title": None},
+                "strokeDash": {"field": "how", "type": "nominal", "title": None, "legend": {"orient": "bottom"}},
                 "opacity": {"condition": {"param": "label", "value": 0.9}, "value": 0.08},
                 "tooltip": [
                     {"field": "label", "title": "network"},

@@ -200,7 +200,12 @@ def _figures(row: StudyRow, timing: Timing | None, problem: str | None) -> list[
         (units.count(row.macs), row.macs),
     )
     return [
-        element("td", shown, data_v="" if value is None else f"{value:.7g}", class_=shell.cell_style(_HEADS, number))
+        element(
+            "td",
+            shown,
+            data_v="" if value is None else f"{value:.7g}",
+            class_="text long" if shown == problem else shell.cell_style(_HEADS, number),
+        )
         for number, (shown, value) in enumerate(figures, start=len(_WHICH))
     ]
 
