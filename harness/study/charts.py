@@ -269,7 +269,7 @@ def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str
                     "sort": names,
                     "legend": {"orient": "bottom", "columns": 2, "labelLimit": 320},
                 },
-                "strokeDash": {"field": "how", "type": "nominal", "title": None, "legend": {"orient": "bottom"}},
+                "strokeDash": {"field": "how", "type": "nominal", "legend": None},
                 "opacity": {"condition": {"param": "label", "value": 0.9}, "value": 0.08},
                 "tooltip": [
                     {"field": "label", "title": "network"},
