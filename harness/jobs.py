@@ -26,7 +26,7 @@ from harness.records import Record
 from harness.workspace import cache_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import UnionType
 
 _Request = TypeVar("_Request", bound=Record)
@@ -39,7 +39,7 @@ class Done(Generic[_Answer]):
 
     Attributes:
         answer: The child's answer.
-        seconds: Wall time, the start of Python and its imports included.
+        seconds: Wall time. Where `imports` were given and could be done beforehand, those are not in it.
         peak_rss_bytes: The child's largest resident memory, its libraries included.
     """
 
@@ -62,7 +62,15 @@ class _Reply(Record, frozen=True, kw_only=True):
     peak_rss_bytes: int | None = None
 
 
-def run_job(module: str, request: Record, answer: type[_Answer], *, what: str, timeout_s: float) -> Done[_Answer]:
+def run_job(
+    module: str,
+    request: Record,
+    answer: type[_Answer],
+    *,
+    what: str,
+    timeout_s: float,
+    imports: Sequence[str] = (),
+) -> Done[_Answer]:
     """Run `python -m module` on a request and return its answer.
 
     Args:
@@ -71,6 +79,7 @@ def run_job(module: str, request: Record, answer: type[_Answer], *, what: str, t
         answer: The type of what comes back.
         what: Names the job in messages and in its log's file name.
         timeout_s: The child is ended after this.
+        imports: What it will import, done once for all jobs with the same; see `run_child`.
 
     Raises:
         HarnessError: The very error that the child raised.
@@ -83,7 +92,7 @@ def run_job(module: str, request: Record, answer: type[_Answer], *, what: str, t
         with tempfile.TemporaryDirectory(prefix="job-", dir=_made(cache_dir() / "jobs")) as name:
             folder = Path(name)
             (folder / "request.json").write_bytes(msgspec.json.encode(request))
-            ended = run_child(module, [str(folder)], log=log, timeout_s=timeout_s)
+            ended = run_child(module, [str(folder)], log=log, timeout_s=timeout_s, imports=imports)
             reply = _read_reply(folder / "reply.json")
             if reply is None or reply.raised is not None:
                 raise _error_of(reply, ended, what)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock
 
+from harness.catalog import frameworks
 from harness.catalog.child import CheckpointRequest
 from harness.catalog.files import READY_SOURCES, read_signature
 from harness.catalog.models import python_file
@@ -175,7 +176,14 @@ def need_framework(spec: ModelSpec) -> None:
 def _made_in_child(spec: ModelSpec, folder: Path, timeout_s: float) -> Checkpoint:
     request = CheckpointRequest(spec=spec, folder=str(folder))
     try:
-        done = run_job("harness.catalog.child", request, Checkpoint, what=f"load {spec.name}", timeout_s=timeout_s)
+        done = run_job(
+            "harness.catalog.child",
+            request,
+            Checkpoint,
+            what=f"load {spec.name}",
+            timeout_s=timeout_s,
+            imports=_imports(spec),
+        )
     except ConversionFailed as error:
         if error.cause == "crashed" and isinstance(spec.source, OnnxSource | TfliteSource):
             # A runtime that is brought down by a file it only had to read: the file is at fault.
@@ -183,6 +191,13 @@ def _made_in_child(spec: ModelSpec, folder: Path, timeout_s: float) -> Checkpoin
             raise UnreadableModel(spec.source.path, form, f"its runtime was {error.problem}") from error
         raise
     return done.answer
+
+
+def _imports(spec: ModelSpec) -> tuple[str, ...]:
+    if isinstance(spec.source, KerasSource):
+        return ()
+    ready = READY_SOURCES.get(type(spec.source))
+    return frameworks.RUN[ready] if ready is not None else frameworks.TORCH
 
 
 def _stored_in(folder: Path) -> Checkpoint | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock
 
+from harness.catalog import frameworks
 from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
 from harness.catalog.coreml_package import package_digest, package_size
 from harness.catalog.files import READY_SOURCES, read_signature
@@ -160,7 +161,16 @@ def check_package(
     need("coremltools", f"checking {path.name}", "coreml")
     need("torch", f"checking {path.name}", "torch")
     request = CheckRequest(path=str(path.absolute()), spec=spec, checkpoint=checkpoint)
-    return run_job("harness.convert.child", request, Checked, what=f"checking {path.name}", timeout_s=timeout_s).answer
+    done = run_job(
+        "harness.convert.child",
+        request,
+        Checked,
+        what=f"checking {path.name}",
+        timeout_s=timeout_s,
+        # Its own weights are written out by coremltools, to be compared with.
+        imports=frameworks.EXPORT["coreml"],
+    )
+    return done.answer
 
 
 def is_converted(
@@ -269,7 +279,15 @@ def _convert(
         path=str(path),
     )
     what = f"{spec.name} to {model_format}/{precision}"
-    done: Done[Converted] = run_job("harness.convert.child", request, Converted, what=what, timeout_s=timeout_s)
+    if isinstance(spec.source, KerasSource) and source is None:
+        imports: tuple[str, ...] = ()
+    elif source is None or model_format == "coreml":
+        imports = frameworks.EXPORT[model_format]
+    else:
+        imports = frameworks.RUN[model_format]
+    done: Done[Converted] = run_job(
+        "harness.convert.child", request, Converted, what=what, timeout_s=timeout_s, imports=imports
+    )
     return Conversion(
         converters=packages,
         settings={**settings, **done.answer.found},
@@ -291,7 +309,14 @@ def _prove(
     try:
         # A process of its own: a runtime that crashes on the file is told apart from a converter that crashes making
         # it, and the converter's peak memory stays its own.
-        return run_job("harness.convert.child", request, Proved, what=f"running {what}", timeout_s=timeout_s).answer
+        done = run_job(
+            "harness.convert.child",
+            request,
+            Proved,
+            what=f"running {what}",
+            timeout_s=timeout_s,
+            imports=frameworks.RUN[model_format],
+        )
     except (NonFiniteOutput, ConversionFailed, Unsupported) as error:
         error.hint = f"The file is kept in {_keep(path, None)}"
         raise
@@ -301,6 +326,7 @@ def _prove(
         failed = ConversionFailed(what, "failed", f"its runtime refuses the converted file: {error.problem}", "")
         failed.hint = f"The file is kept in {kept}"
         raise failed from error
+    return done.answer
 
 
 def _keep(path: Path, artifact: Artifact | None) -> Path:

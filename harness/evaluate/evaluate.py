@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.catalog import frameworks
 from harness.errors import DegenerateScores, UsageError, WrongInput
 from harness.evaluate.child import Answered, AnswerRequest, CheckpointToRun, FileToRun
 from harness.evaluate.pairs import compare
@@ -116,7 +117,14 @@ def _answers(
         images, answers = Path(kept) / "images.npy", Path(kept) / "answers.npz"
         np.save(images, part.stored())
         request = AnswerRequest(runs=_runs(subject), images=str(images), channels=part.channels, answers=str(answers))
-        done = run_job("harness.evaluate.child", request, Answered, what=f"evaluate {name}", timeout_s=TIMEOUT_S)
+        done = run_job(
+            "harness.evaluate.child",
+            request,
+            Answered,
+            what=f"evaluate {name}",
+            timeout_s=TIMEOUT_S,
+            imports=frameworks.RUN[subject.format] if isinstance(subject, Artifact) else frameworks.TORCH,
+        )
         with np.load(answers, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}, done.answer.executed_by
 
