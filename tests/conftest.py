@@ -17,6 +17,7 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks, which otherwise comes first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests stay together, for their fixtures are dear; so do all that use the one virtual device."""
     for item in items:
