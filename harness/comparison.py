@@ -160,6 +160,10 @@ def prepare(build: Build, device: Device, *, accept: Collection[str] = ()) -> Re
     Raises:
         HarnessError: Whatever stands in the way: an unknown name, a failed conversion, a device that is gone.
     """
+    is_here = device.facts().kind == "host"
+    if build.library is not None and not is_here:
+        advice = "register it (harness runtimes register) and name its version"
+        raise UsageError(f"{build.said}: library= is a file of this machine, and {device.id} is another; {advice}")
     spec = find_model(build.reference).spec
     cell = _cell(build, spec.name, READY_SOURCES.get(type(spec.source)), device)
     reason = why_not(spec, cell.format, cell.precision)
@@ -167,8 +171,10 @@ def prepare(build: Build, device: Device, *, accept: Collection[str] = ()) -> Re
         raise UsageError(f"{build.said}: there is no {cell.format}/{cell.precision} of it: {reason}")
     checkpoint = make_checkpoint(spec)
     artifact = make_artifact(spec, checkpoint, cell.format, cell.precision)
+    # Another machine is sent the library of this version; here the very file can be named as well.
+    choice = cell.choice if is_here else msgspec.structs.replace(cell.choice, version=build.version)
     question = Question(
-        choice=cell.choice,
+        choice=choice,
         artifact=artifact,
         deployment=push(artifact, _arrays(Path(checkpoint.folder) / "inputs.npz"), device),
         expected=_arrays(Path(checkpoint.folder) / "reference.npz"),
@@ -176,8 +182,8 @@ def prepare(build: Build, device: Device, *, accept: Collection[str] = ()) -> Re
         tolerance=artifact.parity.tolerance,
         accepted_obstacles=tuple(accept),
     )
-    runner = choose_runner(device, cell.choice)
-    command = _with_library(runner.command, build, cell.choice) if runner.driver == "bench" else runner.command
+    runner = choose_runner(device, choice)
+    command = _with_library(runner.command, build, choice) if runner.driver == "bench" and is_here else runner.command
     if runner.driver != "bench" and (build.library or build.version):
         why = runner.why_not_bench or "the driver is python-worker"
         raise UsageError(f"{build.said}: only the native loop loads another library, and it cannot run here: {why}")

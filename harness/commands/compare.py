@@ -64,6 +64,7 @@ def compare(
         return
     from harness.comparison import compare as compare_builds  # noqa: PLC0415
     from harness.comparison import parse_build, prepare, require_like  # noqa: PLC0415
+    from harness.device.lease import leased  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan  # noqa: PLC0415
     from harness.regress.gate_files import finding_json  # noqa: PLC0415
@@ -79,8 +80,9 @@ def compare(
     ready = [prepare(build, found_device, accept=accept or ()) for build in builds]
     require_like(ready[0], ready[1], accept or ())
     plan = ComparePlan(trials=trials, seed=seed)
-    announce(ready[0], ready[1], found_device, plan, margins["p50"])
-    compared = compare_builds(ready[0], ready[1], found_device, plan, watch=progress(plan.trials))
+    with leased((found_device,), f"compare {b} with {a}"):
+        announce(ready[0], ready[1], found_device, plan, margins["p50"])
+        compared = compare_builds(ready[0], ready[1], found_device, plan, watch=progress(plan.trials))
     if output is not None:
         from harness.workspace import write_atomically  # noqa: PLC0415
 

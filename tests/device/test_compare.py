@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.comparison import compare, parse_build, prepare
-from harness.errors import DeviceNotFit
+from harness.errors import DeviceNotFit, UsageError
 from harness.records import ComparePlan
 from tests.device.conftest import LISTENER, on, over, require_listening, until
 
@@ -44,6 +44,8 @@ def test_a_told_program_that_does_not_listen_is_ended_when_we_go(phone: AndroidD
 def test_two_builds_are_alive_together_on_a_device_and_nothing_of_them_stays(direct: AndroidDevice) -> None:
     plan = ComparePlan(trials=1, turns=1, block_s=0.01, warmup_s=0.0, warmup_cap_s=0.1, memory_trials=0)
     a, b = (prepare(parse_build(f"{TINY},threads={threads}"), direct, accept=["emulated"]) for threads in (1, 2))
+    with pytest.raises(UsageError, match=r"library= is a file of this machine, and phone is another"):
+        prepare(parse_build(f"{TINY},library=/opt/libonnxruntime.so"), direct)
     not_accepted = replace(a, arm=replace(a.arm, question=replace(a.arm.question, accepted_obstacles=())))
 
     with pytest.raises(DeviceNotFit, match="emulated"):
