@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from harness.device.adb_errors import AdbFailed, PeerClosed, mapped
 from harness.device.adb_link import Deadline, reached
 from harness.device.two_way_socket import receive_some, send_all
-from harness.errors import DeviceNotFound, DeviceRefused, DeviceTimedOut, MissingExtra
+from harness.errors import DeviceNotFound, DeviceRefused, DeviceTimedOut, DeviceUnauthorized, MissingExtra
 
 if TYPE_CHECKING:
     from harness.device.adb_link import AdbStream
@@ -129,12 +129,15 @@ def connect(address: str, server: AdbServer | None = None, *, timeout_s: float =
 
     Raises:
         DeviceNotFound: Nothing answers at this address, or no server runs.
+        DeviceUnauthorized: The device does not know the server's key. The server keeps it in its list and tries on.
     """
     server = server or default_server()
     deadline = Deadline(address, "adb connect", timeout_s)
     with contextlib.closing(_ask(server, deadline, f"host:connect:{address}")) as stream, mapped(deadline):
         said = _block(stream, deadline)
     # It says OKAY also where it failed; only the words tell.
+    if said.startswith("failed to authenticate"):
+        raise DeviceUnauthorized(address, said.strip())
     if not said.startswith(("connected to", "already connected")):
         raise DeviceNotFound(address, said.strip())
 
