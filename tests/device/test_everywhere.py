@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,3 +78,42 @@ def test_one_command_measures_one_suite_here_and_on_two_devices_at_once(
     began = {device: min(r.started_at for r in results if r.cell.device_id == device) for device in devices[1:]}
     ended = {device: max(r.outcome.state_after.at for r in results if r.cell.device_id == device) for device in began}  # type: ignore[union-attr]
     assert max(began.values()) < min(ended.values()), "they worked one after the other"
+
+
+TWO_VERSIONS = """\
+schema = 1
+name = "versions"
+models = ["{data}/tiny.onnx"]
+artifacts = ["source"]
+runtimes = [{{ name = "onnxruntime" }}, {{ name = "onnxruntime@1.27.0" }}]
+
+[measure]
+processes_min = 1
+processes_max = 1
+blocks = 1
+block_s = 0.05
+warmup_s = 0.05
+warmup_cap_s = 1.0
+"""
+
+
+@pytest.mark.virtual
+def test_two_versions_of_a_runtime_are_measured_in_one_suite_on_a_device(
+    virtual: VirtualDevice, tmp_path: Path
+) -> None:
+    (tmp_path / "versions.toml").write_text(TWO_VERSIONS.format(data=ROOT / "tests" / "data"))
+    command = (sys.executable, "-m", "harness", "run", "versions.toml", "--output", "out", "--device", virtual.id)
+    done = subprocess.run(
+        [*command, "--accept", "emulated"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stderr
+    ran = [result.outcome.ran for result in StoredRun.open(tmp_path / "out").results]  # type: ignore[union-attr]
+    assert {each.version for each in ran} == {"1.27.0", version("onnxruntime")}
+    assert len({each.library_sha256 for each in ran} - {None}) == 2
