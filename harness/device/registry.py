@@ -124,7 +124,8 @@ def _connected_android() -> tuple[str, ...]:
 
 
 def _claims_android(device_id: str) -> bool:
-    return device_id.startswith("adb://") or "@" in device_id or device_id in _known_android()
+    is_on_a_server = "@" in device_id and "://" not in device_id  # a board's user stands before an @, too
+    return device_id.startswith("adb://") or is_on_a_server or device_id in _known_android()
 
 
 def _known_android() -> dict[str, str]:

@@ -7,6 +7,7 @@ import getpass
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from harness.device.board import BoardDevice, SshAddress, read_address
+from harness.device.obstacles import OBSTACLE_NAMES
 from harness.device.registry import find_device, known_ids
 from harness.errors import (
     BadSetting,
@@ -27,12 +29,15 @@ from harness.errors import (
     LinkLost,
     MissingTool,
 )
+from harness.records import Measurement
+from harness.store import StoredRun
 from harness.workspace import sha256_file
 from tests.device.conftest import LISTENER, free_port, require_listening, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """\
 ListenAddress 127.0.0.1
 Port {port}
@@ -263,5 +268,52 @@ def test_a_board_with_a_profile_is_listed(tmp_path: Path, monkeypatch: pytest.Mo
     assert find_device("kitchen").id == "kitchen"
 
 
+def test_a_user_before_an_address_does_not_make_it_a_device_of_an_adb_server() -> None:
+    assert isinstance(find_device("ssh://pi@10.0.0.7:2222"), BoardDevice)
+
+
 def sleeping(seconds: str) -> bool:
     return any(process.info["cmdline"] == ["sleep", seconds] for process in psutil.process_iter(["cmdline"]))
+
+
+SUITE = """\
+schema = 1
+name = "board"
+models = ["{data}/tiny.onnx", "{data}/many_outputs.tflite"]
+artifacts = ["source"]
+
+[measure]
+processes_min = 2
+processes_max = 2
+blocks = 1
+block_s = 0.05
+warmup_s = 0.05
+warmup_cap_s = 1.0
+"""
+
+
+def test_a_board_is_measured_from_the_command_line_over_ssh(sshd: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "board.toml").write_text(SUITE.format(data=ROOT / "tests" / "data"))
+    device = f"ssh://{getpass.getuser()}@127.0.0.1:{sshd.port}"
+    # What stands in the way of an honest figure here is this machine's and not the test's business.
+    accepted = [part for name in OBSTACLE_NAMES for part in ("--accept", name)]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "board.toml", "--output", "out", "--device", device, *accepted],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
+        | {"HOME": str(sshd.home(tmp_path / "home")), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stderr
+    results = StoredRun.open(tmp_path / "out").results
+    assert {result.cell.format for result in results} == {"onnx", "tflite"}
+    for result in results:
+        assert isinstance(result.outcome, Measurement), result.outcome
+        assert result.outcome.parity.passed
+        assert (result.cell.device_id, result.outcome.ran.driver) == (device, "bench")
+        assert {process.index for process in result.outcome.processes} == {0, 1}
+    until(lambda: not [process for process in psutil.process_iter(["name"]) if process.info["name"] == "bench"])
