@@ -41,7 +41,7 @@ from harness.regress.trials import trial_log_ratio
 from harness.statistics import samples_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.device.device import Device
@@ -66,18 +66,19 @@ class Rig:
         subject: What identifies what is compared.
     """
 
-    def __init__(self, model: str = MODEL) -> None:
+    def __init__(self, model: str = MODEL, *, accept: Collection[str] = ()) -> None:
         """Blocks for a minute where the network was never converted.
 
         Args:
             model: A model that converts to `ARTIFACT`, or a ready .tflite file.
+            accept: Names of what stands against a stable figure here and is taken as it is.
 
         Raises:
             MissingTool: A converter, the runtime or a C compiler is not there.
         """
         self.device = find_device("host")
         self._library = find_library(RUNTIME, target=host_target())
-        self._model = model
+        self._model, self._accept = model, accept
         self._arms: dict[tuple[tuple[str, int], ...], Arm] = {}
         question = self.arm({}).question
         facts = self.device.facts()
@@ -103,7 +104,7 @@ class Rig:
                 version=self._library.version,
                 library=str(build_injected(self._library, injected)),
             )
-            self._arms[key] = prepare(build, self.device).arm
+            self._arms[key] = prepare(build, self.device, accept=self._accept).arm
         return self._arms[key]
 
 

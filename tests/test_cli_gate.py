@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.device.host import HostDevice
+from harness.device.lease import leased
 from harness.device.profile import Noise, keep_noise, noise_of
 from harness.store import StoredRun, write_run
 from tests.fakes import records
@@ -117,6 +119,28 @@ def test_two_builds_are_announced_compared_and_kept(tmp_path: Path) -> None:
     assert "is found in 9 of 10 comparisons" in done.stderr
     assert "file size +0.00 % exact 0.5 % pass" in " ".join(done.stdout.split())
     assert len(json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))["trials"]) == 7
+
+
+TINY = str(ROOT / "tests" / "data" / "tiny.tflite")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "a.onnx", "a.onnx"),
+        ("gate", "a.onnx", "--against", "a.onnx"),
+        ("calibrate", "host", "--model", "a.onnx", "--artifact", "source"),
+        ("selftest", "aa", "--comparisons", "1", "--model", TINY),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_device_that_another_run_has_is_not_measured_beside_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    save_dense_onnx(tmp_path / "a.onnx")
+    with leased((HostDevice(),), "the nightly run"):
+        done = harness(*arguments, folder=tmp_path)
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "the nightly run" in done.stderr
 
 
 def test_a_calibration_is_in_the_devices_profile_and_counts_on_this_processor_alone(

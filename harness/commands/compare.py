@@ -106,6 +106,9 @@ def calibrate(
     model: Annotated[str, typer.Option(help="What is compared with itself.")] = "mobilenet_v2",
     artifact: ArtifactOption = "tflite/fp32",
     trials: TrialsOption = 40,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Measure although this stands against a stable figure there. Repeatable.")
+    ] = None,
     profiles: Annotated[Path, typer.Option(help="Folder of your device profiles.")] = Path("device_profiles"),
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -118,6 +121,7 @@ def calibrate(
     """
     from harness.comparison import calibrate as measure_noise  # noqa: PLC0415
     from harness.comparison import parse_build, prepare  # noqa: PLC0415
+    from harness.device.lease import leased  # noqa: PLC0415
     from harness.device.profile import keep_noise  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan  # noqa: PLC0415
@@ -125,10 +129,12 @@ def calibrate(
     from harness.tables import to_json  # noqa: PLC0415
 
     found_device = find_device(device)
-    ready = prepare(parse_build(model, {"artifact": artifact} if artifact else {}), found_device)
+    build = parse_build(model, {"artifact": artifact} if artifact else {})
+    ready = prepare(build, found_device, accept=accept or ())
     plan = ComparePlan(trials=trials, memory_trials=0)
     note(f"{ready.artifact.model} compared with itself, {trials} trials")
-    noise = measure_noise(ready, found_device, plan, watch=progress(trials))
+    with leased((found_device,), f"calibrate with {model}"):
+        noise = measure_noise(ready, found_device, plan, watch=progress(trials))
     path = keep_noise(found_device.facts(), noise, profiles)
     if output_format is Output.JSON:
         rows = detectable(noise.p50_pct / 100, noise.trial_s)

@@ -140,6 +140,7 @@ def _against_build(
 ) -> GateResult:
     from harness.commands.compare import announce  # noqa: PLC0415
     from harness.comparison import build_at, gate_pairs, parse_build, prepare_pairs  # noqa: PLC0415
+    from harness.device.lease import leased  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan, Trial  # noqa: PLC0415
     from harness.regress.decision import FamilyRule  # noqa: PLC0415
@@ -156,8 +157,6 @@ def _against_build(
     pairs, broken = prepare_pairs(builds, found_device, accept=accept)
     rule = FamilyRule(screen_trials=screen, confirm_trials=confirmation)
     plan = ComparePlan(trials=confirmation, seed=seed)
-    if pairs:
-        announce(pairs[0].a, pairs[0].b, found_device, plan, min(rules.margins_of(pair.name)["p50"] for pair in pairs))
     done: dict[str, int] = {}
 
     def tell(name: str, _trial: Trial) -> None:
@@ -165,7 +164,11 @@ def _against_build(
         if done[name] % 10 == 0:
             note(f"{name}: {done[name]} trials")
 
-    cells = gate_pairs(pairs, found_device, plan, rules.margins_of, rule=rule, watch=tell)
+    with leased((found_device,), f"gate {candidate}"):
+        if pairs:
+            margin = min(rules.margins_of(pair.name)["p50"] for pair in pairs)
+            announce(pairs[0].a, pairs[0].b, found_device, plan, margin)
+        cells = gate_pairs(pairs, found_device, plan, rules.margins_of, rule=rule, watch=tell)
     a_said = against if against is not None else f"{candidate} at {ref}"
     return GateResult(
         a=a_said,

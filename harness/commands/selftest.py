@@ -25,6 +25,9 @@ TrialsOption = Annotated[int, typer.Option(min=10, max=200, help="Of each compar
 HoursOption = Annotated[
     float | None, typer.Option("--hours", min=0.0, help="Begin no further comparison after so long; go on later.")
 ]
+AcceptOption = Annotated[
+    list[str] | None, typer.Option(help="Measure although this stands against a stable figure here. Repeatable.")
+]
 FigureOption = Annotated[Path | None, typer.Option(help="Draw the operating curve, as .svg, .png or .pdf.")]
 
 
@@ -53,6 +56,7 @@ def aa(
     hours: HoursOption = None,
     trials: TrialsOption = 20,
     model: ModelOption = "mobilenet_v3_small",
+    accept: AcceptOption = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
     """Compare a build with itself, many times over: every alarm is a false one.
@@ -62,7 +66,7 @@ def aa(
     """
     from harness.regress.selftest.scenario import aa_scenarios  # noqa: PLC0415
 
-    _campaign(output, aa_scenarios(comparisons), hours, trials, model, output_format)
+    _campaign(output, aa_scenarios(comparisons), hours, trials, model, accept or (), output_format)
 
 
 @app.command("power")
@@ -74,6 +78,7 @@ def power(
     hours: HoursOption = None,
     trials: TrialsOption = 20,
     model: ModelOption = "mobilenet_v3_small",
+    accept: AcceptOption = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
     """Compare builds that are slower by a known amount with the one that is not.
@@ -83,7 +88,7 @@ def power(
     """
     from harness.regress.selftest.scenario import power_scenarios  # noqa: PLC0415
 
-    _campaign(output, power_scenarios(comparisons), hours, trials, model, output_format)
+    _campaign(output, power_scenarios(comparisons), hours, trials, model, accept or (), output_format)
 
 
 @app.command("report")
@@ -106,20 +111,26 @@ def _campaign(
     hours: float | None,
     trials: int,
     model: str,
+    accept: Sequence[str],
     output_format: Output,
 ) -> None:
     """Begin a campaign or go on with it, and show what is there."""
+    from harness.device.lease import leased  # noqa: PLC0415
     from harness.regress.selftest.run import carry_on  # noqa: PLC0415
     from harness.selftest import Comparisons, Rig, open_campaign  # noqa: PLC0415
 
     note("preparing: the network, the runtime, the builds")
-    rig = Rig(model)
+    rig = Rig(model, accept=accept)
     campaign = open_campaign(folder, rig, scenarios, trials=trials)
     note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
     try:
-        carry_on(
-            campaign, Comparisons(rig, campaign.plan), at_most_s=None if hours is None else 3600 * hours, watch=_tell
-        )
+        with leased((rig.device,), f"selftest {folder.name}"):
+            carry_on(
+                campaign,
+                Comparisons(rig, campaign.plan),
+                at_most_s=None if hours is None else 3600 * hours,
+                watch=_tell,
+            )
     except KeyboardInterrupt:
         note("stopped; the same command goes on")
         raise typer.Exit(INTERRUPTED) from None
