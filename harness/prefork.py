@@ -63,7 +63,6 @@ class Prefork:
     def __init__(self, imports: Sequence[str]) -> None:
         self._imports = tuple(imports)
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     def run(
@@ -99,7 +98,7 @@ class Prefork:
             for _ in range(2):
                 try:
                     socket.send_fds(self._started(request["environment"]), [json.dumps(request).encode()], fds)
-                except OSError as error:
+                except (OSError, subprocess.CalledProcessError) as error:
                     problem = error
                     self._forget()
                 else:
@@ -112,7 +111,7 @@ class Prefork:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_BYTES)
             with theirs:
-                self._process = subprocess.Popen(
+                subprocess.run(  # ends at once: what it forks is nobody's child, and leaves us no zombie
                     [sys.executable, "-m", __name__, str(theirs.fileno()), *self._imports],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -121,15 +120,14 @@ class Prefork:
                     env=environment,
                     # Ctrl-C is for us to act on: an interrupted import would be no answer to anybody.
                     start_new_session=True,
+                    check=True,
                 )
         return self._control
 
     def _forget(self) -> None:
         if self._control is not None:
             self._control.close()  # which is what tells it to end
-        if self._process is not None:
-            self._process.wait()
-        self._control = self._process = None
+        self._control = None
 
 
 def _await(ours: socket.socket, timeout_s: float) -> Exit | None:
@@ -179,6 +177,8 @@ def _receive(ours: socket.socket) -> bytes:
 
 def main() -> None:
     """Import what was asked for, then fork on request until nobody is there to ask."""
+    if os.fork():
+        os._exit(0)
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in sys.argv[2:]:
         # What cannot be imported here cannot be in the child, which says so to somebody who listens.

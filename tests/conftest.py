@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -39,12 +40,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What coremltools leaves in the system's temporary folder when its process is not left by the front door."""
-    folder = tmp_path_factory.mktemp("t")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        patch.setattr(tempfile, "tempdir", str(folder))
+def temporary_folder() -> Iterator[None]:
+    """Goes with what coremltools leaves in the system's when its process is not left by the front door."""
+    with tempfile.TemporaryDirectory(prefix="harness-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o755)  # a test becomes other users
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
         yield
 
 
