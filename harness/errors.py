@@ -673,7 +673,6 @@ class ParityFailed(BadData):
     """A converted file, or a device running it, does not compute what the checkpoint computes."""
 
     kind = "wrong_numbers"
-    hint = "The file is kept; `harness convert` shows every figure of the comparison."
 
     def __init__(self, where: str, tensor: str, metric: str, found: float, limit: float) -> None:
         super().__init__(where, tensor, metric, found, limit)

@@ -53,6 +53,7 @@ class _Raised(Record, frozen=True, kw_only=True):
 
     name: str
     arguments: list[str | int | float | list[str] | None]
+    hint: str
 
 
 class _Reply(Record, frozen=True, kw_only=True):
@@ -161,7 +162,7 @@ def _foreseen(error: Exception) -> HarnessError:
 
 def _packed(error: HarnessError) -> _Raised:
     arguments = [list(map(str, value)) if isinstance(value, tuple) else value for value in error.args]
-    return _Raised(name=type(error).__name__, arguments=arguments)
+    return _Raised(name=type(error).__name__, arguments=arguments, hint=error.hint)
 
 
 def _error_of(reply: _Reply | None, ended: Ended, what: str) -> HarnessError:
@@ -176,6 +177,8 @@ def _error_of(reply: _Reply | None, ended: Ended, what: str) -> HarnessError:
             ended.log.unlink(missing_ok=True)
         error = kind(*arguments)
         assert isinstance(error, HarnessError)
+        if reply.raised.hint:
+            error.hint = reply.raised.hint
         return error
     if ended.timed_out:
         return ConversionFailed(what, "timeout", f"not done after {ended.seconds:.0f} s, and ended", log)

@@ -115,12 +115,13 @@ def compare(
     )
 
 
-def require(parity: Parity, where: str) -> None:
+def require(parity: Parity, where: str, *, advice: str = "") -> None:
     """Refuse a failed comparison.
 
     Args:
         parity: What `compare` found.
         where: What is being checked, for the message.
+        advice: What to do about it there.
 
     Raises:
         ParityFailed: Names the first output beyond its tolerance, the metric, its value and the limit.
@@ -128,7 +129,9 @@ def require(parity: Parity, where: str) -> None:
     for output in parity.outputs:
         excess = _excess(output, parity.tolerance)
         if excess is not None:
-            raise ParityFailed(where, output.tensor, *excess)
+            error = ParityFailed(where, output.tensor, *excess)
+            error.hint = advice
+            raise error
 
 
 def _paired(found: Mapping[str, _Values], expected: Mapping[str, _Values]) -> list[tuple[str, _Values]]:

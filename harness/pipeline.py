@@ -50,6 +50,7 @@ from harness.errors import (
     UnknownName,
     UnreadableModel,
     UnwritableFolder,
+    UsageError,
 )
 from harness.evaluate.evaluate import evaluate, image_shape, require_task
 from harness.events import (
@@ -314,10 +315,13 @@ def check_package(path: Path, against: str | None = None) -> Checked:
         against: The model, as `find_model` takes it; None compares with nothing.
 
     Raises:
+        UsageError: There is nothing of this name.
         UnknownName: There is no such model.
         BadData: See `harness.convert.convert.check_package`.
         MissingExtra: Something that this needs is not installed.
     """
+    if not path.exists():
+        raise UsageError(f"there is no {path}")
     if against is None:
         return read_back(path)
     spec = find_model(against).spec

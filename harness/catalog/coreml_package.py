@@ -190,6 +190,8 @@ def _model_file(path: Path) -> Path:
         content = json.loads(manifest.read_text(encoding="utf-8"))
         entry = content["itemInfoEntries"][content["rootModelIdentifier"]]
         model = path / "Data" / str(entry["path"])
+    except FileNotFoundError:
+        raise UnreadableModel(str(path), _FORMAT, f"there is no {_MANIFEST} in it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableModel(str(path), _FORMAT, f"{_MANIFEST}: {type(error).__name__}: {error}") from error
     if not model.is_file() or not model.resolve().is_relative_to(path.resolve()):

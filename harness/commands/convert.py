@@ -12,6 +12,10 @@ from harness.commands.console import FormatOption, Output, note, say_step
 from harness.errors import CellsFailed
 
 DEFAULT = "model"
+_MISMATCH = (
+    "Every figure of the comparison is printed above. Was the package made of these very weights, with the same "
+    "preprocessing?"
+)
 
 
 class _DefaultGroup(TyperGroup):
@@ -89,4 +93,4 @@ def check(
     checked = pipeline.check_package(package, against)
     typer.echo(to_json(checked) if output_format is Output.JSON else checked_text(checked))
     if checked.parity is not None:
-        require(checked.parity, package.name)
+        require(checked.parity, package.name, advice=_MISMATCH)

@@ -210,7 +210,11 @@ def _require_decompression(path: Path, inputs: _Arrays, what: str) -> None:
         found, _ = run_coreml(path, inputs, declared)
     tolerance = tolerance_for("coreml", "fp16")
     parity = compare(found, expected, tolerance=tolerance, executed_by=by, reference="the same, decompressed")
-    require(parity, f"{what}, beside its own weights decompressed,")
+    require(
+        parity,
+        f"{what}, beside its own weights decompressed,",
+        advice="coremltools decompresses its weights to others than the evaluator does. Use coreml/fp16.",
+    )
 
 
 def storage_facts(storage: Storage) -> dict[str, Setting]:

@@ -185,7 +185,9 @@ def store_sparse(source: Path, path: Path) -> Storage:
     storage = storage_of(path)
     if storage.share("sparse") == 0:
         problem = f"asked to be sparse, no weight is: {storage.zero_fraction:.1%} of their elements are zero"
-        raise ConversionFailed("", "unsupported", problem, "")
+        error = ConversionFailed("", "unsupported", problem, "")
+        error.hint = "Make weights zero first: `harness compress MODEL --method layer-magnitude --ratio 2 -o FOLDER`."
+        raise error
     if storage.zeros_in("sparse") < COMPRESSED_SHARE:
         problem = f"asked to be sparse, only {storage.zeros_in('sparse'):.1%} of the zeros are stored so"
         raise ConversionFailed("", "unsupported", problem, "")

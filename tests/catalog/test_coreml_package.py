@@ -17,6 +17,7 @@ from harness.catalog.coreml_package import (
     read_spec,
     weights_folder,
 )
+from harness.errors import UnreadableModel
 from tests.catalog.ml_program.building import mb, random, write
 
 X = random(1, 4, 8, 8)
@@ -127,6 +128,11 @@ def test_weights_are_where_the_manifest_says(package: Path) -> None:
 
     assert manifest["rootModelIdentifier"] in manifest["itemInfoEntries"]
     assert np.fromfile(weights_folder(package) / "weight.bin", np.uint32)[0] == 1  # one blob
+
+
+def test_a_folder_that_is_no_package_is_said_to_lack_its_manifest(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableModel, match=r"as a Core ML package: there is no Manifest\.json in it$"):
+        read_spec(tmp_path)
 
 
 def test_the_reader_gets_on_with_the_whole_of_coremltools_in_either_order(package: Path) -> None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from harness import pipeline
 from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.coreml_package import package_digest, package_size, weights_folder
 from harness.catalog.files import read_signature
+from harness.cli import app
 from harness.convert.convert import check_package, is_converted, make_artifact
-from harness.errors import ConversionFailed
+from harness.errors import ConversionFailed, ParityFailed
 from harness.parity import tolerance_for
 from harness.records import Artifact, NotRunnable, PythonSource, Suite
 from tests.convert.test_coreml_networks import prune_half
@@ -70,9 +72,11 @@ def test_a_palette_is_judged_later_by_its_own_distance_and_the_limit_of_fp16(mak
     )
 
 
-def test_a_model_without_zeros_is_refused_as_sparse(make: Make) -> None:
-    with pytest.raises(ConversionFailed, match="asked to be sparse, no weight is"):
+def test_a_model_without_zeros_is_refused_as_sparse_with_the_command_that_makes_some(make: Make) -> None:
+    with pytest.raises(ConversionFailed, match="asked to be sparse, no weight is") as refused:
         make(python_spec("tiny"), "coreml", "sparse")
+
+    assert "`harness compress MODEL --method layer-magnitude --ratio 2 -o FOLDER`" in refused.value.hint
 
 
 def test_a_package_of_which_a_part_is_lost_is_made_again(make: Make, pruned: ModelSpec) -> None:
@@ -132,6 +136,24 @@ def test_a_package_is_checked_against_the_model_it_was_made_of_and_noticed_again
     assert beside_another.evidence == "converted"
     assert beside_another.parity is not None
     assert not beside_another.parity.passed
+
+
+def test_a_mismatch_ends_the_command_after_all_figures_and_says_what_to_look_at(
+    make: Make, pruned: ModelSpec, tmp_path: Path
+) -> None:
+    package = make(pruned, "coreml", "fp16").path
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "model.toml").write_text(
+        'schema = 1\nname = "other"\n[source]\nkind = "python"\nfactory = "tests.fakes.modules:tiny"\n'
+        '[[inputs]]\nname = "images"\nshape = [1, 3, 16, 16]\n'
+    )
+
+    done = CliRunner().invoke(app, ["convert", "check", package, "--against", str(folder)])
+
+    assert isinstance(done.exception, ParityFailed)
+    assert "relative L2" in done.stdout
+    assert done.exception.hint.startswith("Every figure of the comparison is printed above.")
 
 
 @pytest.mark.parametrize(
