@@ -81,9 +81,11 @@ def run_program(device: Device, job: Job, command: Sequence[str], *, timeout_s: 
     program = device.start((*command, *job.argv()), environment={"ORT_DISABLE_TELEMETRY": "1"})
     try:
         _listen(device, program, job, transcript, timeout_s)
-    except DeviceTimedOut:
+    except DeviceTimedOut as late:
         last = type(transcript.messages[-1]).__name__.lower() if transcript.messages else ""
-        raise RunnerHung(device.id, program.argv, timeout_s, last) from None
+        hung = RunnerHung(device.id, program.argv, timeout_s, last)
+        hung.hint = late.hint or hung.hint  # where nothing can be started by hand, the device knows what helps
+        raise hung from None
     finally:
         # Also when a person interrupts: no program of ours stays behind on a device.
         program.end()

@@ -304,6 +304,7 @@ class IosProgram:
         self._device, self._argv, self._file, self._not_launched = device, argv, file, not_launched
         self._folder = mirror / "results" / file.id
         self._poll_s = poll_s
+        self._came = False
         self._done: Done | None = None
 
     @property
@@ -323,11 +324,12 @@ class IosProgram:
         # Nothing is asked of the phone while it computes: a look for the result takes processor time from the loop.
         time.sleep(min(_least_s(self._file.job), timeout_s))
         remote = DOCUMENTS / "results" / self._file.id
-        while not self._device.transport.get(remote / "done.json", self._folder / "done.json", timeout_s=timeout_s):
+        # The whole folder at once: it has its name since it is complete, and each look costs a connection.
+        while not self._device.transport.get(remote, self._folder, timeout_s=timeout_s):
             if time.monotonic() + self._poll_s > deadline:
-                raise DeviceTimedOut(self._device.id, self._waiting_for(), timeout_s)
+                raise self._never_came(timeout_s)
             time.sleep(self._poll_s)
-        self._device.transport.get(remote, self._folder, timeout_s=timeout_s)
+        self._came = True
         done = read_result(self._folder, self._file.id, self._device.id)
         messages = self._folder / "messages.ndjson"
         text = messages.read_text(encoding="utf-8") if messages.is_file() else ""
@@ -342,7 +344,7 @@ class IosProgram:
     def wait(self, *, timeout_s: float) -> int:
         """How the app says the job ended."""
         if self._done is None:
-            raise DeviceTimedOut(self._device.id, self._waiting_for(), timeout_s)
+            raise self._never_came(timeout_s)
         return self._done.returncode
 
     def last_words(self) -> str:
@@ -351,15 +353,18 @@ class IosProgram:
 
     def end(self) -> None:
         """Take the job back if it was not done, and leave nothing behind on the phone."""
-        folder = "jobs" if self._done is None else "results"
+        folder = "results" if self._came else "jobs"
         try:
             self._device.transport.remove(DOCUMENTS / folder / self._file.id, timeout_s=LAUNCH_TIMEOUT_S)
         except DeviceError:
             return  # a phone that is gone cannot be tidied up; the app forgets what is an hour old
 
-    def _waiting_for(self) -> str:
-        by_hand = f" (the app could not be started, so open it by hand: {self._not_launched})"
-        return f"the result of job {self._file.id}{by_hand if self._not_launched else ''}"
+    def _never_came(self, timeout_s: float) -> DeviceTimedOut:
+        error = DeviceTimedOut(self._device.id, f"the result of job {self._file.id}", timeout_s)
+        error.hint = "Is the app open and in front, and the phone unlocked? Jobs are done only then."
+        if self._not_launched is not None:
+            error.hint = f"Open the app by hand, and leave it in front; starting it failed: {self._not_launched}"
+        return error
 
 
 def _least_s(job: Job | None) -> float:

@@ -14,9 +14,14 @@ import torch  # noqa: F401  (now, and not first in the fake app's thread while a
 
 from harness.catalog.execute import run_coreml
 from harness.catalog.files import read_signature
+from harness.device.ios.device import IosDevice
+from harness.device.ios.transport import FoundPhone
+from harness.device.profile import DeviceProfile
 from harness.device.registry import find_device, list_devices
-from harness.errors import DeviceOffline, UnknownName
+from harness.errors import DeviceOffline, RunnerHung, RunnerUnreadable, UnknownName
+from harness.measure.program import run_program
 from harness.measure.session import Question, measure
+from harness.protocol import Job
 from harness.records import (
     Artifact,
     Conversion,
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.device.device import Device
+    from harness.device.ios.pymobiledevice3 import PyMobileDevice3
     from tests.fakes.iphone import FakeIphone
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("client")]
@@ -51,21 +57,16 @@ PLAN = MeasurePlan(
 
 
 def deployed(device: Device, folder: Path) -> Deployment:
-    """A model and an input on the phone, as `deploy` leaves them."""
-    package = folder / "m.mlpackage"
-    (package / "Data").mkdir(parents=True)
-    (package / "Data" / "weight.bin").write_bytes(bytes(5_000_000))
+    """A file on the phone, as `deploy` leaves it: as small as can be, and model and input at once."""
     (folder / "x.bin").write_bytes(ANSWER.tobytes())
-    names = {package: "models/ab.mlpackage", folder / "x.bin": "inputs/cd.bin"}
-    for local, name in names.items():
-        remote = device.work_folder / name
-        device.push(local, remote.with_name(f".{remote.name}"), timeout_s=60)
-        device.rename(remote.with_name(f".{remote.name}"), remote, timeout_s=60)
+    remote = device.work_folder / "inputs/cd.bin"
+    device.push(folder / "x.bin", remote.with_name(".cd.bin"), timeout_s=60)
+    device.rename(remote.with_name(".cd.bin"), remote, timeout_s=60)
     return Deployment(
         device_id=device.id,
         artifact_sha256="a" * 64,
-        remote_path=str(device.work_folder / "models/ab.mlpackage"),
-        remote_inputs=(str(device.work_folder / "inputs/cd.bin"),),
+        remote_path=str(remote),
+        remote_inputs=(str(remote),),
         samples=1,
         already_there=False,
     )
@@ -96,6 +97,13 @@ def question(deployment: Deployment) -> Question:
         reference="the test",
         tolerance=TOLERANCE,
     )
+
+
+@pytest.fixture
+def device(transport: PyMobileDevice3) -> IosDevice:
+    """The phone through the real client. It is looked at every 20 s, so once for a result that does not come."""
+    found = FoundPhone(id=UDID, name="Fake iPhone", product_type="iPhone11,8", os="iOS 18.5", os_build="22F76")
+    return IosDevice(found, transport, DeviceProfile(schema=1, kind="ios", device_class="phone"), poll_s=20)
 
 
 SUITE = """
@@ -183,13 +191,48 @@ def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is
     assert list(phone.documents.glob("jobs/*")) == list(phone.documents.glob("results/*")) == []
 
 
-def test_a_phone_that_is_unplugged_after_the_push_is_an_error_and_no_figure(phone: FakeIphone, tmp_path: Path) -> None:
-    device = find_device(UDID)
+def test_a_phone_that_is_unplugged_after_the_push_is_an_error_and_no_figure(
+    device: IosDevice, phone: FakeIphone, tmp_path: Path
+) -> None:
     deployment = deployed(device, tmp_path)
     phone.attached = False
 
     with pytest.raises(DeviceOffline, match=r"Device not found|not connected"):
         measure(question(deployment), device, PLAN)
+
+
+@pytest.fixture
+def job(device: IosDevice, tmp_path: Path) -> Job:
+    """One that does next to nothing, with one small file."""
+    (tmp_path / "x.bin").write_bytes(ANSWER.tobytes())
+    remote = device.work_folder / "inputs/cd.bin"
+    device.push(tmp_path / "x.bin", remote, timeout_s=60)
+    choice = RuntimeChoice(runtime="coreml", accelerator="all")
+    return Job(
+        choice=choice, model=str(remote), inputs=(str(remote),), samples=1, output_folder="o", block_s=0, warmup_s=0
+    )
+
+
+def test_a_result_that_never_comes_or_comes_half_written_is_an_error_that_tells_them_apart(
+    device: IosDevice, job: Job, phone: FakeIphone
+) -> None:
+    phone.app = FakeApp(answers=False)
+
+    with pytest.raises(RunnerHung) as hung:
+        run_program(device, job, device.worker_command(), timeout_s=20)
+
+    assert hung.value.hint.startswith("Open the app by hand, and leave it in front; starting it failed: ")
+    assert list(phone.documents.glob("jobs/*")) == []
+
+    def cut(folder: Path) -> None:
+        os.truncate(folder / "outputs" / "output-0.bin", 7)
+
+    phone.app = FakeApp(lines=LATENCY, outputs={"output-0.bin": ANSWER.tobytes()}, state=STATE, damage=cut)
+
+    with pytest.raises(RunnerUnreadable, match="it has 7 bytes, the app wrote 16 bytes"):
+        run_program(device, job, device.worker_command(), timeout_s=100)
+
+    assert list(phone.documents.glob("results/*")) == []
 
 
 def test_phones_are_listed_beside_the_host_with_what_is_missing(phone: FakeIphone) -> None:
