@@ -20,6 +20,7 @@
     │   ├── DeviceUnauthorized            it does not know this machine's key
     │   ├── DeviceLocked                  it has to be unlocked first
     │   ├── AppMissing                    the runner app is not installed there
+    │   ├── AppRefused                    the device would not install an app
     │   ├── DeviceBusy                    another run is using it
     │   ├── LeaseLost                     another run has taken it over
     │   ├── SeveralDevices                one was meant, several answer to that
@@ -338,6 +339,20 @@ class AppMissing(DeviceError):
 
     def __str__(self) -> str:
         return f"{self.device}: the app {self.app} is not installed"
+
+
+class AppRefused(DeviceError):
+    """The device, or what talks to it, would not install an app."""
+
+    kind = "app_refused"
+    hint = "Sign it for this very device, and build it for its system: harness/deploy/ios/README.md says how."
+
+    def __init__(self, device: str, app: str, problem: str) -> None:
+        super().__init__(device, app, problem)
+        self.device, self.app, self.problem = device, app, problem
+
+    def __str__(self) -> str:
+        return f"{self.device} did not install {self.app}: {self.problem}"
 
 
 class DeviceBusy(DeviceError):

@@ -30,6 +30,7 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.DeviceRefused("pixel", "shell", "closed"),
     errors.DeviceLocked("iphone", "unlock it"),
     errors.AppMissing("iphone", "org.example.app"),
+    errors.AppRefused("iphone", "Runner.ipa", "ApplicationVerificationFailed"),
     errors.DeviceFull("host", "/there", 1234567),
     errors.GateFailed(1, 24),
     errors.Incomparable("reports/a", "reports/b", ("threads",)),

@@ -136,6 +136,38 @@ def devices_clean(
         typer.echo(f"{found}: {len(paths)} files removed")
 
 
+@app.command("install-app")
+def devices_install_app(
+    context: typer.Context,
+    device: DeviceArgument,
+    package: Annotated[
+        Path, typer.Argument(metavar="APP", help="A signed .ipa, or the .app folder that Xcode leaves.")
+    ],
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Install the runner app on an iPhone or iPad, and say what is still missing to measure there.
+
+    `harness/deploy/ios/README.md` tells how to build and sign it.
+
+    Example:
+        harness devices install-app 00008020-001A2B3C4D5E6F70 InferenceRunner.ipa
+    """
+    from harness.deploy.install_app import install_app  # noqa: PLC0415
+    from harness.device.registry import find_device, on_server  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+
+    (device_id,) = on_server((device,), context.obj)
+    found = find_device(device_id)
+    note(f"installing {package.name} on {found.id} ...")
+    missing = install_app(package, found)
+    if output_format is Output.JSON:
+        typer.echo(to_json({"device": found.id, "app": package.name, "missing": missing}))
+        return
+    typer.echo(f"{found.id}: {package.name} is installed")
+    for obstacle in missing:
+        typer.echo(f"  {obstacle.name}: {obstacle.found}. {obstacle.advice}")
+
+
 def _look_at(context: typer.Context, device: str) -> Seen:
     """One device, which has to answer."""
     from harness.device.registry import on_server  # noqa: PLC0415

@@ -71,6 +71,20 @@ class TellsPrograms(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesApps(Protocol):
+    """A device on which work is done by an app, which has to be installed first."""
+
+    def install(self, app: Path, *, timeout_s: float) -> None:
+        """Install a signed app, or replace an older one and keep its files.
+
+        Raises:
+            AppRefused: It is not signed for this device, or is none.
+            DeviceFull: There is no space.
+        """
+        ...
+
+
 class Device(Protocol):
     """One reachable device. Time-outs are in seconds; every call blocks for no longer."""
 

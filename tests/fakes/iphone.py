@@ -46,7 +46,11 @@ PjxP6rkyqbLBi2dDrL1SrlXvsJGZkQWdWcEoTHDWti79Bze8QSfNAgMBAAE=
 -----END RSA PUBLIC KEY-----
 """
 _LOCKDOWN = 62078
-_SERVICES = {"com.apple.mobile.house_arrest": 50001, "com.apple.mobile.installation_proxy": 50002}
+_SERVICES = {
+    "com.apple.mobile.house_arrest": 50001,
+    "com.apple.mobile.installation_proxy": 50002,
+    "com.apple.afc": 50003,
+}
 
 
 @dataclass
@@ -110,6 +114,8 @@ class FakeIphone:
         developer_mode: As in its settings.
         capacity_bytes: How many bytes one file may have before the phone is full.
         unplug_after_writes: After so many writes the cable comes out.
+        refuses_apps: Error and description with which it refuses every app.
+        installed: The package that was installed on it.
         jobs: Every job.json that the app took, in order.
         written: Every path that was opened for writing, in order.
     """
@@ -121,6 +127,8 @@ class FakeIphone:
         self.locked = False
         self.capacity_bytes: int | None = None
         self.unplug_after_writes: int | None = None
+        self.refuses_apps: tuple[str, str] | None = None
+        self.installed: bytes | None = None
         self.jobs: list[dict[str, Any]] = []
         self.written: list[str] = []
         kind = "iPad" if product.startswith("iPad") else "iPhone"
@@ -157,8 +165,14 @@ class FakeIphone:
         """The app's own folder."""
         return self.folder / APP / "Documents"
 
+    @property
+    def media(self) -> Path:
+        """What AFC shows without an app: packages to be installed are left there."""
+        return self.folder / "Media"
+
     def __enter__(self) -> Self:
         self.documents.mkdir(parents=True)
+        self.media.mkdir()
         for thread in self._threads:
             thread.start()
         return self
@@ -291,6 +305,7 @@ class _Connection(socketserver.BaseRequestHandler):
                     _LOCKDOWN: self._lockdownd,
                     50001: self._house_arrest,
                     50002: self._installation_proxy,
+                    50003: _Afc(self, self.phone.media).serve,
                 }
                 services[port]()
                 return
@@ -371,9 +386,13 @@ class _Connection(socketserver.BaseRequestHandler):
             found = {name: app for name, app in apps.items() if wanted is None or name in wanted}
             self._send({"LookupResult": found, "Status": "Complete"})
         elif asked["Command"] in {"Install", "Upgrade"}:
-            for percent in (30, 90):
-                self._send({"Status": "InstallingApplication", "PercentComplete": percent})
-            self.phone.app = FakeApp(state=STATE)
+            sent = (self.phone.media / asked["PackagePath"].lstrip("/")).read_bytes()
+            self._send({"Status": "VerifyingApplication", "PercentComplete": 40})
+            if self.phone.refuses_apps is not None:
+                error, description = self.phone.refuses_apps
+                self._send({"Error": error, "ErrorDescription": description})
+                return
+            self.phone.app, self.phone.installed = FakeApp(state=STATE), sent
             self._send({"Status": "Complete"})
         else:
             self._send({"CurrentList": list(apps.values()), "Status": "BrowsingApplications"})
@@ -385,7 +404,7 @@ class _Connection(socketserver.BaseRequestHandler):
             self._send({"Error": "ApplicationLookupFailed"})
             return
         self._send({"Status": "Complete"})
-        _Afc(self).serve()
+        _Afc(self, self.phone.folder / APP).serve()
 
 
 class _Afc:
@@ -396,9 +415,8 @@ class _Afc:
     _OK, _NOT_FOUND, _IS_FOLDER, _UNSUPPORTED, _FULL = 0, 8, 9, 15, 18
     _MODES: ClassVar = {1: "rb", 2: "r+b", 3: "wb", 4: "w+b", 5: "ab", 6: "a+b"}
 
-    def __init__(self, connection: _Connection) -> None:
-        self._connection, self._phone = connection, connection.phone
-        self._root = self._phone.folder / APP
+    def __init__(self, connection: _Connection, root: Path) -> None:
+        self._connection, self._phone, self._root = connection, connection.phone, root
         self._files: dict[int, Any] = {}
         self._handles = itertools.count(1)
         self._operations: dict[int, Callable[[bytes], tuple[int, bytes, bytes]]] = {

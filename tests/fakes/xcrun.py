@@ -36,6 +36,8 @@ def devicectl(folder: Path, arguments: list[str]) -> int:
     elif arguments[:3] == ["device", "info", "apps"]:
         apps = json.loads((folder / "apps.json").read_text())
         result = {"apps": [{"bundleIdentifier": app} for app in apps if app == option(arguments, "--bundle-id")]}
+    elif arguments[:3] == ["device", "install", "app"]:
+        result = {"installedApplications": [{"installationURL": "file:///private/var/containers/Runner.app/"}]}
     elif arguments[:2] == ["device", "copy"]:
         error = copy(folder, arguments)
     info = {"outcome": "success" if error is None else "failed", "jsonVersion": 2, "version": "397.21"}
@@ -74,6 +76,9 @@ def simctl(folder: Path, arguments: list[str]) -> int:
             print("No such file or directory", file=sys.stderr)
             return 2
         print(folder / "container")
+    elif arguments[0] == "install" and (folder / "refusal").exists():
+        print((folder / "refusal").read_text(), file=sys.stderr)
+        return 1
     return 0
 
 

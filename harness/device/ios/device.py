@@ -211,6 +211,11 @@ class IosDevice:
         )
         return self._start_job(argv, job, items)
 
+    def install(self, app: Path, *, timeout_s: float) -> None:
+        """Install the runner app. See `TakesApps`."""
+        self._transport.install(app, timeout_s=timeout_s)
+        self._hurdles = self._not_launched = None
+
     def worker_command(self) -> tuple[str, ...]:
         """What `start` understands."""
         return (RUNNER,)

@@ -25,6 +25,7 @@ from harness.device.ios.transport import (
 )
 from harness.errors import (
     AppMissing,
+    AppRefused,
     DeviceCommandFailed,
     DeviceError,
     DeviceFull,
@@ -160,8 +161,12 @@ class DeviceCtl:
         """See `Transport`."""
         arguments = ("device", "install", "app", "--device", self._device_id, str(app))
         argv, answer = _run(self._device_id, self._command, arguments, timeout_s=timeout_s)
-        if _failed(argv, answer):
-            raise self._error(argv, answer)
+        if not _failed(argv, answer):
+            return
+        if any(word in _words(answer) for word in _FULL):
+            raise DeviceFull(self._device_id, app.name, None)
+        error = self._error(argv, answer)
+        raise AppRefused(self._device_id, app.name, error.stderr) if isinstance(error, DeviceCommandFailed) else error
 
     def _own_entry(self, argv: tuple[str, ...], answer: dict[str, Any]) -> dict[str, Any]:
         for device in _result(argv, answer).get("devices", []):

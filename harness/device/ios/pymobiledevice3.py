@@ -30,6 +30,7 @@ from harness.device.ios.transport import (
 )
 from harness.errors import (
     AppMissing,
+    AppRefused,
     DeviceCommandFailed,
     DeviceError,
     DeviceFull,
@@ -67,6 +68,7 @@ _UNTRUSTED = (
     "Pairing with the device failed",
     "waiting user pairing dialog",
 )
+_FULL = "NO_SPACE_LEFT"
 _LOCKED = ("protected with a passcode", "password protected", "Unlock the device", "PasswordProtected")
 
 
@@ -236,8 +238,11 @@ class PyMobileDevice3:
     def install(self, app: Path, *, timeout_s: float) -> None:
         """See `Transport`."""
         ended = self._run("apps", "install", "--udid", self._device_id, str(app), timeout_s=timeout_s)
-        if ended.returncode != 0:
-            raise self._failed(ended)
+        if ended.returncode == 0:
+            return
+        if _FULL in ended.words:
+            raise DeviceFull(self._device_id, app.name, _size(app))
+        raise self._because(ended.words) or AppRefused(self._device_id, app.name, _complaint(ended.words))
 
     def _app_is_installed(self) -> bool:
         arguments = ("apps", "query", "--udid", self._device_id, self._app)
@@ -264,7 +269,7 @@ class PyMobileDevice3:
         if ended.returncode == 0:
             return
         local, remote = sent
-        if "NO_SPACE_LEFT" in ended.words:
+        if _FULL in ended.words:
             raise DeviceFull(self._device_id, str(remote), _size(local))
         raise self._failed(ended)
 
@@ -305,6 +310,12 @@ def _run(device_id: str, command: Sequence[str], arguments: Sequence[str], *, ti
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "1000"}
     environment.pop("PYTHONPATH", None)  # it has an interpreter and packages of its own
     return run_client(device_id, (*command, "--no-color", *arguments), environment=environment, timeout_s=timeout_s)
+
+
+def _complaint(words: str) -> str:
+    """Its errors alone, where a command also told how far it was."""
+    lines = words.split(" | ")
+    return _message(" | ".join([line for line in lines if re.search(r"\[\d+\] ERROR ", line)] or lines))
 
 
 def _message(words: str) -> str:

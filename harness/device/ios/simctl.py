@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from harness.device.ios.transport import FoundPhone, Hurdle, hurdle_of, run_client
-from harness.errors import AppMissing, DeviceCommandFailed, DeviceFull
+from harness.errors import AppMissing, AppRefused, DeviceCommandFailed, DeviceFull
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ class SimCtl:
         """See `Transport`."""
         ended = _run(self._device_id, self._command, ("install", self._device_id, str(app)), timeout_s=timeout_s)
         if ended.returncode != 0:
-            raise DeviceCommandFailed(self._device_id, ended.argv, ended.returncode, ended.words)
+            raise AppRefused(self._device_id, app.name, ended.words)
 
     def _path(self, remote: PurePosixPath, timeout_s: float) -> Path:
         return self._container(timeout_s) / remote.relative_to("/")

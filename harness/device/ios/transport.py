@@ -110,7 +110,12 @@ class Transport(Protocol):
         ...
 
     def install(self, app: Path, *, timeout_s: float) -> None:
-        """Install a signed app."""
+        """Install a signed app.
+
+        Raises:
+            AppRefused: It is not signed for this phone, or is none.
+            DeviceFull: There is no space.
+        """
         ...
 
 

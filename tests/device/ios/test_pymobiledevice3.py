@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.device.ios import pymobiledevice3
 from harness.device.ios.pymobiledevice3 import PyMobileDevice3, read_list
 from harness.device.ios.transport import Ended, FoundPhone
 from harness.errors import (
     AppMissing,
+    AppRefused,
     DeviceCommandFailed,
     DeviceFull,
     DeviceLocked,
@@ -195,6 +199,60 @@ def test_developer_mode_that_is_off_is_a_hurdle(transport: PyMobileDevice3, phon
     phone.developer_mode = False
 
     assert [(hurdle.name, hurdle.blocks) for hurdle in transport.hurdles()] == [("developer-mode", True)]
+
+
+# --- installing ---
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Path:
+    """An app as Xcode exports it: a zip."""
+    path = tmp_path / "Runner.ipa"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Payload/Runner.app/Runner", bytes(100_000))
+    return path
+
+
+@pytest.mark.usefixtures("client")
+def test_the_command_sends_an_app_installs_it_leaves_nothing_lying_about_and_says_what_is_missing(
+    phone: FakeIphone, runner: Path
+) -> None:
+    phone.app, phone.developer_mode = None, False
+
+    done = CliRunner().invoke(app, ["devices", "install-app", UDID, str(runner)])
+
+    assert done.stdout.splitlines()[0] == f"{UDID}: Runner.ipa is installed"
+    assert [line.partition(":")[0].strip() for line in done.stdout.splitlines()[1:]] == ["developer-mode"]
+    assert phone.installed == runner.read_bytes()
+    assert [path for path in phone.media.rglob("*") if path.is_file()] == []
+
+
+def test_an_app_that_the_phone_does_not_trust_is_refused_in_the_phones_own_words(
+    transport: PyMobileDevice3, phone: FakeIphone, runner: Path
+) -> None:
+    words = "Failed to verify code signature: 0xe8008015 (A valid provisioning profile was not found.)"
+    phone.refuses_apps = ("ApplicationVerificationFailed", words)
+
+    with pytest.raises(AppRefused) as refused:
+        transport.install(runner, timeout_s=60)
+
+    assert str(refused.value) == f"{UDID} did not install Runner.ipa: ApplicationVerificationFailed: {words}"
+    assert refused.value.hint.startswith("Sign it for this very device")
+
+
+def test_a_phone_without_space_for_the_app_is_full_and_one_that_is_locked_is_locked(
+    transport: PyMobileDevice3, phone: FakeIphone, runner: Path
+) -> None:
+    phone.capacity_bytes = 10
+
+    with pytest.raises(DeviceFull) as full:
+        transport.install(runner, timeout_s=60)
+    phone.locked = True
+    with pytest.raises(DeviceLocked):
+        transport.install(runner, timeout_s=60)
+
+    assert (full.value.path, full.value.needed_bytes) == ("Runner.ipa", runner.stat().st_size)
+    assert phone.installed is None
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from harness.device.ios.simctl import SimCtl
 from harness.device.ios.transport import Ended, FoundPhone
 from harness.errors import (
     AppMissing,
+    AppRefused,
     DeviceCommandFailed,
     DeviceFull,
     DeviceLocked,
@@ -178,6 +179,30 @@ def test_what_is_wrong_has_its_own_error(
         phone.put(tmp_path, REMOTE, timeout_s=30)
 
 
+def test_a_mac_installs_an_app(mac: FakeMac, phone: DeviceCtl) -> None:
+    phone.install(Path("/build/Runner.app"), timeout_s=30)
+
+    assert mac.log == [["devicectl", "device", "install", "app", "--device", UDID, "/build/Runner.app"]]
+
+
+@pytest.mark.parametrize(
+    ("domain", "code", "words", "error"),
+    [
+        ("MIInstallerErrorDomain", 13, "Failed to verify code signature: 0xe8008015", AppRefused),
+        ("NSPOSIXErrorDomain", 28, "No space left on device", DeviceFull),
+        ("x", 7, "Unable to install because the device is locked", DeviceLocked),
+        ("com.apple.dt.CoreDeviceError", 3, "This device is not paired with this Mac.", DeviceUnauthorized),
+    ],
+)
+def test_an_app_that_a_mac_cannot_install_has_its_own_error(
+    domain: str, code: int, words: str, error: type[HarnessError], mac: FakeMac, phone: DeviceCtl
+) -> None:
+    mac.fails(domain, code, words)
+
+    with pytest.raises(error):
+        phone.install(Path("/build/Runner.app"), timeout_s=30)
+
+
 def test_a_phone_that_is_ready_has_no_hurdles_on_a_mac(phone: DeviceCtl) -> None:
     assert phone.hurdles() == ()
 
@@ -240,6 +265,17 @@ def test_a_simulators_files_are_files_of_the_mac(mac: FakeMac, tmp_path: Path) -
     assert (fetched, (tmp_path / "back.bin").read_bytes()) == (True, b"values")
     assert simulator.get(remote, tmp_path / "again.bin", timeout_s=30) is False
     assert (simulator.hurdles(), simulator.launch(timeout_s=30)) == ((), None)
+
+
+def test_a_simulator_gets_an_app_or_says_why_not(mac: FakeMac) -> None:
+    simulator = SimCtl(mac.command("simctl"), "SIM", app=APP)
+
+    simulator.install(Path("/build/Runner.app"), timeout_s=30)
+
+    assert mac.log == [["simctl", "install", "SIM", "/build/Runner.app"]]
+    (mac.folder / "refusal").write_text("Simulator device failed to install the application.")
+    with pytest.raises(AppRefused, match=r"SIM did not install Runner\.app: Simulator device failed"):
+        simulator.install(Path("/build/Runner.app"), timeout_s=30)
 
 
 def test_a_simulator_without_the_app_is_said_with_the_app(mac: FakeMac) -> None:
