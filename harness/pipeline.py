@@ -339,7 +339,10 @@ class _File(NamedTuple):
 
 
 def _file_of(cell: Cell, device: DeviceFacts | None) -> _File:
-    system = limit_of(device.os, device.newest_os) if device is not None and cell.format == "coreml" else None
+    system = None
+    if device is not None and cell.format == "coreml":
+        # A ready package is not made for a system: whether it loads is for the one that is there to say.
+        system = device.os if cell.precision == "source" else limit_of(device.os, device.newest_os)
     return _File(cell.model, cell.format, cell.precision, system)
 
 

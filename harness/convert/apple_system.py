@@ -17,6 +17,10 @@ FIRST_WITH_NETWORKS = 13
 """coremltools 9 writes specification 4 and newer, which iOS 13 is the first to load.
 
 Source: coremltools 9.0, `__init__.py`, `_LOWEST_ALLOWED_SPECIFICATION_VERSION_FOR_NEURALNETWORK`."""
+_FIRST_TO_LOAD = {4: 13, 5: 14, 6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
+"""Specification of a file -> the first iOS that loads it.
+
+Source: coremltools 9.0, `__init__.py`, `_SPECIFICATION_VERSION_IOS_13` to `_SPECIFICATION_VERSION_IOS_26`."""
 _COMPRESSED = ("int8_weights", "palette8", "palette6", "palette4", "sparse")
 
 
@@ -27,17 +31,8 @@ def target_of(system: str | None) -> int:
         system: `iOS 12.5`, `iPadOS 15.8`, `macOS 13.1`; None for no system in particular. One that is not Apple's, as
             that of the machine which only converts, asks for nothing in particular either.
     """
-    found = re.match(r"(iOS|iPadOS|macOS) (\d+)", system or "")
-    if found is None:
-        return USUAL_TARGET
-    number = int(found[2])
-    if found[1] == "macOS" and number < _MACOS_LIKE_IOS:
-        number += 3  # macOS 12 has the Core ML of iOS 15
-    return min(number, USUAL_TARGET)
-
-
-_MACOS_LIKE_IOS = 26
-"""From here on Apple counts all its systems alike."""
+    number = _number_of(system)
+    return USUAL_TARGET if number is None else min(number, USUAL_TARGET)
 
 
 def limit_of(*systems: str | None) -> str | None:
@@ -61,3 +56,30 @@ def why_not_on(system: str | None, precision: Precision) -> str | None:
     if target < USUAL_TARGET and precision in _COMPRESSED:
         return f"{system} loads no compressed weights: they need iOS {USUAL_TARGET}"
     return None
+
+
+def why_too_new(specification: int, system: str | None) -> str | None:
+    """Why a system does not load a ready file; None where it does, and where nobody here knows.
+
+    Args:
+        specification: The version that the file says it needs.
+        system: The device's own, as for `target_of`.
+    """
+    first, number = _FIRST_TO_LOAD.get(specification), _number_of(system)
+    if first is None or number is None or number >= first:
+        return None
+    return f"{system} does not load it: its specification {specification} needs the Core ML of iOS {first} or newer"
+
+
+def _number_of(system: str | None) -> int | None:
+    """The iOS that has the same Core ML."""
+    found = re.match(r"(iOS|iPadOS|macOS) (\d+)", system or "")
+    if found is None:
+        return None
+    number = int(found[2])
+    # macOS 12 has the Core ML of iOS 15.
+    return number + 3 if found[1] == "macOS" and number < _MACOS_LIKE_IOS else number
+
+
+_MACOS_LIKE_IOS = 26
+"""From here on Apple counts all its systems alike."""

@@ -13,9 +13,9 @@ from filelock import FileLock
 
 from harness.catalog import frameworks
 from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
-from harness.catalog.coreml_package import package_digest, package_size
+from harness.catalog.coreml_package import package_digest, package_size, read_spec
 from harness.catalog.files import READY_SOURCES, read_signature
-from harness.convert.apple_system import kind_for, target_of, why_not_on
+from harness.convert.apple_system import kind_for, target_of, why_not_on, why_too_new
 from harness.convert.child import Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS, base_of
 from harness.errors import (
@@ -30,7 +30,7 @@ from harness.errors import (
 )
 from harness.jobs import run_job
 from harness.parity import require
-from harness.records import Artifact, Conversion, KerasSource, OnnxSource, TfliteSource
+from harness.records import Artifact, Conversion, CoreMLSource, KerasSource, OnnxSource, TfliteSource
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file, sha256_tree
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def why_not(
 
     Raises:
         UnreadableModel: A ready file is truncated or foreign.
+        MissingExtra: coremltools is not installed, and has to say which system a ready package needs.
     """
     source = spec.source
     ready = READY_SOURCES.get(type(source))
@@ -68,7 +69,11 @@ def why_not(
         reason = _why_not_from_ready(spec, ready, model_format)
     elif isinstance(source, KerasSource) and model_format != "tflite":
         reason = f"no maintained converter makes {_file(model_format)}s from Keras models"
-    return reason or (why_not_on(system, precision) if model_format == "coreml" else None)
+    if reason is None and model_format == "coreml":
+        reason = why_not_on(system, precision)
+    if reason is None and isinstance(source, CoreMLSource) and system is not None:
+        reason = why_too_new(read_spec(source.path).specificationVersion, system)
+    return reason
 
 
 def _why_not_from_ready(spec: ModelSpec, ready: ModelFormat, model_format: ModelFormat) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.convert.apple_system import kind_for, limit_of, target_of, why_not_on
+from harness.convert.apple_system import kind_for, limit_of, target_of, why_not_on, why_too_new
 from harness.device.profile import find_profile
 
 
@@ -48,6 +48,30 @@ def test_a_system_before_ios_15_gets_a_neural_network_of_the_older_kind() -> Non
 )
 def test_what_a_system_cannot_load_is_said_in_a_sentence(system: str, precision: str, said: str) -> None:
     assert said in (why_not_on(system, precision) or "nothing")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("specification", "system", "loads"),
+    [
+        (9, "iOS 17.5", False),
+        (9, "iOS 18.0", True),
+        (9, "macOS 14.6", False),
+        (9, "macOS 15.0", True),
+        (10, "iPadOS 18.5", False),
+        (10, "macOS 26.1", True),
+        (9, "Debian GNU/Linux 12 (bookworm)", True),
+        (11, "iOS 26.0", True),
+        (9, None, True),
+    ],
+)
+def test_a_ready_package_of_a_newer_specification_is_refused_where_that_is_known(
+    specification: int, system: str | None, loads: bool
+) -> None:
+    reason = why_too_new(specification, system)
+
+    assert (reason is None) is loads
+    if reason is not None:
+        assert reason.startswith(f"{system} does not load it: its specification {specification} needs")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from harness import pipeline
 from harness.catalog.checkpoint import make_checkpoint
-from harness.catalog.coreml_package import package_digest, package_size, weights_folder
+from harness.catalog.coreml_package import package_digest, package_size, read_spec, weights_folder
 from harness.catalog.files import read_signature
 from harness.cli import app
 from harness.convert.convert import check_package, is_converted, make_artifact
@@ -22,6 +22,7 @@ from harness.parity import tolerance_for
 from harness.records import Artifact, NotRunnable, PythonSource, Suite
 from tests.convert.test_coreml_networks import prune_half
 from tests.fakes import modules
+from tests.fakes.device import FACTS, FakeDevice
 from tests.fakes.specs import python_spec
 
 if TYPE_CHECKING:
@@ -182,6 +183,27 @@ def test_a_palette_of_another_model_is_not_taken_for_a_coarse_copy_of_this_one(m
     assert checked.parity is not None
     assert not checked.parity.passed
     assert checked.evidence == "converted"
+
+
+def test_a_ready_package_that_a_phone_is_too_old_for_is_refused_before_anything_is_sent(
+    make: Make, pruned: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "eyes.mlpackage"
+    shutil.copytree(make(pruned, "coreml", "fp16").path, package)
+    spec = read_spec(package)
+    spec.specificationVersion = 9
+    next(package.rglob("*.mlmodel")).write_bytes(spec.SerializeToString())
+    phone = FakeDevice(facts=msgspec.structs.replace(FACTS, kind="ios", os="iOS 17.5"))
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
+    suite = Suite(schema=1, name="old", models=(str(package),), artifacts=("source",), devices=("fake",))
+
+    (result,) = pipeline.run(pipeline.plan_run(suite), tmp_path / "out").results
+
+    assert isinstance(result.outcome, NotRunnable)
+    assert result.outcome.reason.startswith(
+        "iOS 17.5 does not load it: its specification 9 needs the Core ML of iOS 18"
+    )
+    assert phone.files == {}
 
 
 def test_a_ready_package_is_measured_as_it_is_and_made_into_nothing_else(

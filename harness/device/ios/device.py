@@ -33,7 +33,14 @@ from harness.device.ios.job_folder import (
     write_job,
 )
 from harness.device.obstacles import THERMAL_STATUS, Conditions, find_obstacles
-from harness.errors import DeviceCommandFailed, DeviceError, DeviceFileFailed, DeviceTimedOut, PushCorrupted
+from harness.errors import (
+    DeviceCommandFailed,
+    DeviceError,
+    DeviceFileFailed,
+    DeviceTimedOut,
+    PushCorrupted,
+    RunnerUnreadable,
+)
 from harness.protocol import Job, ProgramError, read_job, read_message
 from harness.records import DeviceFacts, DeviceState, Obstacle
 from harness.workspace import cache_dir, sha256_tree
@@ -282,9 +289,26 @@ class IosDevice:
         return self._transport
 
     def ended(self, done: Done) -> None:
-        """Take note of what a result says about the phone."""
+        """Take note of what a result says about the phone.
+
+        Raises:
+            RunnerUnreadable: It says something else than the client said when it listed the phone.
+        """
+        for said in (done.before, done.after):
+            if said is not None:
+                self._require_same_phone(said)
         if done.after is not None:
             self._last = (time.monotonic(), done.after)
+
+    def _require_same_phone(self, said: AppState) -> None:
+        phone = self._phone
+        told = (("build", phone.os_build, said.os_build), ("product", phone.product_type, said.product))
+        for what, listed, found in told:
+            if None not in {listed, found} and listed != found:
+                problem = f"the app says {what} {found}, {self._transport.name} said {listed} when it listed the phone"
+                error = RunnerUnreadable(self.id, "done.json", problem)
+                error.hint = "Was the phone updated or exchanged? Connect it again, and start a new run."
+                raise error
 
     def forget_arrival(self, items: tuple[SentItem, ...]) -> None:
         """Send these again next time, whatever the app certified before."""

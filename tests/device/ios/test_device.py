@@ -286,6 +286,25 @@ def test_a_result_that_names_a_file_outside_its_folder_is_refused(
         run_program(device, job, device.worker_command(), timeout_s=10)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("os_build", "22G86", "the app says build 22G86, folder said 22F76 when it listed the phone"),
+        ("product", "iPhone12,1", r"the app says product iPhone12,1, folder said iPhone11,8"),
+    ],
+)
+def test_a_result_of_another_system_or_phone_than_was_listed_is_refused(
+    key: str, value: str, problem: str, device: IosDevice, phone: FakeIphone, job: Job
+) -> None:
+    phone.app = FakeApp(lines=LATENCY, outputs={"output-0.bin": b"\1" * 16}, state={**STATE, key: value})
+
+    with pytest.raises(RunnerUnreadable, match=problem):
+        run_program(device, job, device.worker_command(), timeout_s=10)
+
+    assert device.facts().os_build == "22F76"
+    assert list(phone.documents.glob("results/*")) == []
+
+
 def test_an_app_that_was_ended_in_the_middle_is_a_runner_that_died(
     device: IosDevice, phone: FakeIphone, job: Job
 ) -> None:
