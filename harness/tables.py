@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness import units
+from harness.convert.apple_system import files_for
 from harness.device.profile import ProductCluster
 from harness.errors import DeviceNotFit
 from harness.records import Accuracy, Artifact, CpuCluster, Failure, NotRunnable
@@ -158,6 +159,9 @@ def device_view(seen: Seen) -> dict[str, Any]:
         "accepted": seen.accepted,
         "error": None if error is None else {"kind": error.kind, "message": str(error), "hint": error.hint},
         "fit": seen.unfit is None,
+        "core_ml_files": files_for(facts.os, facts.newest_os)
+        if (facts := seen.facts) is not None and facts.kind == "ios"
+        else None,
     }
 
 
@@ -193,11 +197,18 @@ def device_text(seen: Seen) -> str:
     for title, record in (("facts", seen.facts), ("state", seen.state)):
         if record is not None:
             lines += [title, *_fields(msgspec.structs.asdict(record))]
+    if seen.facts is not None and seen.facts.kind == "ios":
+        lines += _core_ml_lines(seen.facts.os, seen.facts.newest_os)
     lines.append("in the way of a stable figure" if seen.obstacles else "nothing is in the way of a stable figure")
     for obstacle in seen.obstacles:
         accepted = ", accepted by its profile" if obstacle.name in seen.accepted else ""
         lines += [f"  {obstacle.name} ({obstacle.severity}{accepted}): {obstacle.found}", f"      {obstacle.advice}"]
     return "\n".join(lines)
+
+
+def profile_view(profile: DeviceProfile) -> dict[str, Any]:
+    """What is known of a product beforehand, for programs."""
+    return {"profile": profile, "core_ml_files": None if profile.apple is None else files_for(profile.apple.last_os)}
 
 
 def profile_text(profile: DeviceProfile) -> str:
@@ -207,7 +218,23 @@ def profile_text(profile: DeviceProfile) -> str:
         record = known.pop(nested, None)
         if record is not None:
             known |= msgspec.structs.asdict(record)
-    return "\n".join(["not connected; what is known of the product", *_fields(known)])
+    files = [] if profile.apple is None else _core_ml_lines(profile.apple.last_os)
+    return "\n".join(["not connected; what is known of the product", *_fields(known), *files])
+
+
+def _core_ml_lines(*systems: str | None) -> list[str]:
+    """Which Core ML files are made for a device, and why others are not, each reason once."""
+    by_reason: dict[str | None, list[str]] = {}
+    for precision, reason in files_for(*systems).items():
+        by_reason.setdefault(reason, []).append(precision)
+    made = by_reason.pop(None, [])
+    said = [f"made for it: {', '.join(made)}" if made else "none can be made for it"]
+    said += [f"not {', '.join(missing)}: {reason}" if made else str(reason) for reason, missing in by_reason.items()]
+    return ["Core ML files", *(line for each in said for line in _wrapped(each))]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent="  ", subsequent_indent="      ")
 
 
 def virtual_table(views: Sequence[Mapping[str, Any]]) -> str:

@@ -64,7 +64,7 @@ def devices_show(context: typer.Context, device: DeviceArgument, output_format: 
     """
     from harness.device.profile import profile_of  # noqa: PLC0415
     from harness.errors import UnknownName  # noqa: PLC0415
-    from harness.tables import device_text, device_view, profile_text, to_json  # noqa: PLC0415
+    from harness.tables import device_text, device_view, profile_text, profile_view, to_json  # noqa: PLC0415
 
     as_json = output_format is Output.JSON
     try:
@@ -73,7 +73,7 @@ def devices_show(context: typer.Context, device: DeviceArgument, output_format: 
         profile = profile_of(device)
         if profile is None:
             raise
-        typer.echo(to_json({"profile": profile}) if as_json else profile_text(profile))
+        typer.echo(to_json(profile_view(profile)) if as_json else profile_text(profile))
         return
     typer.echo(to_json(device_view(seen)) if as_json else device_text(seen))
 

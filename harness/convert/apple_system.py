@@ -14,14 +14,17 @@ USUAL_TARGET = 16
 """Made for iOS 16 where nothing older is asked for: the first that loads compressed weights."""
 FIRST_WITH_PROGRAMS = 15
 FIRST_WITH_NETWORKS = 13
-"""coremltools 9 writes specification 4 and newer, which iOS 13 is the first to load.
+"""The converter of coremltools 9 writes specification 4 and newer, which iOS 13 is the first to load. Its builder, to
+which one hands layer by layer, starts at specification 1; nothing here turns a network into its calls.
 
-Source: coremltools 9.0, `__init__.py`, `_LOWEST_ALLOWED_SPECIFICATION_VERSION_FOR_NEURALNETWORK`."""
+Source: coremltools 9.0, `__init__.py`, `_LOWEST_ALLOWED_SPECIFICATION_VERSION_FOR_NEURALNETWORK`, and
+`models/neural_network/builder.py`, `NeuralNetworkBuilder`."""
 _FIRST_TO_LOAD = {4: 13, 5: 14, 6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
 """Specification of a file -> the first iOS that loads it.
 
 Source: coremltools 9.0, `__init__.py`, `_SPECIFICATION_VERSION_IOS_13` to `_SPECIFICATION_VERSION_IOS_26`."""
-_COMPRESSED = ("int8_weights", "palette8", "palette6", "palette4", "sparse")
+_PLAIN: tuple[Precision, ...] = ("fp32", "fp16")
+_COMPRESSED: tuple[Precision, ...] = ("int8_weights", "palette8", "palette6", "palette4", "sparse")
 
 
 def target_of(system: str | None) -> int:
@@ -50,12 +53,25 @@ def why_not_on(system: str | None, precision: Precision) -> str | None:
     """Why there is no Core ML file of this precision for a system; None where there is one."""
     target = target_of(system)
     if target < FIRST_WITH_NETWORKS:
-        return f"{system} loads no Core ML file that coremltools still writes: those need iOS {FIRST_WITH_NETWORKS}"
+        return (
+            f"{system} loads no Core ML file that coremltools still converts to: those need iOS {FIRST_WITH_NETWORKS}, "
+            "and files for older systems would have to be built layer by layer, which nothing here does"
+        )
     if target < FIRST_WITH_PROGRAMS and precision != "fp32":
         return f"{system} loads neural networks of the older kind only, which are made in fp32 here"
     if target < USUAL_TARGET and precision in _COMPRESSED:
         return f"{system} loads no compressed weights: they need iOS {USUAL_TARGET}"
     return None
+
+
+def files_for(*systems: str | None) -> dict[Precision, str | None]:
+    """Every precision of a Core ML file -> why there is none for a device; None where there is one.
+
+    Args:
+        systems: The one that the device has, and the last that was made for it, as far as they are known.
+    """
+    system = limit_of(*systems)
+    return {precision: why_not_on(system, precision) for precision in (*_PLAIN, *_COMPRESSED)}
 
 
 def why_too_new(specification: int, system: str | None) -> str | None:

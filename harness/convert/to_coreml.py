@@ -100,8 +100,8 @@ def export_neural_network(
 ) -> Exported:
     """Convert a module to the older format, a neural network in fp32.
 
-    For systems before iOS 15. coremltools 9 writes specification 4 at least, which iOS 13 is the first to load: for
-    a device that ends at iOS 12 it has nothing.
+    For systems before iOS 15. What coremltools 9 converts to has specification 4 at least, which iOS 13 is the first to
+    load: for a device that ends at iOS 12 it has nothing.
 
     Args:
         module: As for `export_torch`.

@@ -60,6 +60,25 @@ def test_a_product_that_is_not_connected_is_shown_from_its_profile() -> None:
     assert json.loads(harness("devices", "show", "iphone-xr", "--format", "json").stdout)["profile"]["apple"]
 
 
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("iphone-6", "none can be made for it iOS 12.5 loads no Core ML file that coremltools still converts to"),
+        (
+            "ipad-air-2",
+            "made for it: fp32, fp16 not int8_weights, palette8, palette6, palette4, sparse: iPadOS 15.8 loads no",
+        ),
+        ("iphone-xr", "made for it: fp32, fp16, int8_weights, palette8, palette6, palette4, sparse"),
+    ],
+)
+def test_which_core_ml_files_can_be_made_for_a_product_is_shown_with_the_reason(device: str, said: str) -> None:
+    shown = harness("devices", "show", device).stdout
+    view = json.loads(harness("devices", "show", device, "--format", "json").stdout)
+
+    assert said in " ".join(shown.partition("Core ML files")[2].split())
+    assert (view["core_ml_files"]["fp32"] is None) is (device != "iphone-6")
+
+
 def test_a_boards_processors_are_shown() -> None:
     shown = harness("devices", "show", "raspberry-pi-5").stdout
 

@@ -41,7 +41,7 @@ def test_a_system_before_ios_15_gets_a_neural_network_of_the_older_kind() -> Non
 @pytest.mark.parametrize(
     ("system", "precision", "said"),
     [
-        ("iOS 12.5", "fp32", "iOS 12.5 loads no Core ML file that coremltools still writes: those need iOS 13"),
+        ("iOS 12.5", "fp32", "iOS 12.5 loads no Core ML file that coremltools still converts to: those need iOS 13"),
         ("iOS 14.8", "fp16", "iOS 14.8 loads neural networks of the older kind only"),
         ("iOS 15.8", "int8_weights", "iOS 15.8 loads no compressed weights: they need iOS 16"),
     ],
