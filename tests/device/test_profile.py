@@ -57,7 +57,11 @@ def test_every_product_type_is_in_one_profile_only_and_every_product_has_sources
     types = [product_type for apple in products for product_type in apple.product_types]
 
     assert len(types) == len(set(types)) > 40
-    assert all(apple.sources for apple in products)
+    for apple in products:
+        said = " ".join(apple.sources)
+        assert "the chip" in said
+        assert ("GPU or CPU" in said) is ("neural_engine" in apple.core_ml_units)
+        assert ("run on the GPU from A8 on" in said) is ("neural_engine" not in apple.core_ml_units)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_every_product_type_is_in_one_profile_only_and_every_product_has_sources
         ("iPhone10,6", "Apple A11 Bionic", "iOS 16.7", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
         ("iPad7,11", "Apple A10 Fusion", "iPadOS 18", ("neuralnetwork", "mlprogram"), ("cpu", "gpu")),
         ("iPhone11,8", "Apple A12 Bionic", "iOS 18", ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
-        ("iPhone18,3", "Apple T8150", None, ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
+        ("iPhone18,3", "Apple A19", None, ("neuralnetwork", "mlprogram"), ("cpu", "gpu", "neural_engine")),
     ],
 )
 def test_a_product_is_known_by_what_it_calls_itself(
