@@ -150,6 +150,8 @@ def run_client(device_id: str, argv: Sequence[str], *, environment: Mapping[str,
 class ClientTimedOut(DeviceTimedOut):
     """A client did not end; what it said until then often says why."""
 
+    hint = OFFLINE_HINT
+
     def __init__(self, device: str, what: str, timeout_s: float, words: str) -> None:
         super().__init__(device, what, timeout_s)
         self.args = (device, what, timeout_s, words)

@@ -48,4 +48,4 @@ def client(phone: FakeIphone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def transport(client: tuple[str, ...]) -> PyMobileDevice3:
     """The fake phone through the real client."""
-    return PyMobileDevice3(client, UDID, app=APP, os_version="iOS 18.5", query_timeout_s=8)
+    return PyMobileDevice3(client, UDID, app=APP, os_version="iOS 18.5", query_timeout_s=6)

@@ -221,7 +221,9 @@ def test_a_result_that_never_comes_or_comes_half_written_is_an_error_that_tells_
     with pytest.raises(RunnerHung) as hung:
         run_program(device, job, device.worker_command(), timeout_s=20)
 
+    # The fake speaks no developer services, as a phone without its developer image does not.
     assert hung.value.hint.startswith("Open the app by hand, and leave it in front; starting it failed: ")
+    assert "tunneld" in hung.value.hint
     assert list(phone.documents.glob("jobs/*")) == []
 
     def cut(folder: Path) -> None:
