@@ -1,7 +1,8 @@
 """The only reader and writer of runs.
 
 A run is a folder: `plan.json`, written before the first step, and `cells/<id>.json`, each written as its cell ends and
-either whole or not there. Killing the writer at any moment loses at most the cell under way.
+either whole or not there. Killing the writer at any moment loses at most the cell under way. Beside them may be
+`accuracy/<sha256>.json`, what a measured file still recognises; it is of a file and not of a cell.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder, UsageError
-from harness.records import SCHEMA_VERSION, Cell, CellResult, NotRun, Plan
+from harness.records import SCHEMA_VERSION, Accuracy, Cell, CellResult, NotRun, Plan
 from harness.workspace import cache_dir, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-_Stored = TypeVar("_Stored", Plan, CellResult)
+_Stored = TypeVar("_Stored", Plan, CellResult, Accuracy)
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Schema version -> what turns a document of that version into one of the next."""
@@ -33,10 +34,13 @@ class StoredRun:
         folder: Where it is.
         plan: What it set out to do.
         results: What is done, in the plan's order.
+        accuracies: What is known of the files that were measured, by their SHA-256; empty where nothing is.
     """
 
-    def __init__(self, folder: Path, plan: Plan, results: tuple[CellResult, ...]) -> None:
-        self.folder, self.plan, self.results = folder, plan, results
+    def __init__(
+        self, folder: Path, plan: Plan, results: tuple[CellResult, ...], accuracies: Mapping[str, Accuracy]
+    ) -> None:
+        self.folder, self.plan, self.results, self.accuracies = folder, plan, results, accuracies
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -49,7 +53,8 @@ class StoredRun:
         plan = _read(folder / "plan.json", Plan)
         paths = {cell.id: folder / "cells" / f"{cell.id}.json" for cell in plan.cells}
         results = tuple(_read(path, CellResult) for path in paths.values() if path.exists())
-        return cls(folder, plan, results)
+        known = [_read(path, Accuracy) for path in sorted((folder / "accuracy").glob("*.json"))]
+        return cls(folder, plan, results, {accuracy.file_sha256: accuracy for accuracy in known})
 
     @property
     def missing(self) -> tuple[Cell, ...]:
@@ -116,11 +121,25 @@ def write_run(folder: Path, plan: Plan | None = None) -> Iterator[RunWriter]:
         lock.release()
 
 
-def keep_run(stored: StoredRun, folder: Path) -> int:
-    """Copy a run to be kept in git: the plan and the cells, without the paths of this machine.
+def keep_accuracy(accuracy: Accuracy, folder: Path) -> None:
+    """Store beside a run what one of its files still recognises, in the place of what was known of that file before.
 
-    The cache becomes `<cache>`, the folder where the user works nothing. Cells that are there and not in the run are
-    removed.
+    Args:
+        accuracy: Of a converted file.
+        folder: The run's.
+
+    Raises:
+        UnwritableFolder, DeviceFull: It cannot be written.
+    """
+    with _explained(folder):
+        path = folder / "accuracy" / f"{accuracy.file_sha256}.json"
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(accuracy), indent=1))
+
+
+def keep_run(stored: StoredRun, folder: Path) -> int:
+    """Copy a run to be kept in git: plan, cells and accuracies, without the paths of this machine.
+
+    The cache becomes `<cache>`, the folder where the user works nothing. What is there and not in the run is removed.
 
     Returns:
         How many cells were kept.
@@ -131,16 +150,17 @@ def keep_run(stored: StoredRun, folder: Path) -> int:
     """
     if stored.missing:
         raise UsageError(f"{stored.folder} is not complete: {len(stored.missing)} cells are missing; --resume it first")
-    kept = {f"{result.cell.id}.json" for result in stored.results}
+    cells = [f"cells/{result.cell.id}.json" for result in stored.results]
+    accuracies = [f"accuracy/{sha256}.json" for sha256 in stored.accuracies]
     with _explained(folder):
-        for path in [stored.folder / "plan.json", *(stored.folder / "cells" / name for name in sorted(kept))]:
+        for path in (stored.folder / name for name in ("plan.json", *cells, *accuracies)):
             text = path.read_text(encoding="utf-8")
             text = text.replace(str(cache_dir().absolute()), "<cache>").replace(f"{Path.cwd()}/", "")
             write_atomically(folder / path.relative_to(stored.folder), text.encode())
-        for old in (folder / "cells").glob("*.json"):
-            if old.name not in kept:
+        for old in (*folder.glob("cells/*.json"), *folder.glob("accuracy/*.json")):
+            if old.relative_to(folder).as_posix() not in {*cells, *accuracies}:
                 old.unlink()
-    return len(kept)
+    return len(cells)
 
 
 def latest_run(reports: Path) -> Path | None:

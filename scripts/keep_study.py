@@ -14,7 +14,10 @@ from harness.study.report import write_report
 from harness.workspace import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = ("study.json", "fold-*/networks/*.json", "fold-*/files/*.json", "runs/*/plan.json", "runs/*/cells/*.json")
+KEPT = (
+    *("study.json", "fold-*/networks/*.json", "fold-*/files/*.json"),
+    *("runs/*/plan.json", "runs/*/cells/*.json", "runs/*/accuracy/*.json"),
+)
 
 
 def main(study: Path, name: str) -> None:

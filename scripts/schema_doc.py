@@ -29,6 +29,7 @@ MORE_UNITS = {"pct_per_min": "% a minute", "per_s": "1/s", "seconds": "s", "ns":
 SECTIONS = (
     ("plan.json", records.Plan),
     ("cells/CELL.json", records.CellResult),
+    ("accuracy/SHA256.json", records.Accuracy),
     ("report.json", json_file.Document),
     ("harness compare --output FILE", records.Comparison),
 )

@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder
 from harness.records import SCHEMA_VERSION, Plan
-from harness.store import StoredRun, latest_run, write_run
+from harness.store import StoredRun, keep_accuracy, keep_run, latest_run, write_run
 from tests.fakes import records
 
 if TYPE_CHECKING:
@@ -155,3 +155,45 @@ def test_the_latest_run_is_the_one_planned_last(tmp_path: Path) -> None:
 
 def test_without_a_run_there_is_no_latest(tmp_path: Path) -> None:
     assert latest_run(tmp_path) is None
+
+
+def test_an_accuracy_is_read_back_with_the_run_by_the_digest_of_its_file(tmp_path: Path, plan: Plan) -> None:
+    with write_run(tmp_path / "run", plan) as writer:
+        writer.save(records.result())
+    first, later = records.accuracy(0.05), records.accuracy(0.04)
+
+    keep_accuracy(first, tmp_path / "run")
+    keep_accuracy(later, tmp_path / "run")
+
+    assert StoredRun.open(tmp_path / "run").accuracies == {later.file_sha256: later}
+
+
+def test_a_run_without_accuracies_has_none(tmp_path: Path, plan: Plan) -> None:
+    with write_run(tmp_path / "run", plan):
+        pass
+
+    assert StoredRun.open(tmp_path / "run").accuracies == {}
+
+
+def test_a_damaged_accuracy_is_named(tmp_path: Path, plan: Plan) -> None:
+    with write_run(tmp_path / "run", plan):
+        pass
+    keep_accuracy(records.accuracy(), tmp_path / "run")
+    (path,) = (tmp_path / "run/accuracy").iterdir()
+    path.write_text('{"schema": 1', encoding="utf-8")
+
+    with pytest.raises(UnreadableRecord, match=path.name):
+        StoredRun.open(tmp_path / "run")
+
+
+def test_a_kept_run_has_its_accuracies_and_no_others(tmp_path: Path) -> None:
+    result = records.result()
+    with write_run(tmp_path / "run", records.run([result]).plan) as writer:
+        writer.save(result)
+    accuracy = records.accuracy()
+    keep_accuracy(accuracy, tmp_path / "run")
+    keep_accuracy(records.accuracy(sha256="00" * 32), tmp_path / "kept")
+
+    keep_run(StoredRun.open(tmp_path / "run"), tmp_path / "kept")
+
+    assert StoredRun.open(tmp_path / "kept").accuracies == {accuracy.file_sha256: accuracy}

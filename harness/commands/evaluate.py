@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import FormatOption, Output, note, say_step
+from harness.commands.console import FormatOption, Output, note, open_run, say_step
 from harness.errors import CellsFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.records import Accuracy
+    from harness.store import StoredRun
 
 
 class TaskOption(StrEnum):
@@ -41,6 +48,10 @@ def evaluate(
     output: Annotated[
         str | None, typer.Option("--output", help="Which output counts, where the model has several.")
     ] = None,
+    keep_in: Annotated[
+        Path | None,
+        typer.Option("--keep-in", metavar="RUN", help="Keep what was found with a stored run, whose reports show it."),
+    ] = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Draw ROC and DET into this folder.")] = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -53,6 +64,8 @@ def evaluate(
         harness evaluate embedder.tflite --task embedding --data ~/visob
 
         harness evaluate models/student -a onnx/int8 -a tflite/int8 --data synthetic --fold 0
+
+        harness evaluate models/student -a onnx/int8 --data ~/visob --keep-in reports/nightly
     """
     from harness import pipeline  # noqa: PLC0415
     from harness.evaluate.plots import draw_curves  # noqa: PLC0415
@@ -63,6 +76,7 @@ def evaluate(
         if done == total or done % max(1, total // 10) == 0:
             note(f"images: {done} of {total}")
 
+    run = open_run(keep_in) if keep_in is not None else None  # a run that is not there ends it now
     found = pipeline.evaluate_model(
         model,
         artifact or [],
@@ -78,5 +92,22 @@ def evaluate(
     if plots is not None:
         for path in draw_curves(known, plots):
             note(f"drawn: {path}")
+    if run is not None:
+        _keep(known, run)
     if len(known) < len(found):
         raise CellsFailed(len(found) - len(known), len(found))
+
+
+def _keep(known: Mapping[str, Accuracy], run: StoredRun) -> None:
+    """Store accuracies of the files that the run measured; another file of the same name is not what was measured."""
+    from harness.store import keep_accuracy  # noqa: PLC0415
+
+    cells = Counter(result.artifact.sha256 for result in run.results if result.artifact is not None)
+    for name, accuracy in known.items():
+        if accuracy.format is None:
+            continue  # no cell measures a checkpoint
+        if cells[accuracy.file_sha256]:
+            keep_accuracy(accuracy, run.folder)
+            note(f"kept in {run.folder}: {name}, of {cells[accuracy.file_sha256]} of its cells")
+        else:
+            note(f"not kept: {run.folder} did not measure this very file of {name} (SHA-256 {accuracy.file_sha256})")

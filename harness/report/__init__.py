@@ -4,8 +4,10 @@
     words        every sentence: warnings, failures, the answer in three sentences
     terminal     a table for a terminal
     markdown · html · csv_file · json_file · trace_file
+    accuracy     the error of a row's file, and on which images it was found
     figures      latency distributions as SVG, for the page
-    charts       pictures that can be explored; pictures has their library, and makes files of all
+    charts       pictures that can be explored; row_charts those within one row, pareto errors against costs;
+                 pictures has their library, and makes files of all
     index_page   many runs on one page; shell is what all pages have around what they say
     frame        a pandas data frame
 

@@ -5,27 +5,23 @@ In the order in which a reader asks. Emulated devices have no pictures of times.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from harness import statistics
+from harness.report.accuracy import by_test, error_of
 from harness.report.figures import slug
-from harness.report.spec import LIGHT, Chart, Datum, Spec, axis, legend_choice, row_choice, scaled, with_width
+from harness.report.pareto import Point, front, pareto
+from harness.report.row_charts import operators, over_time
+from harness.report.spec import LIGHT, Chart, Datum, Spec, axis, legend_choice, scaled
 from harness.report.view import clean, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from harness.records import Block, ProcessRecord
     from harness.report.view import DeviceRows, Row, View
 
 _T = TypeVar("_T")
 _LINES: Final = 60
 """Lines that one picture has room to name."""
-_OPERATORS: Final = 20
-"""Of one row; the whole is in the record, and in the trace."""
-_BLOCK_ROWS: Final = 60
-"""Rows whose blocks are embedded for the picture over time; beyond that the page would outgrow its use."""
 
 
 def charts(shown: View) -> tuple[Chart, ...]:
@@ -34,8 +30,16 @@ def charts(shown: View) -> tuple[Chart, ...]:
         chart
         for device in shown.devices
         if not device.is_emulated
-        for draw in _DRAWN
-        if (chart := draw(device)) is not None
+        for chart in (
+            _size_latency(device),
+            *_errors(device),
+            _runtimes(device),
+            _threads(device),
+            _memory(device),
+            over_time(device),
+            operators(device),
+        )
+        if chart is not None
     )
 
 
@@ -81,6 +85,35 @@ def _size_latency(device: DeviceRows) -> Chart | None:
         data=tuple(data),
         spec={"width": "container", "height": 320, "layer": [line, points]},
     )
+
+
+def _errors(device: DeviceRows) -> list[Chart | None]:
+    """Error against latency, a picture for each kind of error and each set of images: others do not compare."""
+    rows = _good(device)
+    by = _coloured_by(rows)
+    several = by_test(rows)
+    return [
+        pareto(
+            [
+                Point(
+                    label=f"{clean(row.cell.model)} {row.name}",
+                    kind=clean(row.cell.model) if by == "model" else row.cell.format,
+                    file=f"{row.cell.format}/{row.cell.precision}",
+                    cost=_p50_ms(row),
+                    error=error.estimate,
+                )
+                for row in found
+                if (error := error_of(row.accuracy)) is not None
+            ],
+            name=f"error-latency-{slug(device.id)}" + (f"-{number}" if len(several) > 1 else ""),
+            device_id=device.id,
+            title=f"Error against latency on {clean(device.name)}; {test}",
+            cost="p50, ms",
+            error=test.metric,
+            one="row",
+        )
+        for number, (test, found) in enumerate(several.items(), start=1)
+    ]
 
 
 def _runtimes(device: DeviceRows) -> Chart | None:
@@ -204,102 +237,6 @@ def _memory(device: DeviceRows) -> Chart | None:
     )
 
 
-def _over_time(device: DeviceRows) -> Chart | None:
-    """Each block's median over the minutes of its cell, with temperature and clock limit where the device has them."""
-    rows = [row for row in device.rows if row.measured][:_BLOCK_ROWS]
-    data = [datum for row in rows for datum in _blocks(row)]
-    if not data:
-        return None
-    names = list(dict.fromkeys(str(datum["label"]) for datum in data))
-    x = axis("seconds", "seconds since the cell's first block")
-    marks: list[Spec] = [
-        {
-            "height": 220,
-            "width": "container",
-            "mark": {"type": "point", "filled": True, "size": 45},
-            "encoding": {
-                "x": x,
-                "y": axis("p50_ms", "block median, ms", from_zero=False),
-                "color": {"field": "process", "type": "nominal", "legend": None},
-                "shape": {"field": "counted", "type": "nominal", "title": None},
-                "tooltip": [
-                    {"field": "process"},
-                    {"field": "p50_ms", "title": "ms", "format": ".3f"},
-                    {"field": "celsius", "title": "°C"},
-                    {"field": "cap_mhz", "title": "clock limit, MHz"},
-                ],
-            },
-        }
-    ]
-    for field, title in (("celsius", "temperature, °C"), ("cap_mhz", "clock limit, MHz")):
-        if any(datum[field] is not None for datum in data):
-            line = {"x": x, "y": axis(field, title, from_zero=False)}
-            marks.append({"height": 70, "width": "container", "mark": "line", "encoding": line})
-    spec: Spec = {
-        "params": [row_choice(names)],
-        "transform": [{"filter": "datum.label == shown"}],
-    }
-    # A single picture must not be a concatenation of one: those do not take the width of their place.
-    spec |= marks[0] if len(marks) == 1 else {"vconcat": [with_width(mark) for mark in marks]}
-    return Chart(
-        name=f"over-time-{slug(device.id)}",
-        device_id=device.id,
-        title=f"Latency over time within a row on {clean(device.name)}",
-        says="Each point is the median of one block; one colour a process. A trend means heat, or another program.",
-        data=tuple(data),
-        spec=spec,
-    )
-
-
-def _operators(device: DeviceRows) -> Chart | None:
-    """Where the time of an inference goes: the operators that take most of it, and where each ran."""
-    rows = [row for row in device.rows if row.measured and row.measured.profile][:_BLOCK_ROWS]
-    data = [datum for row in rows for datum in _operator_times(row)]
-    if not data:
-        return None
-    names = list(dict.fromkeys(str(datum["label"]) for datum in data))
-    return Chart(
-        name=f"operators-{slug(device.id)}",
-        device_id=device.id,
-        title=f"Time of each operator on {clean(device.name)}",
-        says=(
-            f"The {_OPERATORS} operators of a row that take longest, in a process in which they were timed, which "
-            "slows the whole down. Their names are the runtime's, after it has fused and rewritten the graph."
-        ),
-        data=tuple(data),
-        spec={
-            "width": "container",
-            "height": 18 * _OPERATORS,
-            "params": [row_choice(names)],
-            "transform": [{"filter": "datum.label == shown"}],
-            "mark": {"type": "bar"},
-            "encoding": {
-                "y": {"field": "operator", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
-                "x": axis("share_pct", "share of the operators' time, %"),
-                "color": {"field": "accelerator", "type": "nominal", "title": None},
-                "tooltip": [
-                    {"field": "operator"},
-                    {"field": "kind"},
-                    {"field": "accelerator", "title": "ran on"},
-                    {"field": "us", "title": "µs", "format": ".4~g"},
-                    {"field": "share_pct", "title": "%", "format": ".1f"},
-                ],
-            },
-        },
-    )
-
-
-_DRAWN: Final[Sequence[Callable[[DeviceRows], Chart | None]]] = (
-    _size_latency,
-    _runtimes,
-    _threads,
-    _memory,
-    _over_time,
-    _operators,
-)
-"""A new picture is a line here and a function above."""
-
-
 # --- parts of them -------------------------------------------------------------------------------------------------
 
 
@@ -344,68 +281,19 @@ def _datum(row: Row) -> Datum:
     }
 
 
-def _operator_times(row: Row) -> list[Datum]:
-    profile = row.measured.profile if row.measured else None
-    if profile is None:
-        return []
-    whole = sum(operator.median_ns for operator in profile.operators)
-    longest = sorted(profile.operators, key=lambda operator: -operator.median_ns)[:_OPERATORS]
-    return [
-        {
-            "label": f"{clean(row.cell.model)} {row.name}",
-            "operator": clean(operator.name),
-            "kind": clean(operator.kind),
-            "accelerator": clean(operator.accelerator),
-            "us": scaled(operator.median_ns, 1e3),
-            "share_pct": scaled(100 * operator.median_ns, whole) if whole else None,
-        }
-        for operator in longest
-    ]
-
-
-def _blocks(row: Row) -> list[Datum]:
-    if row.measured is None:
-        return []
-    processes = [process for process in row.measured.processes if process.blocks]
-    if not processes:
-        return []
-    began = min(process.blocks[0].start_ns for process in processes)
-    label = f"{clean(row.cell.model)} {row.name}"
-    return [
-        {"label": label, **_block(process, block, began)}
-        for process in processes
-        for block in process.blocks
-        if block.ns
-    ]
-
-
-def _block(process: ProcessRecord, block: Block, began_ns: int) -> Datum:
-    discarded = process.discarded or block.discarded
-    return {
-        "process": f"{process.index + 1}",
-        "seconds": round((block.start_ns - began_ns) / 1e9, 2),
-        "p50_ms": scaled(statistics.median(block.ns) / block.iterations_per_sample, 1e6),
-        "counted": "discarded" if discarded else "counted",
-        "celsius": block.conditions.temperature_celsius,
-        "cap_mhz": scaled(block.conditions.cpu_cap_hz, 1e6),
-    }
-
-
 def _fronts(rows: Iterable[Row]) -> frozenset[str]:
     """Ids of the rows that no other row of their model beats in both size and latency."""
-    by_model: dict[str, list[tuple[float, float, str]]] = {}
+    by_model: dict[str, dict[str, tuple[float, float]]] = {}
     for row in rows:
         if row.summary is not None and row.summary.size_bytes is not None:
-            point = (float(row.summary.size_bytes), row.summary.p50_ns, row.cell.id)
-            by_model.setdefault(row.cell.model, []).append(point)
-    kept = set()
-    for points in by_model.values():
-        fastest = math.inf
-        for _, p50, cell_id in sorted(points):
-            if p50 < fastest:
-                fastest = p50
-                kept.add(cell_id)
-    return frozenset(kept)
+            by_model.setdefault(row.cell.model, {})[row.cell.id] = (float(row.summary.size_bytes), row.summary.p50_ns)
+    return frozenset(
+        cell_id
+        for points in by_model.values()
+        for best in [front(list(points.values()))]
+        for cell_id, point in points.items()
+        if point in best
+    )
 
 
 def _runtime(row: Row) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_type_hints
 
+from harness.report.accuracy import error_of
 from harness.report.view import view
 from harness.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.records import Accuracy
+    from harness.report.accuracy import Error
     from harness.report.view import Row, Run, View
 
 Kind: TypeAlias = Literal["text", "whole", "number", "yes_no", "time"]
@@ -109,6 +112,34 @@ def _figures() -> tuple[Column, ...]:
     return tuple(Column(name, _kind(hints[name]), _figure(name), "See Summary") for name in Summary.__struct_fields__)
 
 
+def _errors() -> tuple[Column, ...]:
+    """Empty for a row whose file nobody has tested."""
+    return (
+        Column(
+            "file_sha256",
+            "text",
+            lambda _, row: row.result.artifact.sha256 if row.result and row.result.artifact else None,
+            "Of the converted file, by which rows and accuracies belong together",
+        ),
+        Column("error_metric", "text", _error(lambda error: error.metric), "EER, or top-1 error"),
+        Column("error", "number", _error(lambda error: error.estimate.value), "Of the file, a share of 1"),
+        Column("error_low", "number", _error(lambda error: error.estimate.low), "Lower end of its 95 % interval"),
+        Column("error_high", "number", _error(lambda error: error.estimate.high), "Upper end"),
+        Column("error_dataset", "text", _tested(lambda of: of.dataset), "The images it was found on"),
+        Column("error_is_synthetic", "yes_no", _tested(lambda of: of.is_synthetic), "Whether a program drew them"),
+        Column("error_fold", "whole", _tested(lambda of: of.fold), "Whose subjects were tested; empty: all"),
+        Column("error_executed_by", "text", _tested(lambda of: of.executed_by), "What computed the answers"),
+    )
+
+
+def _error(read: Callable[[Error], Value]) -> Callable[[View, Row], Value]:
+    return lambda _, row: read(error) if (error := error_of(row.accuracy)) else None
+
+
+def _tested(read: Callable[[Accuracy], Value]) -> Callable[[View, Row], Value]:
+    return lambda _, row: read(row.accuracy) if row.accuracy else None
+
+
 def _figure(name: str) -> Callable[[View, Row], Value]:
     return lambda _, row: getattr(row.summary, name) if row.summary else None
 
@@ -122,4 +153,4 @@ def _kind(hint: object) -> Kind:
     return "whole" if "int" in named else "text"
 
 
-COLUMNS = (*_which(), *_figures())
+COLUMNS = (*_which(), *_figures(), *_errors())

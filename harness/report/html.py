@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.report import figures, pictures, shell, words
+from harness.report import accuracy, figures, pictures, shell, words
 from harness.report.charts import charts
 from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
@@ -94,6 +94,10 @@ _HEADS = (
     *(shell.Head(title=title) for title in ("Model", "File", "Threads", "Notes")),
     *(column.head for column in _COLUMNS),
 )
+_ERROR_HEADS = tuple(
+    shell.Head(title=title, group="Accuracy, %", is_number=True) for title in ("error", "95 % interval")
+)
+"""Last, and only on a page that has something to say there: most runs are of files that nobody has tested."""
 
 
 def render(run: Run) -> str:
@@ -101,20 +105,21 @@ def render(run: Run) -> str:
     shown = view(run)
     drawn = charts(shown)
     can_draw = bool(drawn) and shell.can_draw()
-    devices = (_device(device, index, drawn if can_draw else ()) for index, device in enumerate(shown.devices))
+    heads = (*_HEADS, *_ERROR_HEADS) if accuracy.has_errors(shown.rows) else _HEADS
+    devices = (_device(device, index, heads, drawn if can_draw else ()) for index, device in enumerate(shown.devices))
     return shell.page(
         title=f"{clean(shown.plan.suite)} · {words.moment(shown.plan.created_at)}",
         name=clean(shown.plan.run),
         version=clean(shown.plan.harness_version),
-        header=_header(shown),
+        header=_header(shown, heads),
         main=(*devices, _no_pictures() if drawn and not can_draw else None, _conditions(shown)),
-        footer=_footer(),
+        footer=_footer(has_errors=heads is not _HEADS),
         data=document(shown, ()),
         drawn=drawn,
     )
 
 
-def _header(shown: View) -> Markup:
+def _header(shown: View, heads: Sequence[shell.Head]) -> Markup:
     plan = shown.plan
     counted = ((shown.rows, "cell"), (plan.models, "model"), (shown.devices, "device"))
     counts = ", ".join(words.count(len(several), one, f"{one}s") for several, one in counted)
@@ -124,11 +129,11 @@ def _header(shown: View) -> Markup:
         element("p", f"{words.heading(plan)} · {counts}", class_="quiet"),
         element("p", element("code", clean(" ".join(plan.command))), class_="quiet"),
         element("section", *(element("p", text) for text in words.answer(shown)), class_="answer", aria_label="Answer"),
-        _tools(shown),
+        _tools(shown, heads),
     )
 
 
-def _tools(shown: View) -> Markup:
+def _tools(shown: View, heads: Sequence[shell.Head]) -> Markup:
     """What narrows the tables, and what takes the figures elsewhere."""
     cells = [row.cell for row in shown.rows]
     choices: dict[str, list[str]] = {
@@ -137,10 +142,10 @@ def _tools(shown: View) -> Markup:
         "runtime": sorted({cell.choice.title for cell in cells}),
         "device": [clean(device.name) for device in shown.devices],
     }
-    return shell.tools(placeholder="mobilenet int8", choices=choices, heads=_HEADS)
+    return shell.tools(placeholder="mobilenet int8", choices=choices, heads=heads)
 
 
-def _device(device: DeviceRows, index: int, drawn: Sequence[Chart]) -> Markup:
+def _device(device: DeviceRows, index: int, heads: Sequence[shell.Head], drawn: Sequence[Chart]) -> Markup:
     notes = words.notes(device.rows)
     marks = words.marks(notes, device.rows)
     stamp = element("p", words.EMULATED, class_="stamp") if device.is_emulated else None
@@ -159,25 +164,34 @@ def _device(device: DeviceRows, index: int, drawn: Sequence[Chart]) -> Markup:
         element("h2", clean(device.name)),
         element("p", words.device_line(device, with_name=False), class_="quiet"),
         stamp,
-        _table(device, index, marks),
+        _table(device, index, heads, marks),
         element("ul", *listed, class_="notes") if notes else None,
-        *(element("p", sentence, class_="quiet") for sentence in words.evidence(device.rows)),
+        *(element("p", text, class_="quiet") for text in words.evidence(device.rows)),
+        *(element("p", text, class_="quiet") for text in words.accuracies(device.rows)),
         *(_figure(model.rows, words.model_line(model)) for model in device.models),
         *(shell.chart(chart, number) for number, chart in enumerate(drawn) if chart.device_id == device.id),
     )
 
 
-def _table(device: DeviceRows, index: int, marks: Mapping[WarningKind, str]) -> Markup:
+def _table(device: DeviceRows, index: int, heads: Sequence[shell.Head], marks: Mapping[WarningKind, str]) -> Markup:
     caption = f"Figures of {clean(device.name)}"
     rows = (
-        _row(row, index, marks, device=clean(device.name), is_untrained=model.is_untrained)
+        _row(row, index, heads, marks, device=clean(device.name), is_untrained=model.is_untrained)
         for model in device.models
         for row in model.rows
     )
-    return shell.table(caption, _HEADS, rows)
+    return shell.table(caption, heads, rows)
 
 
-def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str, is_untrained: bool) -> Markup:
+def _row(
+    row: Row,
+    index: int,
+    heads: Sequence[shell.Head],
+    marks: Mapping[WarningKind, str],
+    *,
+    device: str,
+    is_untrained: bool,
+) -> Markup:
     chip = element("span", "latency only", class_="chip", title="the weights are untrained") if is_untrained else None
     first = (
         element("th", breakable(clean(row.cell.model)), " ", chip, scope="row", class_=_wrapping(row.cell.model)),
@@ -189,7 +203,7 @@ def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str,
     return element(
         "tr",
         *first,
-        *_figures_or_why(row, index, marks),
+        *_figures_or_why(row, index, heads, marks),
         class_=row.status,
         data_text=text,
         data_model=clean(row.cell.model),
@@ -199,12 +213,14 @@ def _row(row: Row, index: int, marks: Mapping[WarningKind, str], *, device: str,
     )
 
 
-def _figures_or_why(row: Row, index: int, marks: Mapping[WarningKind, str]) -> list[Markup]:
+def _figures_or_why(
+    row: Row, index: int, heads: Sequence[shell.Head], marks: Mapping[WarningKind, str]
+) -> list[Markup]:
     summary = row.summary
     if summary is None:
         status = element("strong", words.status(row))
         why = f": {words.problem(row)}" if row.result else None
-        return [element("td", element("p", status, why), colspan=len(_COLUMNS) + 1, class_="why")]
+        return [element("td", element("p", status, why), colspan=len(heads) - 3, class_="why")]
     cells = [
         element("td", column.show(summary), data_v=_number(column.sort_by(summary)), class_=_cell_style(row, number))
         for number, column in enumerate(_COLUMNS, start=len(_HEADS) - len(_COLUMNS))
@@ -214,7 +230,18 @@ def _figures_or_why(row: Row, index: int, marks: Mapping[WarningKind, str]) -> l
         for warning in row.warnings
         if warning.kind in marks
     )
+    if heads is not _HEADS:
+        cells += _errors(row, heads)
     return [element("td", *_spaced(links), class_="text"), *cells]
+
+
+def _errors(row: Row, heads: Sequence[shell.Head]) -> list[Markup]:
+    found = accuracy.error_of(row.accuracy)
+    value = _number(found.estimate.value if found else None)
+    return [
+        element("td", said, data_v=value, class_=shell.cell_style(heads, number))
+        for number, said in enumerate((accuracy.error_pct(row), accuracy.ends_pct(row)), start=len(_HEADS))
+    ]
 
 
 def _wrapping(name: str) -> str:
@@ -300,16 +327,17 @@ def _pairs(pairs: Mapping[str, str]) -> Markup:
     return element("dl", *(part for name, said in pairs.items() for part in (element("dt", name), element("dd", said))))
 
 
-def _footer() -> Markup:
+def _footer(*, has_errors: bool) -> Markup:
     picture = (
         "In the pictures each shape holds every counted sample, its height growing with the root of their number; the "
         "line is the p50, the grey band its interval. At the right a dot is the cold start of one process, the bar the "
         "part spent loading."
     )
+    said = (words.LEGEND, accuracy.HOW_TO_READ, picture) if has_errors else (words.LEGEND, picture)
     return element(
         "footer",
         element("h2", "How to read this"),
-        *(element("p", text, class_="legend") for text in (words.LEGEND, picture)),
+        *(element("p", text, class_="legend") for text in said),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from harness.records import CellResult, Evidence, Plan, Record
+from harness.records import Accuracy, CellResult, Evidence, Plan, Record
 from harness.report import words
 from harness.report.view import view
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
@@ -31,6 +31,8 @@ class Document(Record, frozen=True, kw_only=True):
     """By cell id."""
     evidence: dict[str, Evidence]
     """By cell id, how far a Core ML file or an iPhone's row is proved; other rows have none."""
+    accuracies: dict[str, Accuracy]
+    """By cell id, what its file still recognises; cells whose file nobody has tested have none."""
     results: tuple[CellResult, ...]
     """As stored, raw samples and all; cells that have not been run are missing."""
 
@@ -45,7 +47,8 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
 
     Args:
         shown: The run's figures.
-        results: Its raw results, nearly all of the document's size; none for the figures alone.
+        results: Its raw results, nearly all of the document's size; none for the figures alone, and then without the
+            curves of accuracies, too.
     """
     return Document(
         schema=DOCUMENT_SCHEMA,
@@ -54,5 +57,16 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
         summaries={row.cell.id: row.summary for row in shown.rows},
         warnings={row.cell.id: row.warnings for row in shown.rows},
         evidence={row.cell.id: row.evidence for row in shown.rows if row.evidence is not None},
+        accuracies={
+            row.cell.id: row.accuracy if results else _without_curve(row.accuracy)
+            for row in shown.rows
+            if row.accuracy is not None
+        },
         results=results,
     )
+
+
+def _without_curve(accuracy: Accuracy) -> Accuracy:
+    if accuracy.verification is None:
+        return accuracy
+    return msgspec.structs.replace(accuracy, verification=msgspec.structs.replace(accuracy.verification, curve=()))

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.report import words
+from harness.report import accuracy, words
 from harness.report.view import clean, view
 
 if TYPE_CHECKING:
@@ -32,38 +32,42 @@ def render(run: Run) -> str:
     shown = view(run)
     lines = [f"# {_text(words.heading(shown.plan))}", ""]
     lines += [f"- {_text(sentence)}" for sentence in words.answer(shown)]
+    has_errors = accuracy.has_errors(shown.rows)
     for device in shown.devices:
-        lines += ["", *_device(device)]
+        lines += ["", *_device(device, has_errors=has_errors)]
     if any(row.summary for row in shown.rows):
-        lines += ["", f"<sub>{_text(words.LEGEND)}</sub>"]
+        legend = f"{words.LEGEND} {accuracy.HOW_TO_READ}" if has_errors else words.LEGEND
+        lines += ["", f"<sub>{_text(legend)}</sub>"]
     return "\n".join(lines) + "\n"
 
 
-def _device(device: DeviceRows) -> list[str]:
+def _device(device: DeviceRows, *, has_errors: bool) -> list[str]:
     lines = [f"## {_text(words.device_line(device))}", ""]
     if device.is_emulated:
         lines += [f"**{words.EMULATED}**", ""]
-    heads = ["model", "file", "threads", *(head for head, _ in _COLUMNS), "notes"]
-    lines += [_line(heads), _line(["---", "---", *["---:"] * (len(_COLUMNS) + 1), "---"])]
+    figures = [head for head, _ in _COLUMNS] + (["error %", "95 % interval"] if has_errors else [])
+    lines += [_line(["model", "file", "threads", *figures, "notes"])]
+    lines += [_line(["---", "---", *["---:"] * (len(figures) + 1), "---"])]
     notes = words.notes(device.rows)
     marks = words.marks(notes, device.rows)
     for model in device.models:
         name = _text(clean(model.name)) + (" (latency only)" if model.is_untrained else "")
-        lines += [_line([name, *_row(row, marks)]) for row in model.rows]
+        lines += [_line([name, *_row(row, marks, has_errors=has_errors)]) for row in model.rows]
     lines.append("")
     lines += [f"- {_text(f'{words.row_names(rows)}: {why}')}" for why, rows in words.reasons(device.rows).items()]
-    lines += [f"- {_text(sentence)}" for sentence in words.evidence(device.rows)]
+    lines += [f"- {_text(said)}" for said in (*words.evidence(device.rows), *words.accuracies(device.rows))]
     for kind, note in notes.items():
         lines.append(f"- **{marks.get(kind, 'all rows')}:** {_text(f'{note.what} {note.advice}')}")
     return lines
 
 
-def _row(row: Row, marks: Mapping[WarningKind, str]) -> list[str]:
+def _row(row: Row, marks: Mapping[WarningKind, str], *, has_errors: bool) -> list[str]:
     first = [_text(row.file), words.threads_of(row)]
     if row.summary is None:
-        return [*first, f"**{_text(words.status(row))}**", *[""] * len(_COLUMNS)]
+        return [*first, f"**{_text(words.status(row))}**", *[""] * (len(_COLUMNS) + 2 * has_errors)]
     found = ", ".join(marks[warning.kind] for warning in row.warnings if warning.kind in marks)
-    return [*first, *(show(row.summary) for _, show in _COLUMNS), found]
+    errors = [accuracy.error_pct(row), accuracy.ends_pct(row)] if has_errors else []
+    return [*first, *(show(row.summary) for _, show in _COLUMNS), *errors, found]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
-from harness.report import words
+from harness.report import accuracy, words
 from harness.report.view import view
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ _WHERE_THERE_IS_ROOM = (
     _Column("samples\n", 7, lambda s: f"{s.samples:,}"),
 )
 """In the order in which they are added."""
+_ERROR = ("error\n%", 6)
+"""Head and width of a column that stands after the others where any row of the run has an error."""
 _MARKS_WIDTH = 6
 _THREADS_WIDTH = 3
 _STYLES = {"failed": "bold red", "not_runnable": "yellow", "not_run": "dim", "simulated": "yellow"}
@@ -70,28 +72,31 @@ def table(run: Run, *, width: int) -> RenderableType:
     """
     shown = view(run)
     parts: list[RenderableType] = [Text(words.heading(shown.plan), style="bold"), Text()]
+    has_errors = accuracy.has_errors(shown.rows)
     for device in shown.devices:
-        parts += _device(device, width)
+        parts += _device(device, width, has_errors=has_errors)
     if any(row.summary for row in shown.rows):
-        parts += [Text(words.LEGEND, style="dim"), Text()]
+        legend = f"{words.LEGEND} {accuracy.HOW_TO_READ}" if has_errors else words.LEGEND
+        parts += [Text(legend, style="dim"), Text()]
     return Group(*parts, *(Text(sentence) for sentence in words.answer(shown)))
 
 
-def _device(device: DeviceRows, width: int) -> list[RenderableType]:
+def _device(device: DeviceRows, width: int, *, has_errors: bool) -> list[RenderableType]:
     notes = words.notes(device.rows)
     marks = words.marks(notes, device.rows, without=_IN_HEADINGS)
     reasons = words.reasons(device.rows)
     numbers = {row.cell.id: number for number, rows in enumerate(reasons.values(), start=1) for row in rows}
-    layout = _layout(max((len(row.file) for row in device.rows), default=0), width)
+    layout = _layout(max((len(row.file) for row in device.rows), default=0), width, has_errors=has_errors)
     parts: list[RenderableType] = [Text(words.device_line(device), style="bold cyan")]
     if device.is_emulated:
         parts.append(Text(words.EMULATED, style="bold white on red"))
     heads = layout.grid()
-    heads.add_row(*(Text(text, style="dim") for text in ("file", "thr", *(column.head for column in layout.columns))))
+    heads.add_row(*(Text(text, style="dim") for text in layout.heads))
     parts.append(heads)
     for model in device.models:
         parts += [Text(words.model_line(model), style="bold"), *_rows(model.rows, layout, marks, numbers), Text()]
-    proved: list[RenderableType] = [_hanging("", sentence, "dim") for sentence in words.evidence(device.rows)]
+    said = (*words.evidence(device.rows), *words.accuracies(device.rows))
+    proved: list[RenderableType] = [_hanging("", sentence, "dim") for sentence in said]
     return [*parts, *_footnotes(reasons, notes, marks), *proved, Text()]
 
 
@@ -100,12 +105,18 @@ class _Layout:
     columns: tuple[_Column, ...]
     file_width: int
     gap: int
+    has_errors: bool
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What stands above each column but that of the marks."""
+        return ("file", "thr", *(column.head for column in self.columns), *([_ERROR[0]] if self.has_errors else ()))
 
     def grid(self) -> Table:
         """An empty table of these columns; several of them stand below each other as if they were one."""
         grid = self._start()
-        for column in self.columns:
-            grid.add_column(width=column.width, justify="right", no_wrap=True, overflow="ellipsis")
+        for width in (*(column.width for column in self.columns), *([_ERROR[1]] if self.has_errors else ())):
+            grid.add_column(width=width, justify="right", no_wrap=True, overflow="ellipsis")
         grid.add_column(width=_MARKS_WIDTH, overflow="fold")
         return grid
 
@@ -122,19 +133,20 @@ class _Layout:
         return grid
 
 
-def _layout(longest_file: int, width: int) -> _Layout:
+def _layout(longest_file: int, width: int, *, has_errors: bool) -> _Layout:
     columns = list(_ALWAYS)
-    gap = 2 if _needed(columns, 2) + longest_file <= width else 1
+    others = [_THREADS_WIDTH, _MARKS_WIDTH, *([_ERROR[1]] if has_errors else ())]
+    gap = 2 if _needed(columns, others, 2) + longest_file <= width else 1
     for column in _WHERE_THERE_IS_ROOM:
-        if _needed([*columns, column], 2) + longest_file <= width:
+        if _needed([*columns, column], others, 2) + longest_file <= width:
             columns.append(column)
-    file_width = max(_MIN_FILE_WIDTH, min(longest_file, width - _needed(columns, gap)))
-    return _Layout(tuple(columns), file_width, gap)
+    file_width = max(_MIN_FILE_WIDTH, min(longest_file, width - _needed(columns, others, gap)))
+    return _Layout(tuple(columns), file_width, gap, has_errors)
 
 
-def _needed(columns: Sequence[_Column], gap: int) -> int:
+def _needed(columns: Sequence[_Column], others: Sequence[int], gap: int) -> int:
     """The width of all but the first column."""
-    widths = [_THREADS_WIDTH, *(column.width for column in columns), _MARKS_WIDTH]
+    widths = [*others, *(column.width for column in columns)]
     return sum(widths) + gap * len(widths)
 
 
@@ -152,6 +164,8 @@ def _rows(
         else:
             grid = layout.grid()
             cells = [Text(column.show(row.summary), style=column.style) for column in layout.columns]
+            if layout.has_errors:
+                cells.append(Text(accuracy.error_pct(row)))
             found = [marks[warning.kind] for warning in row.warnings if warning.kind in marks]
             grid.add_row(*first, *cells, Text("".join(found), style="yellow"))
         grids.append(grid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from harness.matrix import RUNTIMES
@@ -12,10 +12,10 @@ from harness.records import Failure, Measurement, NotRun, NotRunnable
 from harness.summary import evidence, is_simulated, summarise_all, warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.records import Cell, CellResult, DeviceFacts, Evidence, Plan, PlannedModel
+    from harness.records import Accuracy, Cell, CellResult, DeviceFacts, Evidence, Plan, PlannedModel
     from harness.summary import CellWarning, Summary
 
 Status: TypeAlias = Literal["measured", "failed", "not_runnable", "not_run", "simulated"]
@@ -36,6 +36,10 @@ class Run(Protocol):
     def results(self) -> tuple[CellResult, ...]:
         """The cells that are done, in the plan's order."""
 
+    @property
+    def accuracies(self) -> Mapping[str, Accuracy]:
+        """What the files that were measured still recognise, by SHA-256."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -50,6 +54,8 @@ class Row:
     status: Status
     evidence: Evidence | None = None
     """How far a Core ML file, or an iPhone's row, is proved; None for rows of other kinds."""
+    accuracy: Accuracy | None = None
+    """What its very file still recognises; None where nobody has tested that."""
 
     @property
     def name(self) -> str:
@@ -147,7 +153,11 @@ def view(run: Run) -> View:
     summaries = summarise_all(run.results)
     files = _file_labels(run.plan.cells)
     rows = tuple(
-        _row(cell, results.get(cell.id), summaries.get(cell.id), files[cell.id], run.plan) for cell in run.plan.cells
+        replace(
+            _row(cell, results.get(cell.id), summaries.get(cell.id), files[cell.id], run.plan),
+            accuracy=_accuracy(results.get(cell.id), run.accuracies),
+        )
+        for cell in run.plan.cells
     )
     devices = [_device(device_id, rows, run.plan) for device_id in dict.fromkeys(row.cell.device_id for row in rows)]
     return View(
@@ -184,6 +194,10 @@ def _row(cell: Cell, result: CellResult | None, summary: Summary | None, file: s
     found = warnings(summary, result, plan) if result else ()
     proved = evidence(result, device) if result else None
     return Row(cell=cell, result=result, summary=summary, warnings=found, file=file, status=status, evidence=proved)
+
+
+def _accuracy(result: CellResult | None, known: Mapping[str, Accuracy]) -> Accuracy | None:
+    return known.get(result.artifact.sha256) if result is not None and result.artifact is not None else None
 
 
 def _device(device_id: str, rows: Sequence[Row], plan: Plan) -> DeviceRows:

@@ -7,12 +7,14 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness import units
+from harness.report.accuracy import by_test
 from harness.report.view import clean, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from harness.records import DeviceFacts, DeviceState, Evidence, Plan, Setting
+    from harness.report.accuracy import Test
     from harness.report.view import DeviceRows, ModelRows, Row, View
     from harness.summary import Summary, WarningKind
 
@@ -115,6 +117,28 @@ def evidence(rows: Sequence[Row]) -> tuple[str, ...]:
         for mark in EVIDENCE
         if mark in marked
     )
+
+
+def accuracies(rows: Sequence[Row]) -> tuple[str, ...]:
+    """On what the errors of rows were found, a sentence each test, and whether they compare."""
+    tests = by_test(rows)
+    said = [f"Error: {test}{_tested(found)}{_whose(found, tests)}." for test, found in tests.items()]
+    return (*said, "Errors of different tests do not compare.") if len(tests) > 1 else tuple(said)
+
+
+def _tested(rows: Sequence[Row]) -> str:
+    """` (30 subjects, 600 images); computed by onnxruntime 1.27`."""
+    known = [row.accuracy for row in rows if row.accuracy is not None]
+    sizes = {(each.subjects, each.images) for each in known}
+    counts = _distinct(
+        f"{count(subjects, 'subject', 'subjects')}, {count(images, 'image', 'images')}"
+        for subjects, images in sorted(sizes)
+    )
+    return f" ({counts}); computed by {_distinct(clean(each.executed_by) for each in known)}"
+
+
+def _whose(rows: Sequence[Row], tests: Mapping[Test, object]) -> str:
+    return f": {row_names(rows)}" if len(tests) > 1 else ""
 
 
 def problem(row: Row) -> str:

@@ -6,14 +6,15 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 from harness.report.figures import slug
+from harness.report.pareto import Point, pareto
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, scaled
 from harness.report.view import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.records import Verification
-    from harness.study.rows import StudyRow, Timing
+    from harness.records import Estimate, Verification
+    from harness.study.rows import StudyRow
     from harness.study.variants import Kind
 
 HOW: Final[Mapping[Kind, str]] = {
@@ -42,15 +43,6 @@ def charts(rows: Sequence[StudyRow], curves: Mapping[str, Verification], data: s
     return tuple(chart for chart in found if chart is not None)
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other is at least as good as in both and better in one; both are better when smaller."""
-    kept: list[tuple[float, float]] = []
-    for cost, error in sorted(set(points)):
-        if not kept or error < kept[-1][1]:
-            kept.append((cost, error))
-    return kept
-
-
 def shown_in_det(rows: Sequence[StudyRow]) -> tuple[str, ...]:
     """Names of the uncompressed network, the best of each kind of compression at each ratio, and all students."""
     best: dict[tuple[str, object], StudyRow] = {}
@@ -66,93 +58,42 @@ def shown_in_det(rows: Sequence[StudyRow]) -> tuple[str, ...]:
 
 def _against_latency(rows: Sequence[StudyRow], device: str, data: str) -> Chart | None:
     points = [
-        (row, timing.p50_ns / 1e6, _of_timing(timing))
+        _point(row, row.eer_after, timing.p50_ns / 1e6, {"runtime": clean(timing.runtime)})
         for row in rows
         for timing in row.timings
-        if timing.device == device and timing.p50_ns is not None
+        if timing.device == device and timing.p50_ns is not None and row.eer_after is not None
     ]
-    return _pareto(
+    return pareto(
         points,
         name=f"eer-latency-{slug(device)}",
-        title=f"Error against latency on {clean(device)}",
-        cost="p50, ms (logarithmic)",
-        data=data,
+        device_id="",
+        title=f"Error against latency on {clean(device)}; {data}",
+        cost="p50, ms",
+        error="EER",
+        one="file",
     )
 
 
 def _against_size(rows: Sequence[StudyRow], data: str) -> Chart | None:
-    points: list[tuple[StudyRow, float, Datum]] = [
-        (row, row.deflated_bytes / 1e6, {}) for row in rows if row.deflated_bytes is not None
+    points = [
+        _point(row, row.eer_after, row.deflated_bytes / 1e6, {})
+        for row in rows
+        if row.deflated_bytes is not None and row.eer_after is not None
     ]
-    return _pareto(
-        points, name="eer-size", title="Error against size", cost="deflated file, MB (logarithmic)", data=data
-    )
-
-
-def _pareto(
-    points: Sequence[tuple[StudyRow, float, Datum]], *, name: str, title: str, cost: str, data: str
-) -> Chart | None:
-    known = [(row, at, more, row.eer_after) for row, at, more in points if row.eer_after is not None]
-    if not known:
-        return None
-    best = front([(at, eer.value) for _, at, _, eer in known])
-    made: list[Datum] = [
-        {
-            "label": f"{clean(row.variant)} {row.format}/{row.precision}",
-            "how": HOW[row.kind],
-            "file": f"{row.format}/{row.precision}",
-            "cost": scaled(at, 1),
-            "eer": scaled(100 * eer.value, 1),
-            "low": None if eer.low is None else scaled(100 * eer.low, 1),
-            "high": None if eer.high is None else scaled(100 * eer.high, 1),
-            "front": (at, eer.value) in best,
-            **more,
-        }
-        for row, at, more, eer in known
-    ]
-    shared: Spec = {"x": axis("cost", cost, is_log=True), "y": axis("eer", "EER, %")}
-    of_front: Spec = {"transform": [{"filter": "datum.front"}]}
-    tooltip = [
-        {"field": "label", "title": "file"},
-        {"field": "cost", "title": cost.split(" (", maxsplit=1)[0], "format": ".4~g"},
-        {"field": "eer", "title": "EER, %", "format": ".4~g"},
-        {"field": "low", "title": "from, %", "format": ".4~g"},
-        {"field": "high", "title": "to, %", "format": ".4~g"},
-    ]
-    layers: list[Spec] = [
-        of_front
-        | {
-            "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3], "color": "#888888"},
-            "encoding": shared,
-        },
-        of_front
-        | {
-            "mark": {"type": "rule", "opacity": 0.45, "strokeWidth": 2},
-            "encoding": shared | {"y": axis("low", "EER, %"), "y2": {"field": "high"}, "color": _colour("how")},
-        },
-        {
-            "params": [legend_choice("how")],
-            "mark": {"type": "point", "filled": True, "size": 70},
-            "encoding": shared
-            | {
-                "color": _colour("how"),
-                "shape": {"field": "file", "type": "nominal", "title": None},
-                "opacity": {"condition": {"param": "how", "value": 0.9}, "value": 0.08},
-                "tooltip": tooltip,
-            },
-        },
-    ]
-    return Chart(
-        name=name,
+    return pareto(
+        points,
+        name="eer-size",
         device_id="",
-        title=f"{title}; {data}",
-        says=(
-            "Each point is one file; down and to the left is better. The dashed line joins the files that no other "
-            "beats in both; the bars are the 95 % intervals of their error. A click in the legend shows one kind alone."
-        ),
-        data=tuple(made),
-        spec={"width": "container", "height": 360, "layer": layers},
+        title=f"Error against size; {data}",
+        cost="deflated file, MB",
+        error="EER",
+        one="file",
     )
+
+
+def _point(row: StudyRow, error: Estimate, cost: float, more: Datum) -> Point:
+    file = f"{row.format}/{row.precision}"
+    return Point(f"{clean(row.variant)} {file}", HOW[row.kind], file, cost, error, more)
 
 
 def _against_ratio(rows: Sequence[StudyRow], data: str) -> Chart | None:
@@ -280,10 +221,6 @@ def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str
             },
         },
     )
-
-
-def _of_timing(timing: Timing) -> Datum:
-    return {"runtime": clean(timing.runtime)}
 
 
 def _colour(field: str) -> Spec:

@@ -5,7 +5,7 @@ fold-0/trained/<variant>/       each network with its classifier
 fold-0/models/<variant>/        each network as it is deployed: an ordinary model
 fold-0/networks/<variant>.json  `NetworkResult`
 fold-0/files/<variant>.<format>.<precision>.json   `FileResult`
-runs/<device>/                  an ordinary run: what was measured
+runs/<device>/                  an ordinary run: what was measured, and the accuracies of its files beside it
 report.html, .md, .json, *.svg, *.png   made again from the others whenever asked
 """
 

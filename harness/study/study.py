@@ -25,7 +25,7 @@ from harness.errors import HarnessError
 from harness.evaluate.evaluate import evaluate
 from harness.matrix import parse_artifact
 from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
-from harness.store import StoredRun
+from harness.store import StoredRun, keep_accuracy
 from harness.study.events import DataProgress, Evaluated, Step, Stopping, VariantStarted
 from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
 from harness.study.trainers import at_once, train_together
@@ -230,6 +230,17 @@ def _measure(
             pipeline.run(plans[device], folder.run(device), watch=watch)
         elif StoredRun.open(folder.run(device)).missing:
             pipeline.resume(folder.run(device), watch=watch)
+        _keep_accuracies(folder, device)
+
+
+def _keep_accuracies(folder: StudyFolder, device: str) -> None:
+    """Beside what was measured of each file what it still recognises, so that the run's own page shows both."""
+    profile = folder.study.profile
+    for variant in folder.study.variants:
+        for text in artifacts_of(profile, variant):
+            file = folder.file(variant, profile.folds[0], *parse_artifact(text))
+            if file is not None and file.accuracy is not None:
+                keep_accuracy(file.accuracy, folder.run(device))
 
 
 def _plan(folder: StudyFolder, device: str, accept: Sequence[str], command: Sequence[str]) -> Plan:

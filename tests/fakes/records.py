@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from harness.records import (
+    Accuracy,
     Artifact,
     Block,
     BlockConditions,
@@ -25,6 +26,7 @@ from harness.records import (
     Deployment,
     DeviceFacts,
     DeviceState,
+    Estimate,
     Failure,
     Measurement,
     MeasurePlan,
@@ -37,14 +39,16 @@ from harness.records import (
     Plan,
     PlannedModel,
     ProcessRecord,
+    RatePoint,
     RuntimeChoice,
     RuntimeRan,
     TensorSpec,
     Tolerance,
+    Verification,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MIB = 2**20
 
@@ -56,6 +60,7 @@ class FakeRun:
     folder: Path
     plan: Plan
     results: tuple[CellResult, ...]
+    accuracies: Mapping[str, Accuracy] = dataclasses.field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[Cell, ...]:
@@ -72,6 +77,7 @@ def run(
     models: Sequence[PlannedModel] | None = None,
     measure: MeasurePlan | None = None,
     folder: Path = Path("reports/2026-11-23-quick"),
+    accuracies: Sequence[Accuracy] = (),
 ) -> FakeRun:
     """A run of these cells; devices and models are made up for those that the cells name."""
     cells = (*(result.cell for result in results), *missing)
@@ -80,6 +86,7 @@ def run(
     return FakeRun(
         folder=folder,
         results=tuple(results),
+        accuracies={accuracy.file_sha256: accuracy for accuracy in accuracies},
         plan=Plan(
             schema=1,
             run=folder.name,
@@ -335,6 +342,38 @@ def parity(**changes: Any) -> Parity:
         passed=True,
     )
     return msgspec.structs.replace(made, **changes)
+
+
+def accuracy(eer: float = 0.05, *, sha256: str = "ab" * 32, **changes: Any) -> Accuracy:
+    """What a file recognises; the file is that of `artifact` where nothing else is said."""
+    rates = Verification(
+        pairing="across sessions",
+        genuine_pairs=600,
+        impostor_pairs=18_000,
+        embedding_length=64,
+        eer=Estimate(value=eer, low=eer * 0.8, high=eer * 1.2),
+        auc=Estimate(value=0.98),
+        fnmr_at_fmr_1e2=None,
+        fnmr_at_fmr_1e3=None,
+        curve=(RatePoint(threshold=0.5, fmr=eer, fnmr=eer),),
+    )
+    known: dict[str, Any] = {
+        "schema": 1,
+        "model": "mobilenet_v2",
+        "file_sha256": sha256,
+        "format": "onnx",
+        "precision": "fp32",
+        "executed_by": "onnxruntime 1.27.0",
+        "dataset": "eyes",
+        "dataset_sha256": "12" * 32,
+        "is_synthetic": False,
+        "fold": 0,
+        "subjects": 30,
+        "images": 600,
+        "bootstrap_samples": 1000,
+        "verification": rates,
+    }
+    return Accuracy(**(known | changes))
 
 
 def artifact(of: Cell | None = None, *, size_mib: float = 13.6, **changes: Any) -> Artifact:

@@ -16,6 +16,7 @@ import pytest
 
 from harness.errors import MissingExtra, TrainerDied, UnknownName, UsageError
 from harness.records import Accuracy, Artifact
+from harness.report.view import view
 from harness.study.events import Trained, VariantStarted
 from harness.study.folder import StudyFolder
 from harness.study.profiles import PROFILES
@@ -62,6 +63,19 @@ def test_every_network_and_file_is_evaluated_through_its_own_runtime(study: Stud
     assert isinstance(file.accuracy, Accuracy)
     assert file.accuracy.executed_by.startswith("ONNX Runtime")
     assert file.accuracy.file_sha256 == file.artifact.sha256
+
+
+def test_the_run_of_each_device_has_the_accuracies_of_the_files_it_measured(study: StudyFolder) -> None:
+    (run,) = study.runs()
+    rows = view(run).rows
+
+    assert rows
+    for row in rows:
+        assert row.result is not None
+        assert row.result.artifact is not None
+        assert row.accuracy is not None
+        assert row.accuracy.file_sha256 == row.result.artifact.sha256
+        assert (row.accuracy.model, row.accuracy.format) == (row.cell.model, row.cell.format)
 
 
 def test_the_report_has_every_file_with_its_time_and_says_that_images_are_synthetic(study: StudyFolder) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from harness.records import Estimate
-from harness.study.charts import front
+from harness.report.pareto import front
 from harness.study.folder import Study
 from harness.study.profiles import PROFILES
 from harness.study.report import full_table

@@ -1,0 +1,151 @@
+"""The pictures of what happens within one row, chosen from a list: its blocks over time, the time of its operators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from harness import statistics
+from harness.report.figures import slug
+from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled, with_width
+from harness.report.view import clean
+
+if TYPE_CHECKING:
+    from harness.records import Block, ProcessRecord
+    from harness.report.view import DeviceRows, Row
+
+_OPERATORS: Final = 20
+"""Of one row; the whole is in the record, and in the trace."""
+_BLOCK_ROWS: Final = 60
+"""Rows whose blocks are embedded for the picture over time; beyond that the page would outgrow its use."""
+
+
+def over_time(device: DeviceRows) -> Chart | None:
+    """Each block's median over the minutes of its cell, with temperature and clock limit where the device has them."""
+    rows = [row for row in device.rows if row.measured][:_BLOCK_ROWS]
+    data = [datum for row in rows for datum in _blocks(row)]
+    if not data:
+        return None
+    names = list(dict.fromkeys(str(datum["label"]) for datum in data))
+    x = axis("seconds", "seconds since the cell's first block")
+    marks: list[Spec] = [
+        {
+            "height": 220,
+            "width": "container",
+            "mark": {"type": "point", "filled": True, "size": 45},
+            "encoding": {
+                "x": x,
+                "y": axis("p50_ms", "block median, ms", from_zero=False),
+                "color": {"field": "process", "type": "nominal", "legend": None},
+                "shape": {"field": "counted", "type": "nominal", "title": None},
+                "tooltip": [
+                    {"field": "process"},
+                    {"field": "p50_ms", "title": "ms", "format": ".3f"},
+                    {"field": "celsius", "title": "°C"},
+                    {"field": "cap_mhz", "title": "clock limit, MHz"},
+                ],
+            },
+        }
+    ]
+    for field, title in (("celsius", "temperature, °C"), ("cap_mhz", "clock limit, MHz")):
+        if any(datum[field] is not None for datum in data):
+            line = {"x": x, "y": axis(field, title, from_zero=False)}
+            marks.append({"height": 70, "width": "container", "mark": "line", "encoding": line})
+    spec: Spec = {
+        "params": [row_choice(names)],
+        "transform": [{"filter": "datum.label == shown"}],
+    }
+    # A single picture must not be a concatenation of one: those do not take the width of their place.
+    spec |= marks[0] if len(marks) == 1 else {"vconcat": [with_width(mark) for mark in marks]}
+    return Chart(
+        name=f"over-time-{slug(device.id)}",
+        device_id=device.id,
+        title=f"Latency over time within a row on {clean(device.name)}",
+        says="Each point is the median of one block; one colour a process. A trend means heat, or another program.",
+        data=tuple(data),
+        spec=spec,
+    )
+
+
+def operators(device: DeviceRows) -> Chart | None:
+    """Where the time of an inference goes: the operators that take most of it, and where each ran."""
+    rows = [row for row in device.rows if row.measured and row.measured.profile][:_BLOCK_ROWS]
+    data = [datum for row in rows for datum in _operator_times(row)]
+    if not data:
+        return None
+    names = list(dict.fromkeys(str(datum["label"]) for datum in data))
+    return Chart(
+        name=f"operators-{slug(device.id)}",
+        device_id=device.id,
+        title=f"Time of each operator on {clean(device.name)}",
+        says=(
+            f"The {_OPERATORS} operators of a row that take longest, in a process in which they were timed, which "
+            "slows the whole down. Their names are the runtime's, after it has fused and rewritten the graph."
+        ),
+        data=tuple(data),
+        spec={
+            "width": "container",
+            "height": 18 * _OPERATORS,
+            "params": [row_choice(names)],
+            "transform": [{"filter": "datum.label == shown"}],
+            "mark": {"type": "bar"},
+            "encoding": {
+                "y": {"field": "operator", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+                "x": axis("share_pct", "share of the operators' time, %"),
+                "color": {"field": "accelerator", "type": "nominal", "title": None},
+                "tooltip": [
+                    {"field": "operator"},
+                    {"field": "kind"},
+                    {"field": "accelerator", "title": "ran on"},
+                    {"field": "us", "title": "µs", "format": ".4~g"},
+                    {"field": "share_pct", "title": "%", "format": ".1f"},
+                ],
+            },
+        },
+    )
+
+
+def _operator_times(row: Row) -> list[Datum]:
+    profile = row.measured.profile if row.measured else None
+    if profile is None:
+        return []
+    whole = sum(operator.median_ns for operator in profile.operators)
+    longest = sorted(profile.operators, key=lambda operator: -operator.median_ns)[:_OPERATORS]
+    return [
+        {
+            "label": f"{clean(row.cell.model)} {row.name}",
+            "operator": clean(operator.name),
+            "kind": clean(operator.kind),
+            "accelerator": clean(operator.accelerator),
+            "us": scaled(operator.median_ns, 1e3),
+            "share_pct": scaled(100 * operator.median_ns, whole) if whole else None,
+        }
+        for operator in longest
+    ]
+
+
+def _blocks(row: Row) -> list[Datum]:
+    if row.measured is None:
+        return []
+    processes = [process for process in row.measured.processes if process.blocks]
+    if not processes:
+        return []
+    began = min(process.blocks[0].start_ns for process in processes)
+    label = f"{clean(row.cell.model)} {row.name}"
+    return [
+        {"label": label, **_block(process, block, began)}
+        for process in processes
+        for block in process.blocks
+        if block.ns
+    ]
+
+
+def _block(process: ProcessRecord, block: Block, began_ns: int) -> Datum:
+    discarded = process.discarded or block.discarded
+    return {
+        "process": f"{process.index + 1}",
+        "seconds": round((block.start_ns - began_ns) / 1e9, 2),
+        "p50_ms": scaled(statistics.median(block.ns) / block.iterations_per_sample, 1e6),
+        "counted": "discarded" if discarded else "counted",
+        "celsius": block.conditions.temperature_celsius,
+        "cap_mhz": scaled(block.conditions.cpu_cap_hz, 1e6),
+    }
