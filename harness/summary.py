@@ -47,7 +47,7 @@ WarningKind: TypeAlias = Literal[
 
 
 class CellWarning(Record, frozen=True, kw_only=True):
-    """A reason not to trust a figure, or to read it with care. `harness.report.words` has the sentences."""
+    """A reason not to trust a figure, or to read it with care. `harness.report.cautions` has the sentences."""
 
     kind: WarningKind
     facts: dict[str, Setting] = {}  # noqa: RUF012  (msgspec copies it)

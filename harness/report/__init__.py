@@ -1,7 +1,8 @@
 """Stage 6: say it. A stored run becomes a table, a page, or a file that other programs read.
 
     view         what all of them show: one row a cell with its figures and warnings, grouped by device
-    words        every sentence: warnings, failures, the answer in three sentences
+    words        what rows, devices, conditions and failures are called
+    cautions     warnings in sentences; answer has the run in three of them
     terminal     a table for a terminal
     markdown · html · csv_file · json_file · trace_file
     accuracy     the error of a row's file, and on which images it was found

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.report import accuracy, figures, pictures, shell, words
+from harness.report import accuracy, cautions, figures, pictures, shell, words
+from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
@@ -128,7 +129,7 @@ def _header(shown: View, heads: Sequence[shell.Head]) -> Markup:
         element("h1", f"{clean(plan.suite)}: latency, memory and size"),
         element("p", f"{words.heading(plan)} · {counts}", class_="quiet"),
         element("p", element("code", clean(" ".join(plan.command))), class_="quiet"),
-        element("section", *(element("p", text) for text in words.answer(shown)), class_="answer", aria_label="Answer"),
+        element("section", *(element("p", text) for text in answer(shown)), class_="answer", aria_label="Answer"),
         _tools(shown, heads),
     )
 
@@ -146,8 +147,8 @@ def _tools(shown: View, heads: Sequence[shell.Head]) -> Markup:
 
 
 def _device(device: DeviceRows, index: int, heads: Sequence[shell.Head], drawn: Sequence[Chart]) -> Markup:
-    notes = words.notes(device.rows)
-    marks = words.marks(notes, device.rows)
+    notes = cautions.notes(device.rows)
+    marks = cautions.marks(notes, device.rows)
     stamp = element("p", words.EMULATED, class_="stamp") if device.is_emulated else None
     listed = (
         element(

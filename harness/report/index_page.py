@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from harness.report import shell, words
+from harness.report.answer import answer
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, axis, row_choice, scaled
 from harness.report.view import clean, view
@@ -107,7 +108,7 @@ def _row(listed: Listed, shown: View | None) -> Markup:
         return element("tr", first, why, class_="failed", data_text=clean(f"{listed.name} unreadable").lower())
     statuses = Counter(row.status for row in shown.rows)
     devices = ", ".join(clean(device.name) + (" (emulated)" if device.is_emulated else "") for device in shown.devices)
-    said = words.answer(shown)[0]
+    said = answer(shown)[0]
     return element(
         "tr",
         first,

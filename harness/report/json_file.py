@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from harness.records import Accuracy, CellResult, Evidence, Plan, Record
-from harness.report import words
+from harness.report.answer import answer
 from harness.report.view import view
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
 
@@ -52,7 +52,7 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
     """
     return Document(
         schema=DOCUMENT_SCHEMA,
-        answer=words.answer(shown),
+        answer=answer(shown),
         plan=shown.plan,
         summaries={row.cell.id: row.summary for row in shown.rows},
         warnings={row.cell.id: row.warnings for row in shown.rows},

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.report import accuracy, words
+from harness.report import accuracy, cautions, words
+from harness.report.answer import answer
 from harness.report.view import clean, view
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def render(run: Run) -> str:
     """The whole document."""
     shown = view(run)
     lines = [f"# {_text(words.heading(shown.plan))}", ""]
-    lines += [f"- {_text(sentence)}" for sentence in words.answer(shown)]
+    lines += [f"- {_text(sentence)}" for sentence in answer(shown)]
     has_errors = accuracy.has_errors(shown.rows)
     for device in shown.devices:
         lines += ["", *_device(device, has_errors=has_errors)]
@@ -48,8 +49,8 @@ def _device(device: DeviceRows, *, has_errors: bool) -> list[str]:
     figures = [head for head, _ in _COLUMNS] + (["error %", "95 % interval"] if has_errors else [])
     lines += [_line(["model", "file", "threads", *figures, "notes"])]
     lines += [_line(["---", "---", *["---:"] * (len(figures) + 1), "---"])]
-    notes = words.notes(device.rows)
-    marks = words.marks(notes, device.rows)
+    notes = cautions.notes(device.rows)
+    marks = cautions.marks(notes, device.rows)
     for model in device.models:
         name = _text(clean(model.name)) + (" (latency only)" if model.is_untrained else "")
         lines += [_line([name, *_row(row, marks, has_errors=has_errors)]) for row in model.rows]

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
-from harness.report import accuracy, words
+from harness.report import accuracy, cautions, words
+from harness.report.answer import answer
 from harness.report.view import view
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ def table(run: Run, *, width: int) -> RenderableType:
     if any(row.summary for row in shown.rows):
         legend = f"{words.LEGEND} {accuracy.HOW_TO_READ}" if has_errors else words.LEGEND
         parts += [Text(legend, style="dim"), Text()]
-    return Group(*parts, *(Text(sentence) for sentence in words.answer(shown)))
+    return Group(*parts, *(Text(sentence) for sentence in answer(shown)))
 
 
 def _device(device: DeviceRows, width: int, *, has_errors: bool) -> list[RenderableType]:
-    notes = words.notes(device.rows)
-    marks = words.marks(notes, device.rows, without=_IN_HEADINGS)
+    notes = cautions.notes(device.rows)
+    marks = cautions.marks(notes, device.rows, without=_IN_HEADINGS)
     reasons = words.reasons(device.rows)
     numbers = {row.cell.id: number for number, rows in enumerate(reasons.values(), start=1) for row in rows}
     layout = _layout(max((len(row.file) for row in device.rows), default=0), width, has_errors=has_errors)
@@ -174,7 +175,7 @@ def _rows(
 
 def _footnotes(
     reasons: Mapping[str, tuple[Row, ...]],
-    notes: Mapping[WarningKind, words.Note],
+    notes: Mapping[WarningKind, cautions.Note],
     marks: Mapping[WarningKind, str],
 ) -> list[RenderableType]:
     lines: list[RenderableType] = [

@@ -1,0 +1,142 @@
+"""A run in three sentences made from its figures: what is best, what failed, what not to trust."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from harness import units
+from harness.report.accuracy import by_test, error_of, error_pct
+from harness.report.pareto import front
+from harness.report.view import clean, threads
+from harness.report.words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.report.view import DeviceRows, ModelRows, Row, View
+    from harness.summary import WarningKind
+
+_NAMED: Final = 4
+"""In one sentence; the table has the rest."""
+
+
+def answer(view: View) -> tuple[str, ...]:
+    """The run in one to three sentences: what is fastest, what failed, what not to trust."""
+    sentences = (_best(view), _completeness(view), _distrust(view))
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def _best(view: View) -> str:
+    real = [device for device in view.devices if not device.is_emulated]
+    said = [part for part in (_fastest(real), _trade_off(real)) if part]
+    both = "; ".join(said)
+    return f"{both[0].upper()}{both[1:]}." if both else ""
+
+
+def _fastest(real: Sequence[DeviceRows]) -> str:
+    said = []
+    for device in real:
+        models = [words for model in device.models if (words := _fastest_of(model))]
+        if models:
+            rest = len(models) - _NAMED
+            more = f", and {rest} more in the table" if rest > 0 else ""
+            said.append(f"on {clean(device.name)}: {', '.join(models[:_NAMED])}{more}")
+    return f"fastest {'; '.join(said)}" if said else ""
+
+
+def _fastest_of(model: ModelRows) -> str:
+    """A model's fastest row, and those that may be as fast: whose intervals overlap with its own."""
+    usable = [(row.summary, row) for row in model.rows if row.summary is not None and row.summary.parity_passed]
+    if len(usable) < 2:
+        return ""
+    usable.sort(key=lambda pair: pair[0].p50_ns)
+    best, row = usable[0]
+    limit = best.p50_high_ns
+    if limit is None:
+        # Without an interval nobody knows which of two near figures is the faster one.
+        tied = ", without an interval: not certain"
+    else:
+        ties = sum(other.p50_low_ns is None or other.p50_low_ns <= limit for other, _ in usable[1:])
+        tied = f", {count(ties, 'other', 'others')} within the intervals" if ties else ""
+    which = f"{clean(model.name)} as {row.file}" + ("" if row.threads is None else f" with {threads(row.threads)}")
+    return f"{which} ({units.duration(best.p50_ns)}{tied})"
+
+
+def _trade_off(real: Sequence[DeviceRows]) -> str:
+    """The rows that no other row beats in both error and latency, where errors are known."""
+    said = []
+    for device in real:
+        right = [row for row in device.rows if row.summary is not None and row.summary.parity_passed]
+        for test, rows in by_test(right).items():
+            points = {row.cell.id: _point(row) for row in rows}
+            best = front(list(points.values()))
+            named = [
+                f"{clean(row.cell.model)} {row.name} ({error_pct(row)} %, {units.duration(points[row.cell.id][0])})"
+                for row in sorted(rows, key=lambda row: points[row.cell.id])
+                if points[row.cell.id] in best
+            ]
+            if len(rows) > 1:
+                rest = len(named) - _NAMED
+                more = f" and {rest} more" if rest > 0 else ""
+                where = f"{test.metric} against latency on {clean(device.name)}"
+                said.append(f"{where}: {', '.join(named[:_NAMED])}{more}")
+    return f"best trade-off of {'; '.join(said)}" if said else ""
+
+
+def _point(row: Row) -> tuple[float, float]:
+    error = error_of(row.accuracy)
+    assert row.summary is not None
+    assert error is not None
+    return row.summary.p50_ns, error.estimate.value
+
+
+def _completeness(view: View) -> str:
+    total = len(view.rows)
+    if total == 0:
+        return "The plan has no cells."
+    statuses = Counter(row.status for row in view.rows)
+    parts = []
+    if statuses["failed"]:
+        kinds = Counter(row.failure.kind for row in view.rows if row.failure)
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        parts.append(f"{statuses['failed']} failed ({clean(named)})")
+    if statuses["not_runnable"]:
+        parts.append(f"{statuses['not_runnable']} cannot run here")
+    if statuses["simulated"]:
+        parts.append(f"{statuses['simulated']} simulated, without times")
+    if statuses["not_run"]:
+        parts.append(f"{statuses['not_run']} {'has' if statuses['not_run'] == 1 else 'have'} not been run yet")
+    if not parts:
+        return f"All {total} cells were measured." if total > 1 else "The one cell was measured."
+    return f"Of {count(total, 'cell', 'cells')}, {', '.join(parts)}."
+
+
+def _distrust(view: View) -> str:
+    counted = Counter(warning.kind for row in view.rows for warning in row.warnings)
+    measured = sum(row.status == "measured" for row in view.rows)
+    shaky: dict[WarningKind, str] = {
+        "emulated": "emulated, so that times mean nothing",
+        "wrong_numbers": "with wrong outputs",
+        "fallback": "partly not on the accelerator asked for",
+        "other_threads": "with another number of threads",
+        "few_processes": "without an interval",
+        "imprecise": "with a wide interval",
+        "not_steady": "not settled",
+        "drift": "drifting",
+        "disturbed": "disturbed",
+        "accepted_obstacles": "taken in spite of an obstacle",
+    }
+    parts = [f"{_of(counted[kind], measured)} {what}" for kind, what in shaky.items() if counted[kind]]
+    careful = f"Read with care: {', '.join(parts)}" if parts else ""
+    untrained = sorted({clean(row.cell.model) for row in view.rows for w in row.warnings if w.kind == "untrained"})
+    latency_only = ""
+    if untrained:
+        shown = ", ".join(untrained[:_NAMED]) + (" and others" if len(untrained) > _NAMED else "")
+        latency_only = f"weights of {shown} are untrained (latency only)"
+    both = "; ".join(part for part in (careful, latency_only) if part)
+    return f"{both[0].upper()}{both[1:]}." if both else ""
+
+
+def _of(count: int, total: int) -> str:
+    return "all" if count == total and total > 1 else str(count)
