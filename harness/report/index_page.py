@@ -6,24 +6,21 @@ It is made from the stored runs alone. Whether a figure really changed is judged
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from harness.report import shell, words
+from harness.report import shell, trends, words
 from harness.report.answer import answer
 from harness.report.markup import Markup, breakable, element
-from harness.report.spec import Chart, Datum, axis, row_choice, scaled
 from harness.report.view import clean, view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.report.view import Run, View
 
 FILE_NAME: Final = "index.html"
-_SERIES: Final = 200
-"""Rows that can be chosen in the picture: those measured most often."""
 _HEADS: Final = (
     shell.Head(title="Run"),
     shell.Head(title="When"),
@@ -56,14 +53,16 @@ def render(found: Sequence[Listed], *, version: str) -> str:
         version: Of this program.
     """
     views = {each.name: view(each.run) for each in found if each.run is not None}
-    drawn = [picture] if (picture := _over_runs(tuple(views.values()))) is not None else []
+    several = trends.trends_of(views.values())
+    drawn = [picture] if (picture := trends.chart(several)) is not None else []
+    links = {clean(views[each.name].plan.run): each.link for each in found if each.run is not None}
     newest_first = sorted(found, key=lambda each: views[each.name].plan.created_at if each.run else "", reverse=True)
     return shell.page(
         title="Runs",
         name="runs",
         version=clean(version),
         header=_header(found, views),
-        main=(_table(newest_first, views), *shell.places(drawn)),
+        main=(_table(newest_first, views), trends.table(several, links), *shell.places(drawn)),
         footer=element(
             "footer",
             element("h2", "How to read this"),
@@ -73,8 +72,9 @@ def render(found: Sequence[Listed], *, version: str) -> str:
                 "Whether one really changed is judged by `harness history MODEL` and `harness compare`.",
                 class_="legend",
             ),
+            element("p", trends.HOW_TO_READ, class_="legend") if several else None,
         ),
-        data={name: _figures(shown) for name, shown in views.items()},
+        data={"runs": {name: _figures(shown) for name, shown in views.items()}, "trends": several},
         drawn=drawn,
     )
 
@@ -124,72 +124,6 @@ def _row(listed: Listed, shown: View | None) -> Markup:
         class_="measured",
         data_text=clean(f"{listed.name} {shown.plan.suite} {devices} {said}").lower(),
     )
-
-
-def _over_runs(views: Sequence[View]) -> Chart | None:
-    """The p50 of one row in every run that has it, on the same device."""
-    series: dict[str, list[Datum]] = defaultdict(list)
-    for shown in sorted(views, key=lambda each: each.plan.created_at):
-        for label, datum in _points(shown):
-            series[label].append(datum)
-    often = sorted((label for label, data in series.items() if len(data) > 1), key=lambda label: -len(series[label]))
-    if not often:
-        return None
-    names = sorted(often[:_SERIES])
-    data = tuple(datum for label in names for datum in series[label])
-    x = {"field": "at", "type": "temporal", "title": None}
-    shared = {"x": x, "color": {"field": "version", "type": "nominal", "title": "runtime"}}
-    return Chart(
-        name="runs",
-        device_id="",
-        title="The same row, run after run",
-        says="p50 with its interval within each run. Runs of different days differ by more than these intervals show.",
-        data=data,
-        spec={
-            "width": "container",
-            "height": 280,
-            "params": [row_choice(names)],
-            "transform": [{"filter": "datum.label == shown"}],
-            "layer": [
-                {
-                    "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.5},
-                    "encoding": shared | {"y": axis("low_ms", "p50, ms", from_zero=False), "y2": {"field": "high_ms"}},
-                },
-                {
-                    "mark": {"type": "point", "filled": True, "size": 60},
-                    "encoding": shared
-                    | {
-                        "y": axis("p50_ms", "p50, ms", from_zero=False),
-                        "tooltip": [
-                            {"field": "run"},
-                            {"field": "p50_ms", "title": "p50, ms", "format": ".4~g"},
-                            {"field": "version", "title": "runtime"},
-                        ],
-                    },
-                },
-            ],
-        },
-    )
-
-
-def _points(shown: View) -> Iterable[tuple[str, Datum]]:
-    for device in shown.devices:
-        for row in () if device.is_emulated else device.rows:
-            if row.summary is None or row.measured is None or not row.summary.parity_passed:
-                continue
-            label = f"{clean(row.cell.model)} {row.name} on {clean(device.name)}"
-            yield (
-                label,
-                {
-                    "label": label,
-                    "run": clean(shown.plan.run),
-                    "at": shown.plan.created_at,
-                    "p50_ms": scaled(row.summary.p50_ns, 1e6),
-                    "low_ms": scaled(row.summary.p50_low_ns, 1e6),
-                    "high_ms": scaled(row.summary.p50_high_ns, 1e6),
-                    "version": f"{row.measured.ran.runtime} {row.measured.ran.version}",
-                },
-            )
 
 
 def _figures(shown: View) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What rows, devices, conditions and failures are called. Records hold facts; what they mean to a reader is said here."""
+"""What rows, devices, conditions and failures are called: records hold facts, and here is what a reader is told."""
 
 from __future__ import annotations
 

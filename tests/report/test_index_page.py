@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 
 from harness.report.index_page import Listed, render
 from tests.fakes import records
@@ -33,7 +35,8 @@ def charts_of(text: str) -> list[dict[str, object]]:
 def test_the_newest_run_stands_first_and_links_to_its_page() -> None:
     page = Page(render([listed(run_of(1, 10.0)), listed(run_of(3, 9.0)), listed(run_of(2, 11.0))], version="1"))
 
-    assert [each["href"] for each in page.attributes("a")][1:] == [f"nightly-{n}/report.html" for n in (3, 2, 1)]
+    links = [each["href"] for each in page.attributes("a") if each["href"] != "#figures"]
+    assert list(dict.fromkeys(links)) == [f"nightly-{n}/report.html" for n in (3, 2, 1)]
 
 
 def test_a_row_is_drawn_over_the_runs_that_have_it() -> None:
@@ -64,3 +67,44 @@ def test_no_name_becomes_markup() -> None:
         return [tag for tag, _ in page.elements if tag != "wbr"]
 
     assert shape(hostile) == shape(plain)
+
+
+def trends_in(text: str) -> list[dict[str, Any]]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    trends: list[dict[str, Any]] = json.loads(found[1])["trends"]
+    return trends
+
+
+def test_a_trend_has_the_last_figure_its_change_and_how_far_all_runs_differ() -> None:
+    text = render([listed(run_of(day, p50_ms)) for day, p50_ms in ((1, 10.0), (3, 9.0), (2, 12.0))], version="1")
+
+    (trend,) = trends_in(text)
+    said = [shown for _, shown in Page(text).texts]
+
+    assert [point["run"] for point in trend["points"]] == ["nightly-1", "nightly-2", "nightly-3"]
+    assert trend["change_pct"] == pytest.approx(-25, abs=0.5)
+    assert trend["spread_pct"] == pytest.approx(14.8, abs=0.2)
+    assert f"{trend['change_pct']:+.1f}" in said
+    assert "9.06" in said
+
+
+def test_a_row_that_was_measured_once_has_no_trend() -> None:
+    assert trends_in(render([listed(run_of(1, 10.0))], version="1")) == []
+
+
+def test_two_devices_of_one_name_are_not_one_trend() -> None:
+    runs = [run_of(day, 10.0) for day in (1, 2)]
+    others = [run_of(day, 20.0, devices=(records.device(id="host", cpu="another"),)) for day in (3, 4)]
+
+    trends = trends_in(render([listed(run) for run in (*runs, *others)], version="1"))
+
+    assert [len(trend["points"]) for trend in trends] == [2, 2]
+    assert len({trend["label"] for trend in trends}) == 2
+    assert any("cpu another" in trend["label"] for trend in trends)
+
+
+def test_an_emulated_device_has_no_trend() -> None:
+    emulated = (records.device(id="host", device_class="emulated"),)
+
+    assert trends_in(render([listed(run_of(day, 10.0, devices=emulated)) for day in (1, 2)], version="1")) == []

@@ -1,0 +1,271 @@
+"""The same row, run after run: its last figure, what changed since the run before, and all of them as a picture.
+
+Rows are the same where they agree in everything that may be drawn as one line: file, runtime and its settings, device
+and the state it was put in, what timed it. Versions may differ, being what a reader wants to see the effect of.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from harness import statistics, units
+from harness.records import Record
+from harness.report import shell
+from harness.report.markup import Markup, breakable, element
+from harness.report.spec import Chart, axis, row_choice, scaled
+from harness.report.view import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from harness.records import Measurement
+    from harness.report.view import DeviceRows, Row, View
+
+_Same: TypeAlias = tuple[tuple[str, str], ...]
+"""Names and values in which rows agree."""
+_DRAWN: Final = 200
+"""Trends that can be chosen in the picture: those measured most often."""
+_BEFORE: Final = "The run before, ms"
+_HEADS: Final = (
+    *(shell.Head(title=title) for title in ("Model", "File", "Device", "Last run")),
+    shell.Head(title="p50", group="Last run, ms", is_number=True, style="p50"),
+    shell.Head(title="interval", group="Last run, ms", is_number=True),
+    shell.Head(title="p50", group=_BEFORE, is_number=True),
+    shell.Head(title="interval", group=_BEFORE, is_number=True),
+    shell.Head(title="of p50", group="Change, %", is_number=True),
+    shell.Head(title="runs", group="All runs", is_number=True),
+    shell.Head(title="spread, %", group="All runs", is_number=True),
+)
+HOW_TO_READ: Final = (
+    "Change: p50 of the last run against that of the run before. The intervals are those within each run. Spread: "
+    "standard deviation over mean of the p50 of all runs, which tells how far runs differ anyhow."
+)
+
+
+class TrendPoint(Record, frozen=True, kw_only=True):
+    """The row in one run."""
+
+    run: str
+    at: str
+    """When the run was planned."""
+    version: str
+    """Of the runtime."""
+    p50_ns: float
+    p50_low_ns: float | None
+    p50_high_ns: float | None
+
+
+class Trend(Record, frozen=True, kw_only=True):
+    """A row that at least two runs have measured."""
+
+    label: str
+    model: str
+    file: str
+    device: str
+    points: tuple[TrendPoint, ...]
+    """The oldest run first."""
+    change_pct: float
+    """Of p50, from the last run but one to the last."""
+    spread_pct: float | None
+    """Standard deviation / mean of the p50 of all runs."""
+
+
+def trends_of(views: Iterable[View]) -> tuple[Trend, ...]:
+    """Rows that several runs have measured on the same device; those whose p50 changed most come first.
+
+    Emulated devices have none, and wrong outputs are no point.
+    """
+    points: dict[_Same, list[tuple[TrendPoint, DeviceRows, Row]]] = defaultdict(list)
+    for shown in sorted(views, key=lambda each: each.plan.created_at):
+        for device in shown.devices:
+            for row in () if device.is_emulated else device.rows:
+                summary, measured = row.summary, row.measured
+                if summary is None or measured is None or not summary.parity_passed:
+                    continue
+                point = TrendPoint(
+                    run=clean(shown.plan.run),
+                    at=shown.plan.created_at,
+                    version=clean(f"{measured.ran.runtime} {measured.ran.version}"),
+                    p50_ns=summary.p50_ns,
+                    p50_low_ns=summary.p50_low_ns,
+                    p50_high_ns=summary.p50_high_ns,
+                )
+                points[_same(device, row, measured, is_batched=summary.iterations_per_sample > 1)].append(
+                    (point, device, row)
+                )
+    several = {key: found for key, found in points.items() if len(found) > 1}
+    labels = _labels({key: found[-1][1:] for key, found in several.items()})
+    made = [_trend(labels[key], found) for key, found in several.items()]
+    return tuple(sorted(made, key=lambda trend: -abs(trend.change_pct)))
+
+
+def table(trends: Sequence[Trend], links: Mapping[str, str | None]) -> Markup | None:
+    """A row a trend; None where no row was measured twice.
+
+    Args:
+        trends: As `trends_of` finds them.
+        links: Run -> its own page.
+    """
+    if not trends:
+        return None
+    return element(
+        "section",
+        element("h2", "The same row, run after run"),
+        shell.table("Trends", _HEADS, (_line(trend, links) for trend in trends)),
+    )
+
+
+def chart(trends: Sequence[Trend]) -> Chart | None:
+    """The p50 of one row in every run that has it."""
+    often = sorted(trends, key=lambda trend: -len(trend.points))[:_DRAWN]
+    if not often:
+        return None
+    names = sorted(trend.label for trend in often)
+    data = tuple(
+        {
+            "label": trend.label,
+            "run": point.run,
+            "at": point.at,
+            "p50_ms": scaled(point.p50_ns, 1e6),
+            "low_ms": scaled(point.p50_low_ns, 1e6),
+            "high_ms": scaled(point.p50_high_ns, 1e6),
+            "version": point.version,
+        }
+        for trend in sorted(often, key=lambda trend: trend.label)
+        for point in trend.points
+    )
+    x = {"field": "at", "type": "temporal", "title": None}
+    shared = {"x": x, "color": {"field": "version", "type": "nominal", "title": "runtime"}}
+    tooltip = [
+        {"field": "run"},
+        {"field": "p50_ms", "title": "p50, ms", "format": ".4~g"},
+        {"field": "version", "title": "runtime"},
+    ]
+    return Chart(
+        name="runs",
+        device_id="",
+        title="One row in all its runs",
+        says="p50 with its interval within each run. Runs of different days differ by more than these intervals show.",
+        data=data,
+        spec={
+            "width": "container",
+            "height": 280,
+            "params": [row_choice(names)],
+            "transform": [{"filter": "datum.label == shown"}],
+            "layer": [
+                {
+                    "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.5},
+                    "encoding": shared | {"y": axis("low_ms", "p50, ms", from_zero=False), "y2": {"field": "high_ms"}},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 60},
+                    "encoding": shared | {"y": axis("p50_ms", "p50, ms", from_zero=False), "tooltip": tooltip},
+                },
+            ],
+        },
+    )
+
+
+def _trend(label: str, found: Sequence[tuple[TrendPoint, DeviceRows, Row]]) -> Trend:
+    points = tuple(point for point, _, _ in found)
+    _, device, row = found[-1]
+    return Trend(
+        label=label,
+        model=clean(row.cell.model),
+        file=row.name,
+        device=clean(device.name),
+        points=points,
+        change_pct=100 * (points[-1].p50_ns / points[-2].p50_ns - 1),
+        spread_pct=statistics.cv_pct([point.p50_ns for point in points]),
+    )
+
+
+def _same(device: DeviceRows, row: Row, measured: Measurement, *, is_batched: bool) -> _Same:
+    """In what rows of two runs must agree to be the same; the history of `harness.regress` keeps to the same."""
+    cell, facts, state = row.cell, device.facts, measured.state_before
+    inputs = row.result.artifact.inputs if row.result and row.result.artifact else ()
+    same = {
+        "model": cell.model,
+        "format": cell.format,
+        "precision": cell.precision,
+        "inputs": ", ".join(f"{each.name} {each.dtype} {'x'.join(map(str, each.shape))}" for each in inputs),
+        "runtime": cell.choice.runtime,
+        "accelerator": cell.choice.accelerator,
+        "threads": cell.choice.threads,
+        "graph optimization": cell.choice.graph_optimization,
+        "options": sorted(cell.choice.options.items()),
+        "timed by": measured.ran.driver,
+        "batched": is_batched,
+        "device": device.id,
+        "name": device.name,
+        "cpu": facts.cpu if facts else None,
+        "cores": facts.cores if facts else None,
+        "architecture": facts.architecture if facts else None,
+        "virtual machine": facts.virtual_machine if facts else None,
+        "governor": state.governor,
+        "power mode": state.power_mode,
+        "accepted obstacles": sorted(measured.accepted_obstacles),
+    }
+    return tuple((name, str(value)) for name, value in same.items())
+
+
+def _labels(newest: Mapping[_Same, tuple[DeviceRows, Row]]) -> dict[_Same, str]:
+    """What each is called; where that is the same for two, what tells them apart is added."""
+    by_label: dict[str, list[_Same]] = defaultdict(list)
+    for key, (device, row) in newest.items():
+        by_label[f"{clean(row.cell.model)} {row.name} on {clean(device.name)}"].append(key)
+    labels = {}
+    for label, alike in by_label.items():
+        differ = {name for name, values in _values(alike).items() if len(values) > 1}
+        for key in alike:
+            apart = ", ".join(f"{name} {clean(value)}" for name, value in key if name in differ)
+            labels[key] = f"{label} ({apart})" if apart else label
+    return labels
+
+
+def _values(keys: Sequence[_Same]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        for name, value in key:
+            found[name].add(value)
+    return found
+
+
+def _line(trend: Trend, links: Mapping[str, str | None]) -> Markup:
+    last, before = trend.points[-1], trend.points[-2]
+    link = links.get(last.run)
+    run = element("a", breakable(last.run), href=link) if link else breakable(last.run)
+    figures = (
+        (units.milliseconds(last.p50_ns), last.p50_ns),
+        (_ends_ms(last), last.p50_low_ns),
+        (units.milliseconds(before.p50_ns), before.p50_ns),
+        (_ends_ms(before), before.p50_low_ns),
+        (f"{trend.change_pct:+.1f}", trend.change_pct),
+        (str(len(trend.points)), len(trend.points)),
+        ("–" if trend.spread_pct is None else f"{trend.spread_pct:.1f}", trend.spread_pct),
+    )
+    return element(
+        "tr",
+        element("th", breakable(trend.model), scope="row", class_="text long"),
+        element("td", breakable(trend.file), class_="text"),
+        element("td", trend.device, class_="text"),
+        element("td", run, class_="text long"),
+        *(
+            element(
+                "td",
+                said,
+                data_v="" if value is None else f"{value:.7g}",
+                class_=shell.cell_style(_HEADS, number),
+            )
+            for number, (said, value) in enumerate(figures, start=4)
+        ),
+        class_="measured",
+        data_text=f"{trend.label} {last.run}".lower(),
+    )
+
+
+def _ends_ms(point: TrendPoint) -> str:
+    if point.p50_low_ns is None or point.p50_high_ns is None:
+        return "–"
+    return f"{units.milliseconds(point.p50_low_ns)} to {units.milliseconds(point.p50_high_ns)}"
