@@ -9,7 +9,8 @@
     figures      latency distributions as SVG, for the page
     charts       pictures that can be explored; row_charts those within one row, pareto errors against costs;
                  pictures has their library, and makes files of all
-    index_page   many runs on one page, trends the same row in all of them; shell is what all pages have around what they say
+    index_page   many runs on one page, trends the same row in all of them
+    shell        what all pages have around what they say
     frame        a pandas data frame
 
 Nothing here reads a run's files or measures anything, and rich, pandas and NumPy are loaded when first needed.
