@@ -64,10 +64,11 @@ def _fastest_of(model: ModelRows) -> str:
 
 
 def _trade_off(real: Sequence[DeviceRows]) -> str:
-    """The rows that no other row beats in both error and latency, where errors are known."""
+    """The rows that no other row beats in both error and latency, where errors of trained weights are known."""
     said = []
     for device in real:
-        right = [row for row in device.rows if row.summary is not None and row.summary.parity_passed]
+        trained = [row for model in device.models if not model.is_untrained for row in model.rows]
+        right = [row for row in trained if row.summary is not None and row.summary.parity_passed]
         for test, rows in by_test(right).items():
             points = {row.cell.id: _point(row) for row in rows}
             best = front(list(points.values()))

@@ -13,7 +13,7 @@ from harness import statistics, units
 from harness.records import Record
 from harness.report import shell
 from harness.report.markup import Markup, breakable, element
-from harness.report.spec import Chart, axis, row_choice, scaled
+from harness.report.spec import Chart, Datum, axis, row_choice, scaled
 from harness.report.view import clean
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _Same: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values in which rows agree."""
 _DRAWN: Final = 200
 """Trends that can be chosen in the picture: those measured most often."""
+_LONG: Final = 24
 _BEFORE: Final = "The run before, ms"
 _HEADS: Final = (
     *(shell.Head(title=title) for title in ("Model", "File", "Device", "Last run")),
@@ -122,7 +123,7 @@ def chart(trends: Sequence[Trend]) -> Chart | None:
     if not often:
         return None
     names = sorted(trend.label for trend in often)
-    data = tuple(
+    data: tuple[Datum, ...] = tuple(
         {
             "label": trend.label,
             "run": point.run,
@@ -247,10 +248,10 @@ def _line(trend: Trend, links: Mapping[str, str | None]) -> Markup:
     )
     return element(
         "tr",
-        element("th", breakable(trend.model), scope="row", class_="text long"),
+        element("th", breakable(trend.model), scope="row", class_=_wrapping(trend.model)),
         element("td", breakable(trend.file), class_="text"),
         element("td", trend.device, class_="text"),
-        element("td", run, class_="text long"),
+        element("td", run, class_=_wrapping(last.run)),
         *(
             element(
                 "td",
@@ -263,6 +264,11 @@ def _line(trend: Trend, links: Mapping[str, str | None]) -> Markup:
         class_="measured",
         data_text=f"{trend.label} {last.run}".lower(),
     )
+
+
+def _wrapping(name: str) -> str:
+    """Only a very long name may break: a column of those is wide, too."""
+    return "text long" if len(name) > _LONG else "text"
 
 
 def _ends_ms(point: TrendPoint) -> str:
