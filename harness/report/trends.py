@@ -136,7 +136,7 @@ def chart(trends: Sequence[Trend]) -> Chart | None:
         for trend in sorted(often, key=lambda trend: trend.label)
         for point in trend.points
     )
-    x = {"field": "at", "type": "temporal", "title": None}
+    x = {"field": "at", "type": "temporal", "title": None, "axis": {"tickCount": 6}, "scale": {"padding": 12}}
     shared = {"x": x, "color": {"field": "version", "type": "nominal", "title": "runtime"}}
     tooltip = [
         {"field": "run"},
