@@ -25,6 +25,11 @@ def milliseconds(ns: float | None) -> str:
     return f"{ns:.0f} ns" if 0 < abs(ns) < 1e3 else _narrow(ns / 1e6)
 
 
+def milliseconds_between(low_ns: float | None, high_ns: float | None) -> str:
+    """The ends of an interval, as `milliseconds` has them; one that lacks an end is unknown."""
+    return _UNKNOWN if low_ns is None or high_ns is None else f"{milliseconds(low_ns)} to {milliseconds(high_ns)}"
+
+
 def mebibytes(size_bytes: float | None) -> str:
     """MiB (1,048,576 bytes) without the unit, for a column that has it in its head; below a KiB with one of its own."""
     if size_bytes is None:

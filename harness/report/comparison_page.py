@@ -129,8 +129,8 @@ def _lines(row: Compared) -> Iterator[Markup]:
             name,
             element("td", found.figure, class_="text"),
             element("td", found.verdict, class_="text wrong" if found.verdict in _GRAVE else "text"),
-            element("td", _change(found.ratio), data_v=_sortable(found.ratio), class_="p50"),
-            element("td", _interval(found), data_v=_sortable(found.low)),
+            element("td", _change(found.ratio), data_v=shell.sortable(found.ratio), class_="p50"),
+            element("td", _interval(found), data_v=shell.sortable(found.low)),
             element("td", f"{100 * found.margin:g}", data_v=found.margin),
             element("td", str(len(found.trials)) if found.trials else "–", data_v=len(found.trials) or ""),
             class_="measured",
@@ -228,10 +228,6 @@ def _change(ratio: float | None) -> str:
 
 def _interval(found: Found) -> str:
     return "–" if found.low is None or found.high is None else f"{_change(found.low)} to {_change(found.high)}"
-
-
-def _sortable(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.7g}"
 
 
 def _footer() -> Markup:

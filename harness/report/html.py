@@ -90,7 +90,6 @@ _COLUMNS = (
     ),
     _Column("Amount", "samples", lambda s: s.samples, lambda s: f"{s.samples:,} / {s.processes}", is_detail=True),
 )
-_LONG_NAME = 24
 _HEADS = (
     *(shell.Head(title=title) for title in ("Model", "File", "Threads", "Notes")),
     *(column.head for column in _COLUMNS),
@@ -195,8 +194,10 @@ def _row(
 ) -> Markup:
     chip = element("span", "latency only", class_="chip", title="the weights are untrained") if is_untrained else None
     first = (
-        element("th", breakable(clean(row.cell.model)), " ", chip, scope="row", class_=_wrapping(row.cell.model)),
-        element("td", breakable(row.file), class_=_wrapping(row.file)),
+        element(
+            "th", breakable(clean(row.cell.model)), " ", chip, scope="row", class_=shell.name_style(row.cell.model)
+        ),
+        element("td", breakable(row.file), class_=shell.name_style(row.file)),
         element("td", words.threads_of(row), data_v=row.cell.choice.threads),
     )
     proved = row.evidence or ""
@@ -223,7 +224,9 @@ def _figures_or_why(
         why = f": {words.problem(row)}" if row.result else None
         return [element("td", element("p", status, why), colspan=len(heads) - 3, class_="why")]
     cells = [
-        element("td", column.show(summary), data_v=_number(column.sort_by(summary)), class_=_cell_style(row, number))
+        element(
+            "td", column.show(summary), data_v=shell.sortable(column.sort_by(summary)), class_=_cell_style(row, number)
+        )
         for number, column in enumerate(_COLUMNS, start=len(_HEADS) - len(_COLUMNS))
     ]
     links = (
@@ -238,16 +241,11 @@ def _figures_or_why(
 
 def _errors(row: Row, heads: Sequence[shell.Head]) -> list[Markup]:
     found = accuracy.error_of(row.accuracy)
-    value = _number(found.estimate.value if found else None)
+    value = shell.sortable(found.estimate.value if found else None)
     return [
         element("td", said, data_v=value, class_=shell.cell_style(heads, number))
         for number, said in enumerate((accuracy.error_pct(row), accuracy.ends_pct(row)), start=len(_HEADS))
     ]
-
-
-def _wrapping(name: str) -> str:
-    """Ordinary names stay on one line; a very long one may break, so that the table stays readable."""
-    return "text long" if len(name) > _LONG_NAME else "text"
 
 
 def _cell_style(row: Row, number: int) -> str | None:
@@ -340,10 +338,6 @@ def _footer(*, has_errors: bool) -> Markup:
         element("h2", "How to read this"),
         *(element("p", text, class_="legend") for text in said),
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.7g}"
 
 
 def _spaced(parts: Iterable[Markup]) -> list[str]:

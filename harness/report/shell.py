@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from harness.report.spec import Chart
 
 _HERE = Path(__file__).parent
+_LONG_NAME = 24
+"""Characters. A column of names that break is wide, too."""
 
 
 def page(
@@ -148,6 +150,16 @@ def cell_style(heads: Sequence[Head], number: int) -> str | None:
     head = heads[number]
     starts = head.group and head.group != heads[number - 1].group
     return " ".join(filter(None, ("first" if starts else "", "" if head.is_number else "text", head.style))) or None
+
+
+def name_style(name: str) -> str:
+    """Classes of a cell that holds a name: ordinary ones stay on one line, and only a very long one may break."""
+    return "text long" if len(name) > _LONG_NAME else "text"
+
+
+def sortable(value: float | None) -> str:
+    """What a cell's column is sorted by, for its `data-v`; empty where the figure is unknown."""
+    return "" if value is None else f"{value:.7g}"
 
 
 def _choice(name: str, values: Sequence[str]) -> Markup:

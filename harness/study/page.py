@@ -44,8 +44,6 @@ def _number(title: str, group: str, *, is_detail: bool = False, style: str = "")
 
 
 _WHICH: Final = tuple(shell.Head(title=title) for title in ("Network", "Method", "File", "Device", "Runtime"))
-_LONG: Final = 24
-"""Characters after which a name may break."""
 _HEADS: Final = (
     *_WHICH,
     _number("before", "EER, %"),
@@ -158,7 +156,7 @@ def _line(row: StudyRow, timing: Timing | None) -> Markup:
     problem = f"no figure: {clean(row.problem)}" if row.problem else None
     return element(
         "tr",
-        element("th", breakable(clean(network)), scope="row", class_="text long" if len(network) > _LONG else "text"),
+        element("th", breakable(clean(network)), scope="row", class_=shell.name_style(network)),
         element("td", clean(row.method), class_="text"),
         element("td", breakable(_file(row)), class_="text"),
         element("td", device, " ", stamp, class_="text"),
@@ -183,13 +181,16 @@ def _no_file(problem: str) -> list[Markup]:
 def _figures(row: StudyRow, timing: Timing | None, problem: str | None) -> list[Markup]:
     """In the order of the heads; why there is no error stands where its interval would."""
     after = row.eer_after
+    p50, low, high, peak = (
+        (timing.p50_ns, timing.p50_low_ns, timing.p50_high_ns, timing.peak_memory_bytes) if timing else (None,) * 4
+    )
     figures: tuple[tuple[str, float | None], ...] = (
         (share(row.eer_before), _value(row.eer_before)),
         (share(after), _value(after)),
         (_interval(after) if problem is None else problem, after.low if after else None),
-        (units.milliseconds(timing.p50_ns if timing else None), timing.p50_ns if timing else None),
-        (_ends_ms(timing), timing.p50_low_ns if timing else None),
-        (units.mebibytes(timing.peak_memory_bytes if timing else None), timing.peak_memory_bytes if timing else None),
+        (units.milliseconds(p50), p50),
+        (units.milliseconds_between(low, high), low),
+        (units.mebibytes(peak), peak),
         (_megabytes(row.size_bytes), row.size_bytes),
         (_megabytes(row.deflated_bytes), row.deflated_bytes),
         (_ratio(row.asked_ratio), row.asked_ratio),
@@ -203,7 +204,7 @@ def _figures(row: StudyRow, timing: Timing | None, problem: str | None) -> list[
         element(
             "td",
             shown,
-            data_v="" if value is None else f"{value:.7g}",
+            data_v=shell.sortable(value),
             class_="text long" if shown == problem else shell.cell_style(_HEADS, number),
         )
         for number, (shown, value) in enumerate(figures, start=len(_WHICH))
@@ -277,12 +278,6 @@ def _interval(estimate: Estimate | None) -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return "–"
     return f"{100 * estimate.low:.2f} to {100 * estimate.high:.2f}"
-
-
-def _ends_ms(timing: Timing | None) -> str:
-    if timing is None or timing.p50_low_ns is None or timing.p50_high_ns is None:
-        return "–"
-    return f"{units.milliseconds(timing.p50_low_ns)} to {units.milliseconds(timing.p50_high_ns)}"
 
 
 def _ratio(ratio: float | None) -> str:
