@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"events", "protocol", "settings", "workspace"}),
     frozenset({"matrix", "parity", "prefork", "statistics", "tensors"}),
     frozenset({"child"}),
-    frozenset({"checkout", "jobs", "summary"}),
+    frozenset({"checkout", "jobs", "series", "summary"}),
     frozenset({"device", "store"}),
     frozenset({"catalog", "farm"}),
     frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),

@@ -7,7 +7,9 @@ and the state it was put in, what timed it. Versions may differ, being what a re
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from harness import statistics, units
 from harness.records import Record
@@ -15,18 +17,15 @@ from harness.report import shell
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, axis, row_choice, scaled
 from harness.report.view import clean
+from harness.series import Series, series_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from harness.records import Measurement
     from harness.report.view import DeviceRows, Row, View
 
-_Same: TypeAlias = tuple[tuple[str, str], ...]
-"""Names and values in which rows agree."""
 _DRAWN: Final = 200
 """Trends that can be chosen in the picture: those measured most often."""
-_LONG: Final = 24
 _BEFORE: Final = "The run before, ms"
 _HEADS: Final = (
     *(shell.Head(title=title) for title in ("Model", "File", "Device", "Last run")),
@@ -42,6 +41,14 @@ HOW_TO_READ: Final = (
     "Change: p50 of the last run against that of the run before. The intervals are those within each run. Spread: "
     "standard deviation over mean of the p50 of all runs, which tells how far runs differ anyhow."
 )
+
+
+class _Same(NamedTuple):
+    """What the points of a trend agree in."""
+
+    series: Series
+    is_batched: bool
+    """Whether a sample is the mean of several inferences; such are not compared with single times."""
 
 
 class TrendPoint(Record, frozen=True, kw_only=True):
@@ -81,9 +88,12 @@ def trends_of(views: Iterable[View]) -> tuple[Trend, ...]:
     for shown in sorted(views, key=lambda each: each.plan.created_at):
         for device in shown.devices:
             for row in () if device.is_emulated else device.rows:
-                summary, measured = row.summary, row.measured
-                if summary is None or measured is None or not summary.parity_passed:
+                summary, measured, result = row.summary, row.measured, row.result
+                if summary is None or measured is None or result is None or device.facts is None:
                     continue
+                if not summary.parity_passed:
+                    continue
+                same = _Same(series_of(result, device.facts), summary.iterations_per_sample > 1)
                 point = TrendPoint(
                     run=clean(shown.plan.run),
                     at=shown.plan.created_at,
@@ -92,9 +102,7 @@ def trends_of(views: Iterable[View]) -> tuple[Trend, ...]:
                     p50_low_ns=summary.p50_low_ns,
                     p50_high_ns=summary.p50_high_ns,
                 )
-                points[_same(device, row, measured, is_batched=summary.iterations_per_sample > 1)].append(
-                    (point, device, row)
-                )
+                points[same].append((point, device, row))
     several = {key: found for key, found in points.items() if len(found) > 1}
     labels = _labels({key: found[-1][1:] for key, found in several.items()})
     made = [_trend(labels[key], found) for key, found in several.items()]
@@ -182,35 +190,6 @@ def _trend(label: str, found: Sequence[tuple[TrendPoint, DeviceRows, Row]]) -> T
     )
 
 
-def _same(device: DeviceRows, row: Row, measured: Measurement, *, is_batched: bool) -> _Same:
-    """In what rows of two runs must agree to be the same; the history of `harness.regress` keeps to the same."""
-    cell, facts, state = row.cell, device.facts, measured.state_before
-    inputs = row.result.artifact.inputs if row.result and row.result.artifact else ()
-    same = {
-        "model": cell.model,
-        "format": cell.format,
-        "precision": cell.precision,
-        "inputs": ", ".join(f"{each.name} {each.dtype} {'x'.join(map(str, each.shape))}" for each in inputs),
-        "runtime": cell.choice.runtime,
-        "accelerator": cell.choice.accelerator,
-        "threads": cell.choice.threads,
-        "graph optimization": cell.choice.graph_optimization,
-        "options": sorted(cell.choice.options.items()),
-        "timed by": measured.ran.driver,
-        "batched": is_batched,
-        "device": device.id,
-        "name": device.name,
-        "cpu": facts.cpu if facts else None,
-        "cores": facts.cores if facts else None,
-        "architecture": facts.architecture if facts else None,
-        "virtual machine": facts.virtual_machine if facts else None,
-        "governor": state.governor,
-        "power mode": state.power_mode,
-        "accepted obstacles": sorted(measured.accepted_obstacles),
-    }
-    return tuple((name, str(value)) for name, value in same.items())
-
-
 def _labels(newest: Mapping[_Same, tuple[DeviceRows, Row]]) -> dict[_Same, str]:
     """What each is called; where that is the same for two, what tells them apart is added."""
     by_label: dict[str, list[_Same]] = defaultdict(list)
@@ -218,19 +197,17 @@ def _labels(newest: Mapping[_Same, tuple[DeviceRows, Row]]) -> dict[_Same, str]:
         by_label[f"{clean(row.cell.model)} {row.name} on {clean(device.name)}"].append(key)
     labels = {}
     for label, alike in by_label.items():
-        differ = {name for name, values in _values(alike).items() if len(values) > 1}
+        told = {key: _told(key) for key in alike}
+        differ = [name for name in told[alike[0]] if len({each[name] for each in told.values()}) > 1]
         for key in alike:
-            apart = ", ".join(f"{name} {clean(value)}" for name, value in key if name in differ)
+            apart = ", ".join(f"{name} {clean(told[key][name])}" for name in differ)
             labels[key] = f"{label} ({apart})" if apart else label
     return labels
 
 
-def _values(keys: Sequence[_Same]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for key in keys:
-        for name, value in key:
-            found[name].add(value)
-    return found
+def _told(same: _Same) -> dict[str, str]:
+    fields = msgspec.structs.asdict(same.series) | {"batched": same.is_batched}
+    return {name.replace("_", " "): str(value) for name, value in fields.items()}
 
 
 def _line(trend: Trend, links: Mapping[str, str | None]) -> Markup:
@@ -239,24 +216,24 @@ def _line(trend: Trend, links: Mapping[str, str | None]) -> Markup:
     run = element("a", breakable(last.run), href=link) if link else breakable(last.run)
     figures = (
         (units.milliseconds(last.p50_ns), last.p50_ns),
-        (_ends_ms(last), last.p50_low_ns),
+        (units.milliseconds_between(last.p50_low_ns, last.p50_high_ns), last.p50_low_ns),
         (units.milliseconds(before.p50_ns), before.p50_ns),
-        (_ends_ms(before), before.p50_low_ns),
+        (units.milliseconds_between(before.p50_low_ns, before.p50_high_ns), before.p50_low_ns),
         (f"{trend.change_pct:+.1f}", trend.change_pct),
         (str(len(trend.points)), len(trend.points)),
         ("–" if trend.spread_pct is None else f"{trend.spread_pct:.1f}", trend.spread_pct),
     )
     return element(
         "tr",
-        element("th", breakable(trend.model), scope="row", class_=_wrapping(trend.model)),
+        element("th", breakable(trend.model), scope="row", class_=shell.name_style(trend.model)),
         element("td", breakable(trend.file), class_="text"),
         element("td", trend.device, class_="text"),
-        element("td", run, class_=_wrapping(last.run)),
+        element("td", run, class_=shell.name_style(last.run)),
         *(
             element(
                 "td",
                 said,
-                data_v="" if value is None else f"{value:.7g}",
+                data_v=shell.sortable(value),
                 class_=shell.cell_style(_HEADS, number),
             )
             for number, (said, value) in enumerate(figures, start=4)
@@ -264,14 +241,3 @@ def _line(trend: Trend, links: Mapping[str, str | None]) -> Markup:
         class_="measured",
         data_text=f"{trend.label} {last.run}".lower(),
     )
-
-
-def _wrapping(name: str) -> str:
-    """Only a very long name may break: a column of those is wide, too."""
-    return "text long" if len(name) > _LONG else "text"
-
-
-def _ends_ms(point: TrendPoint) -> str:
-    if point.p50_low_ns is None or point.p50_high_ns is None:
-        return "–"
-    return f"{units.milliseconds(point.p50_low_ns)} to {units.milliseconds(point.p50_high_ns)}"

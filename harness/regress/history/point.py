@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import msgspec
 
 from harness import statistics
-from harness.records import Measurement, Record
+from harness.records import Measurement
+from harness.series import Series, series_of
 from harness.summary import summarise_all, warnings
 
 if TYPE_CHECKING:
@@ -33,13 +34,8 @@ METRIC_FIELDS: Final[dict[Metric, str]] = {
     "size": "size_bytes",
 }
 
-SERIES_FIELDS: Final = (
-    *("model", "format", "precision", "inputs"),
-    *("runtime", "accelerator", "threads", "graph_optimization", "options", "driver"),
-    *("device_id", "device_class", "device_name", "cpu", "cores", "architecture", "virtual_machine"),
-    *("power", "accepted_obstacles"),
-)
-"""In these all points of a series agree. An emulated device has a class of its own."""
+SERIES_FIELDS: Final = Series.__struct_fields__
+"""In these all points of a series agree."""
 
 METRIC_SERIES_FIELDS: Final[dict[Metric, tuple[str, ...]]] = {
     "p50": ("is_batched",),
@@ -57,34 +53,9 @@ CAUSE_FIELDS: Final = (
 """What may explain a change, in the order in which it is told."""
 
 
-class Point(Record, frozen=True, kw_only=True):
+class Point(Series, frozen=True, kw_only=True):
     """One row of the history."""
 
-    model: str
-    format: str
-    precision: str
-    inputs: str
-    """`image float32 1x3x224x224`, in the file's order."""
-    runtime: str
-    accelerator: str
-    """As asked for."""
-    threads: int
-    """As asked for."""
-    graph_optimization: str
-    options: str
-    """JSON, keys in order."""
-    driver: str
-    device_id: str
-    device_class: str
-    device_name: str
-    cpu: str | None
-    cores: int | None
-    architecture: str | None
-    virtual_machine: str | None
-    power: str | None
-    """Governor and power mode before the cell, `performance/low power`; None where neither is known."""
-    accepted_obstacles: str
-    """Names of what the user measured in spite of."""
     is_batched: bool
     """Whether a sample is the mean of several inferences, because one is too short for the clock."""
     memory_source: str | None
@@ -151,34 +122,16 @@ def points_of(run: StoredRun, *, revision: str | None = None) -> tuple[Point, ..
 def _point(
     plan: Plan, result: CellResult, summary: Summary, device: DeviceFacts, *, added_at: str, revision: str | None
 ) -> Point:
-    measured, cell, artifact = result.outcome, result.cell, result.artifact
+    measured, artifact = result.outcome, result.artifact
     assert isinstance(measured, Measurement)
     ran, state = measured.ran, measured.state_before
     return Point(
-        model=cell.model,
-        format=cell.format,
-        precision=cell.precision,
-        inputs=_inputs(result),
-        runtime=cell.choice.runtime,
-        accelerator=cell.choice.accelerator,
-        threads=cell.choice.threads,
-        graph_optimization=cell.choice.graph_optimization,
-        options=msgspec.json.encode(cell.choice.options, order="sorted").decode(),
-        driver=ran.driver,
-        device_id=device.id,
-        device_class=device.device_class,
-        device_name=device.name,
-        cpu=device.cpu,
-        cores=device.cores,
-        architecture=device.architecture,
-        virtual_machine=device.virtual_machine,
-        power="/".join(part for part in (state.governor, state.power_mode) if part) or None,
-        accepted_obstacles=", ".join(sorted(measured.accepted_obstacles)),
+        **msgspec.structs.asdict(series_of(result, device)),
         is_batched=summary.iterations_per_sample > 1,
         memory_source=summary.memory_source,
         run=plan.run,
         planned_at=plan.created_at,
-        cell=cell.id,
+        cell=result.cell.id,
         measured_at=_utc(result.started_at),
         added_at=added_at,
         runtime_version=ran.version,
@@ -206,14 +159,6 @@ def _point(
         parity_relative_l2=summary.parity_relative_l2,
         processes=summary.processes,
         samples=summary.samples,
-    )
-
-
-def _inputs(result: CellResult) -> str:
-    if result.artifact is None:
-        return ""
-    return ", ".join(
-        f"{tensor.name} {tensor.dtype} {'x'.join(map(str, tensor.shape))}" for tensor in result.artifact.inputs
     )
 
 
