@@ -38,12 +38,11 @@ _MESSAGE_BYTES = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Exit:
-    """How a forked child ended.
+    """How a child ended.
 
     Attributes:
         returncode: Its exit code, or minus the signal's number.
-        peak_rss_bytes: Of the child, what was imported for it included. None if that is unknown, because the process
-            that would have told was ended itself.
+        peak_rss_bytes: Of the child, what was imported for it included; None if that is unknown.
         timed_out: It was ended by us.
     """
 
@@ -77,39 +76,48 @@ class Prefork:
             How it ended; None if no child could be forked, for which the log says why.
         """
         request = {"module": module, "arguments": [*arguments], "cwd": str(Path.cwd()), "environment": {**environment}}
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            with theirs:
-                if not self._send(request, [theirs.fileno(), log_fd]):
-                    return None
-            ended = _await(ours, timeout_s)
-        if ended is None:
-            self.close()
-        return ended
+        problem = "no child was forked"
+        # Twice: a process that had nothing to do for long ends itself, perhaps with this request unread.
+        for _ in range(2):
+            try:
+                ended = self._ask(request, log_fd, timeout_s)
+            except (OSError, subprocess.CalledProcessError) as error:
+                problem = str(error)
+                break
+            if ended is not None:
+                return ended
+        logging.getLogger(__name__).warning("cannot prepare %s: %s", ", ".join(self._imports), problem)
+        return None
 
     def close(self) -> None:
         """End the process, and with it what it forked. The next `run` starts another."""
         with self._lock:
             self._forget()
 
-    def _send(self, request: dict[str, Any], fds: list[int]) -> bool:
+    def _ask(self, request: dict[str, Any], log_fd: int, timeout_s: float) -> Exit | None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                self._send(request, [theirs.fileno(), log_fd])
+            return _await(ours, timeout_s)
+
+    def _send(self, request: dict[str, Any], fds: list[int]) -> None:
+        message = [json.dumps(request).encode()]
         with self._lock:
-            # Twice: a process that had nothing to do for long has ended itself.
-            for _ in range(2):
+            if self._control is not None:
                 try:
-                    socket.send_fds(self._started(request["environment"]), [json.dumps(request).encode()], fds)
-                except (OSError, subprocess.CalledProcessError) as error:
-                    problem = error
+                    socket.send_fds(self._control, message, fds)
+                except OSError:  # it has ended
                     self._forget()
                 else:
-                    return True
-        logging.getLogger(__name__).warning("cannot prepare %s: %s", ", ".join(self._imports), problem)
-        return False
+                    return
+            self._control = self._start(request["environment"])
+            socket.send_fds(self._control, message, fds)
 
-    def _started(self, environment: dict[str, str]) -> socket.socket:
-        if self._control is None:
-            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_BYTES)
+    def _start(self, environment: dict[str, str]) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_BYTES)
             with theirs:
                 subprocess.run(  # ends at once: what it forks is nobody's child, and leaves us no zombie
                     [sys.executable, "-m", __name__, str(theirs.fileno()), *self._imports],
@@ -122,7 +130,10 @@ class Prefork:
                     start_new_session=True,
                     check=True,
                 )
-        return self._control
+        except BaseException:
+            ours.close()
+            raise
+        return ours
 
     def _forget(self) -> None:
         if self._control is not None:

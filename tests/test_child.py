@@ -6,15 +6,13 @@ import resource
 import signal
 import sys
 import textwrap
-import threading
-import time
 from typing import TYPE_CHECKING, Protocol
 
-import psutil
 import pytest
 
 from harness.child import Ended, read_request, run_child
 from harness.errors import UnreadableRecord
+from tests.fakes.processes import interrupted_once_it_speaks, is_gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +76,7 @@ def test_grandchildren_are_ended_with_a_child_that_takes_too_long(run: Run) -> N
     ended = run(GRANDCHILD + "    time.sleep(60)\n", timeout_s=2.0)
 
     assert ended.timed_out
-    assert _is_gone(int(ended.last_lines()))
+    assert is_gone(int(ended.last_lines()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the leader is reaped first, and its group may be reused")
@@ -86,24 +84,14 @@ def test_grandchildren_that_a_child_leaves_behind_are_ended_too(run: Run) -> Non
     ended = run(GRANDCHILD)
 
     assert ended.returncode == 0
-    assert _is_gone(int(ended.last_lines()))
+    assert is_gone(int(ended.last_lines()))
 
 
 def test_a_child_is_ended_when_we_are_interrupted(run: Run, tmp_path: Path) -> None:
-    main_thread = threading.get_ident()
-
-    def interrupt() -> None:
-        while not (tmp_path / "log.txt").exists() or not (tmp_path / "log.txt").read_text():
-            time.sleep(0.02)
-        signal.pthread_kill(main_thread, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupted_once_it_speaks(tmp_path / "log.txt"):
         run("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")
-    thread.join()
 
-    assert _is_gone(int((tmp_path / "log.txt").read_text()))
+    assert is_gone(int((tmp_path / "log.txt").read_text()))
 
 
 def test_the_peak_of_a_child_that_needs_much_is_its_own(run: Run) -> None:
@@ -144,15 +132,3 @@ def test_a_request_that_is_not_there_is_said_with_its_path(tmp_path: Path) -> No
     assert read_request(tmp_path / "request.json") == b"{}"
     with pytest.raises(UnreadableRecord, match=r"none\.json: .*No such file"):
         read_request(tmp_path / "none.json")
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether a process ends within two seconds; one that its new parent has not reaped yet has ended."""
-    for _ in range(100):
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,12 +9,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import psutil
 import pytest
 
 from harness import prefork
 from harness.child import run_child
 from harness.prefork import Exit, Prefork
+from tests.fakes.processes import interrupted_once_it_speaks, is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,30 +121,20 @@ def test_a_child_that_takes_too_long_is_ended_with_all_it_started(run: Run, log:
 
     assert (ended.returncode, ended.timed_out) == (-signal.SIGKILL, True)
     assert time.monotonic() - began < 20
-    assert _is_gone(int(log.read_text()))
+    assert is_gone(int(log.read_text()), within_s=5.0)
 
 
 def test_what_a_child_leaves_behind_is_ended_too(run: Run, log: Path) -> None:
     assert run(LEAVES_ONE_BEHIND).returncode == 0
 
-    assert _is_gone(int(log.read_text()))
+    assert is_gone(int(log.read_text()), within_s=5.0)
 
 
 def test_a_child_is_ended_when_we_are_interrupted(run: Run, log: Path) -> None:
-    main_thread = threading.get_ident()
-
-    def interrupt() -> None:
-        while not log.exists() or not log.read_text():
-            time.sleep(0.02)
-        signal.pthread_kill(main_thread, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupted_once_it_speaks(log):
         run("print(os.getpid(), flush=True)\ntime.sleep(60)")
-    thread.join()
 
-    assert _is_gone(int(log.read_text()))
+    assert is_gone(int(log.read_text()), within_s=5.0)
 
 
 def test_children_run_beside_each_other(run: Run) -> None:
@@ -196,7 +185,7 @@ def test_nothing_is_left_of_a_program_that_is_killed_while_it_waits(tmp_path: Pa
     asking.wait()
 
     for pid in log.read_text().split():
-        assert _is_gone(int(pid))
+        assert is_gone(int(pid), within_s=5.0)
 
 
 def test_one_that_cannot_be_started_is_done_without(
@@ -221,14 +210,3 @@ def test_what_is_not_installed_is_passed_over(tmp_path: Path, monkeypatch: pytes
     ended = run_child("a_child", [], log=tmp_path / "log.txt", timeout_s=30, imports=imports)
 
     assert (ended.returncode, ended.last_lines()) == (0, "done")
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether a process ends within five seconds; one that its new parent has not reaped yet has ended."""
-    for _ in range(250):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.02)
-                continue
-        return True
-    return False

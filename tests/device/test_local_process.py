@@ -16,6 +16,7 @@ import pytest
 
 from harness.device.local_process import LINE_LIMIT_BYTES, LocalProgram, run_to_end
 from harness.errors import DeviceCommandFailed, DeviceTimedOut
+from tests.fakes.processes import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -317,15 +318,3 @@ def settled(read: Callable[[], Held]) -> Held:
             break
         time.sleep(0.02)
     return read()
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process ends within two seconds; one that its new parent has not reaped yet has ended."""
-    for _ in range(100):
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
