@@ -67,7 +67,7 @@ def main() -> NoReturn:
     try:
         app()
     except HarnessError as error:
-        note(f"error: {error}")
+        note(f"error: build {error.build}: {error}" if error.build else f"error: {error}")
         if error.hint:
             note(f"       {error.hint}")
         sys.exit(error.exit_code)

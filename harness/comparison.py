@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ from harness.deploy.runner import choose_runner
 from harness.deploy.runtimes import find_library
 from harness.deploy.targets import host_target
 from harness.device.profile import Noise
-from harness.errors import BadData, Incomparable, NeverSteady, UsageError
+from harness.errors import BadData, HarnessError, Incomparable, NeverSteady, UsageError
 from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
 from harness.measure.session import Question
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 KEYS = ("artifact", "runtime", "accelerator", "threads", "graph_optimization", "version", "library", "driver")
 """What can be said of a build beside its model; any other key is an option of the runtime's own."""
+
+Stage: TypeAlias = Literal["screening", "confirmation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,6 +325,7 @@ def gate_pairs(
     *,
     rule: FamilyRule,
     watch: Callable[[str, Trial], None] = lambda _name, _trial: None,
+    keep: Callable[[str, Stage, Comparison], None] = lambda _name, _stage, _compared: None,
 ) -> tuple[CellComparison, ...]:
     """Judge a family of cells in two stages, the error rate of the whole family held.
 
@@ -336,33 +339,43 @@ def gate_pairs(
         margins_of: Cell -> margins.
         rule: Both stages.
         watch: Told of every trial.
+        keep: Given the trials of a cell's stage when they are through.
 
     Raises:
-        DeviceError: The device cannot be used. What is wrong with one cell's B alone makes that cell `broken`.
+        DeviceError, BadData: The device or a cell's A cannot be used. A B that dies, hangs or is wrong makes its cell
+            `broken`.
     """
+    broken: dict[str, CellComparison] = {}
+
+    def measured(pair: Pair, stage: Stage, stage_plan: ComparePlan) -> Comparison | None:
+        try:
+            compared = compare(pair.a, pair.b, device, stage_plan, watch=partial(watch, pair.name))
+        except HarnessError as error:
+            if error.build != "B":
+                raise
+            broken[pair.name] = CellComparison(name=pair.name, status="broken", problem=str(error))
+            return None
+        keep(pair.name, stage, compared)
+        return compared
+
     screen = msgspec.structs.replace(plan, trials=rule.screen_trials, memory_trials=rule.screen_trials)
     confirmation = msgspec.structs.replace(
         plan, trials=rule.confirm_trials, memory_trials=rule.confirm_trials, seed=plan.seed + 1
     )
     screened: dict[str, tuple[Finding, ...]] = {}
-    broken: dict[str, CellComparison] = {}
     for pair in pairs:
-        try:
-            compared = compare(pair.a, pair.b, device, screen, watch=partial(watch, pair.name))
-        except BadData as error:
-            broken[pair.name] = CellComparison(name=pair.name, status="broken", problem=str(error))
-            continue
-        screened[pair.name] = findings(compared, margins_of(pair.name))
+        compared = measured(pair, "screening", screen)
+        if compared is not None:
+            screened[pair.name] = findings(compared, margins_of(pair.name))
     open_metrics = {
         name: [f.metric for f in found if f.values and not is_settled_by_screening(f.values, f.margin, rule)]
         for name, found in screened.items()
     }
     fresh: dict[str, list[float]] = {}
     for pair in pairs:
-        if open_metrics.get(pair.name):
-            trials = compare(pair.a, pair.b, device, confirmation, watch=partial(watch, pair.name)).trials
+        if open_metrics.get(pair.name) and (again := measured(pair, "confirmation", confirmation)) is not None:
             for metric in open_metrics[pair.name]:
-                fresh[f"{pair.name}\n{metric}"] = metric_log_ratios(trials, metric)
+                fresh[f"{pair.name}\n{metric}"] = metric_log_ratios(again.trials, metric)
     judged = confirm(
         fresh,
         {key: margins_of(key.split("\n")[0])[cast("Metric", key.split("\n")[1])] for key in fresh},

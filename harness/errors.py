@@ -60,7 +60,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 def name_of_signal(number: int) -> str:
@@ -78,6 +78,8 @@ class HarnessError(Exception):
     kind: ClassVar[str] = "internal"
     transient: ClassVar[bool] = False
     hint: str = ""
+    build: Literal["A", "B"] | None = None
+    """Of two builds that are compared, the one that it befell; None where it is not known to be one's alone."""
 
 
 class CellsFailed(HarnessError):

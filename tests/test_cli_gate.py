@@ -101,6 +101,7 @@ def test_an_update_shows_what_it_changes_and_the_new_baseline_then_passes(tmp_pa
         ("gate", "x", "--against", "y", "--ref", "z"),
         ("gate", "x", "--against", "y", "--update"),
         ("gate", "x", "--baseline", "nowhere", "--inconclusive", "maybe"),
+        ("gate", "x", "--baseline", "nowhere", "--output", "kept"),
         ("compare", "x", "y", "--margin", "p50"),
         ("compare", "x", "y", "--accept", "threads"),
     ],
@@ -119,6 +120,21 @@ def test_two_builds_are_announced_compared_and_kept(tmp_path: Path) -> None:
     assert "is found in 9 of 10 comparisons" in done.stderr
     assert "file size +0.00 % exact 0.5 % pass" in " ".join(done.stdout.split())
     assert len(json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))["trials"]) == 7
+
+
+def test_a_gate_keeps_the_trials_that_it_was_decided_by(tmp_path: Path) -> None:
+    save_dense_onnx(tmp_path / "a.onnx")
+    save_dense_onnx(tmp_path / "b.onnx")
+
+    done = harness(
+        *("gate", "b.onnx", "--against", "a.onnx", "--screen-trials", "7", "--confirm-trials", "7", "-o", "kept"),
+        folder=tmp_path,
+    )
+
+    assert done.returncode in {0, 1}, done.stderr
+    (screened,) = (tmp_path / "kept").glob("*-screening.json")
+    assert len(json.loads(screened.read_text(encoding="utf-8"))["trials"]) == 7
+    assert "kept the trials in kept" in done.stderr
 
 
 TINY = str(ROOT / "tests" / "data" / "tiny.tflite")

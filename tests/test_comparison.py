@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from harness.comparison import Build, build_at, compare, gate_pairs, parse_build, prepare, prepare_pairs
+from harness.comparison import Build, Pair, build_at, compare, gate_pairs, parse_build, prepare, prepare_pairs
 from harness.device.registry import find_device
 from harness.errors import Incomparable, RunnerDied, RunnerHung, RunnerUnreadable, UsageError
 from harness.measure.interleaved import run_trials
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.comparison import Ready
     from harness.device.device import Device
+    from harness.records import Comparison
 
 PLAN = ComparePlan(
     trials=7,
@@ -146,6 +147,44 @@ def test_a_build_that_cannot_be_made_is_a_broken_cell_and_no_pass(device: Device
     assert pairs == ()
     assert broken.status == "broken"
     assert "cut.onnx" in broken.problem
+
+
+def test_an_a_that_crashes_is_no_verdict_on_b(device: Device, ready: Ready) -> None:
+    crashing = dataclasses.replace(ready, arm=dataclasses.replace(ready.arm, command=("sh", "-c", "kill -SEGV $$")))
+
+    with pytest.raises(RunnerDied, match="SIGSEGV") as caught:
+        gate_pairs([Pair(name="a", a=crashing, b=ready)], device, PLAN, lambda _cell: MARGINS, rule=FamilyRule())
+
+    assert caught.value.build == "A"
+
+
+def test_a_build_that_breaks_when_it_is_measured_again_is_a_broken_cell_and_the_others_are_judged(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = str(save_dense_onnx(tmp_path / "small.onnx", dense_weight()))
+    large = str(save_dense_onnx(tmp_path / "large.onnx", np.ones((40_000, 4), dtype=np.float32), features=40_000))
+    builds = [(parse_build(small), parse_build(large)), (parse_build(small), parse_build(small))]
+    pairs, _ = prepare_pairs(builds, device, accept=["model-inputs"])
+    kept: list[tuple[str, str, int]] = []
+
+    def breaks_later(a: Ready, b: Ready, *rest: Any, **more: Any) -> Comparison:
+        crashing = dataclasses.replace(b, arm=dataclasses.replace(b.arm, command=("sh", "-c", "kill -SEGV $$")))
+        return compare(a, crashing if b is pairs[0].b and kept else b, *rest, **more)
+
+    monkeypatch.setattr("harness.comparison.compare", breaks_later)
+    cells = gate_pairs(
+        pairs,
+        device,
+        PLAN,
+        lambda _cell: MARGINS,
+        rule=FamilyRule(screen_trials=7, confirm_trials=8),
+        keep=lambda name, stage, compared: kept.append((name, stage, len(compared.trials))),
+    )
+
+    assert [cell.status for cell in cells] == ["broken", "compared"]
+    assert "SIGSEGV" in cells[0].problem
+    assert kept[:2] == [(pairs[0].name, "screening", 7), (pairs[1].name, "screening", 7)]
+    assert all(trials == 8 for _, stage, trials in kept if stage == "confirmation")
 
 
 def test_what_is_said_of_a_build_overrides_what_is_said_of_both() -> None:

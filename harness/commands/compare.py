@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.comparisons import write_page
-from harness.commands.console import FormatOption, Output, note, open_run
+from harness.commands.console import AcceptOption, FormatOption, Output, note, open_run
 from harness.errors import Incomparable, UsageError
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def compare(
     said = {key: value for key, value in shared.items() if value}
     builds = [parse_build(text, said) for text in (a, b)]
     found_device = find_device(device)
-    ready = [prepare(build, found_device, accept=accept or ()) for build in builds]
-    require_like(ready[0], ready[1], accept or ())
     plan = ComparePlan(trials=trials, seed=seed)
     with leased((found_device,), f"compare {b} with {a}"):
+        ready = [prepare(build, found_device, accept=accept or ()) for build in builds]
+        require_like(ready[0], ready[1], accept or ())
         announce(ready[0], ready[1], found_device, plan, margins["p50"])
         compared = compare_builds(ready[0], ready[1], found_device, plan, watch=progress(plan.trials))
     if output is not None:
@@ -106,9 +106,7 @@ def calibrate(
     model: Annotated[str, typer.Option(help="What is compared with itself.")] = "mobilenet_v2",
     artifact: ArtifactOption = "tflite/fp32",
     trials: TrialsOption = 40,
-    accept: Annotated[
-        list[str] | None, typer.Option(help="Measure although this stands against a stable figure there. Repeatable.")
-    ] = None,
+    accept: AcceptOption = None,
     profiles: Annotated[Path, typer.Option(help="Folder of your device profiles.")] = Path("device_profiles"),
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -130,10 +128,10 @@ def calibrate(
 
     found_device = find_device(device)
     build = parse_build(model, {"artifact": artifact} if artifact else {})
-    ready = prepare(build, found_device, accept=accept or ())
     plan = ComparePlan(trials=trials, memory_trials=0)
-    note(f"{ready.artifact.model} compared with itself, {trials} trials")
     with leased((found_device,), f"calibrate with {model}"):
+        ready = prepare(build, found_device, accept=accept or ())
+        note(f"{ready.artifact.model} compared with itself, {trials} trials")
         noise = measure_noise(ready, found_device, plan, watch=progress(trials))
     path = keep_noise(found_device.facts(), noise, profiles)
     if output_format is Output.JSON:

@@ -31,6 +31,11 @@ class Output(StrEnum):
 
 FormatOption = Annotated[Output, typer.Option("--format", help="A table for people, or JSON for programs.")]
 
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option("--accept", help="Measure in spite of this obstacle (`harness devices`). Repeatable."),
+]
+
 AdbHostOption = Annotated[
     str | None, typer.Option("--adb-host", "-H", help="Of the adb server whose devices bare serials mean.")
 ]

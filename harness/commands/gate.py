@@ -41,6 +41,9 @@ def gate(
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     comment: Annotated[Path | None, typer.Option(help="Write Markdown for a pull request's comment here.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write a page with the picture of it here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder in which to keep the trials, as JSON.")
+    ] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Make the run the new baseline, after showing what that changes.")
     ] = False,
@@ -65,6 +68,8 @@ def gate(
         raise UsageError("say one of --against, --ref and --baseline: what to compare with")
     if update and baseline is None:
         raise UsageError("--update changes a stored baseline: say which, with --baseline")
+    if output is not None and baseline is not None:
+        raise UsageError("--output keeps trials, and two stored runs are compared without any")
     rules = _settings(settings, inconclusive)
     if baseline is not None:
         if update and not (baseline / "plan.json").exists():
@@ -83,6 +88,7 @@ def gate(
             rules,
             (screen_trials, confirm_trials, seed),
             accept or [],
+            output,
         )
     if page is not None:
         write_page(result, page)
@@ -137,15 +143,18 @@ def _against_build(
     rules: GateSettings,
     amounts: tuple[int, int, int],
     accept: list[str],
+    output: Path | None,
 ) -> GateResult:
     from harness.commands.compare import announce  # noqa: PLC0415
     from harness.comparison import build_at, gate_pairs, parse_build, prepare_pairs  # noqa: PLC0415
     from harness.device.lease import leased  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
-    from harness.records import ComparePlan, Trial  # noqa: PLC0415
+    from harness.records import ComparePlan, Comparison, Trial  # noqa: PLC0415
     from harness.regress.decision import FamilyRule  # noqa: PLC0415
     from harness.regress.gate import GateResult  # noqa: PLC0415
     from harness.regress.words import family_text  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+    from harness.workspace import require_writable, write_atomically  # noqa: PLC0415
 
     screen, confirmation, seed = amounts
     found_device = find_device(device)
@@ -154,7 +163,6 @@ def _against_build(
         b = parse_build(candidate, shared)
         a = build_at(b, ref) if ref is not None else parse_build(against or "", shared)
         builds.append((a, b))
-    pairs, broken = prepare_pairs(builds, found_device, accept=accept)
     rule = FamilyRule(screen_trials=screen, confirm_trials=confirmation)
     plan = ComparePlan(trials=confirmation, seed=seed)
     done: dict[str, int] = {}
@@ -164,11 +172,20 @@ def _against_build(
         if done[name] % 10 == 0:
             note(f"{name}: {done[name]} trials")
 
+    def keep(name: str, stage: str, compared: Comparison) -> None:
+        if output is not None:
+            write_atomically(output / f"{name}-{stage}.json", to_json(compared).encode())
+
+    if output is not None:
+        require_writable(output)
     with leased((found_device,), f"gate {candidate}"):
+        pairs, broken = prepare_pairs(builds, found_device, accept=accept)
         if pairs:
             margin = min(rules.margins_of(pair.name)["p50"] for pair in pairs)
             announce(pairs[0].a, pairs[0].b, found_device, plan, margin)
-        cells = gate_pairs(pairs, found_device, plan, rules.margins_of, rule=rule, watch=tell)
+        cells = gate_pairs(pairs, found_device, plan, rules.margins_of, rule=rule, watch=tell, keep=keep)
+    if output is not None:
+        note(f"kept the trials in {output}")
     a_said = against if against is not None else f"{candidate} at {ref}"
     return GateResult(
         a=a_said,

@@ -10,6 +10,7 @@ import typer
 
 from harness.commands.console import (
     REPORTS,
+    AcceptOption,
     AdbHostOption,
     AdbPortOption,
     FormatOption,
@@ -68,9 +69,7 @@ def run(
     require_accelerator: Annotated[
         bool, typer.Option("--require-accelerator", help="Any node that runs elsewhere makes its cell a failure.")
     ] = False,
-    accept: Annotated[
-        list[str] | None, typer.Option(help="Measure in spite of this obstacle (`harness devices`). Repeatable.")
-    ] = None,
+    accept: AcceptOption = None,
     adb_host: AdbHostOption = None,
     adb_port: AdbPortOption = None,
     profile_ops: Annotated[

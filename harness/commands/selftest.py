@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, FormatOption, Output, note
+from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,6 @@ ModelOption = Annotated[str, typer.Option(help="A small network, or a .tflite fi
 TrialsOption = Annotated[int, typer.Option(min=10, max=200, help="Of each comparison of a new campaign.")]
 HoursOption = Annotated[
     float | None, typer.Option("--hours", min=0.0, help="Begin no further comparison after so long; go on later.")
-]
-AcceptOption = Annotated[
-    list[str] | None, typer.Option(help="Measure although this stands against a stable figure here. Repeatable.")
 ]
 FigureOption = Annotated[Path | None, typer.Option(help="Draw the operating curve, as .svg, .png or .pdf.")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, FormatOption, Output, note
+from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note
 
 if TYPE_CHECKING:
     from harness.study.events import StudyEvent
@@ -55,9 +55,7 @@ def ocular(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the study; default: one under reports/.")
     ] = None,
-    accept: Annotated[
-        list[str] | None, typer.Option(help="Measure in spite of this obstacle (`harness devices`). Repeatable.")
-    ] = None,
+    accept: AcceptOption = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
     """Train an eye-recognition network, prune, distill and quantize it, and measure what each gains and loses.

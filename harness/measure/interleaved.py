@@ -15,14 +15,14 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from harness.device.device import TellsPrograms
 from harness.device.hold import confined, fixed_performance, processors_for
 from harness.device.obstacles import THERMAL_STATUS
-from harness.errors import DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
+from harness.errors import BadData, DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
 from harness.measure.cooling import Cooling
 from harness.measure.program import Transcript, hear, run_program
 from harness.measure.session import (
@@ -39,7 +39,7 @@ from harness.protocol import End, Message, TimedBlock, Warmup
 from harness.records import MeasurePlan, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import PurePosixPath
 
     from harness.device.device import Device, ToldProgram
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from harness.records import ComparePlan, DeviceState, MemoryRecord, Parity, ProcessRecord, RuntimeRan
 
 _Kind = TypeVar("_Kind", bound=Message)
-_ORDERS = ("ABBA", "BAAB")
+_Name: TypeAlias = Literal["A", "B"]
+_ORDERS: Final[tuple[tuple[_Name, ...], ...]] = (("A", "B", "B", "A"), ("B", "A", "A", "B"))
+_PAIRS: Final[tuple[tuple[_Name, _Name], ...]] = (("A", "B"), ("B", "A"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,7 @@ def run_trials(
     """
     draw = random.Random(plan.seed)  # noqa: S311  (an order that can be repeated, no secret)
     outputs = device.work_folder / "outputs" / secrets.token_hex(8)
-    sides = {"A": _Side(a, device, plan, outputs / "a"), "B": _Side(b, device, plan, outputs / "b")}
+    sides: dict[_Name, _Side] = {"A": _Side(a, device, plan, outputs / "a"), "B": _Side(b, device, plan, outputs / "b")}
     one_trial = _together if can_be_alive_together(a, b, device) else _alternating
     accepts = tuple(dict.fromkeys((*a.question.accepted_obstacles, *b.question.accepted_obstacles)))
     cooler = Cooling(device, patient=THERMAL_STATUS not in accepts, told=cooling)
@@ -155,19 +157,24 @@ def _unless_warmed(trial: Trial, reason: str | None) -> Trial:
     return msgspec.structs.replace(trial, a=a, b=b)
 
 
-def _together(sides: dict[str, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
+def _together(sides: Mapping[_Name, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
     """Two processes alive at once; only one of them works at any time."""
     plan = sides["A"].plan
-    first, second = draw.choice((("A", "B"), ("B", "A")))
-    order = "".join(draw.choice(_ORDERS) for _ in range(plan.turns))
-    servers: dict[str, _Server] = {}
+    first, second = draw.choice(_PAIRS)
+    order = [name for _ in range(plan.turns) for name in draw.choice(_ORDERS)]
+    servers: dict[_Name, _Server] = {}
     try:
         # One after the other: a cold start beside another one would be the cold start of two.
         for name in (first, second):
-            servers[name] = sides[name].serve()
-        for letter in order:
-            servers[letter].block()
-        said = {name: server.finish() for name, server in servers.items()}
+            with _blamed(name):
+                servers[name] = sides[name].serve()
+        for name in order:
+            with _blamed(name):
+                servers[name].block()
+        said = {}
+        for name, server in servers.items():
+            with _blamed(name):
+                said[name] = server.finish()
     finally:
         for server in servers.values():
             server.end()
@@ -175,26 +182,25 @@ def _together(sides: dict[str, _Side], draw: random.Random, index: int, *, with_
     return Trial(
         index=index,
         how="alive together",
-        order=order,
-        a=(sides["A"].record(said["A"], index),),
-        b=(sides["B"].record(said["B"], index),),
+        order="".join(order),
+        a=(_record(sides, "A", said["A"], index),),
+        b=(_record(sides, "B", said["B"], index),),
         a_memory=memory.get("A"),
         b_memory=memory.get("B"),
     )
 
 
-def _alternating(sides: dict[str, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
+def _alternating(sides: Mapping[_Name, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
     """Two whole processes of either side."""
     order = draw.choice(_ORDERS)
-    found: dict[str, list[ProcessRecord]] = {"A": [], "B": []}
-    for letter in order:
-        side = sides[letter]
-        found[letter].append(side.record(side.run("latency"), index))
+    found: dict[_Name, list[ProcessRecord]] = {"A": [], "B": []}
+    for name in order:
+        found[name].append(_record(sides, name, _run(sides, name, "latency"), index))
     memory = _memory(sides, order[:2]) if with_memory else {}
     return Trial(
         index=index,
         how="whole processes",
-        order=order,
+        order="".join(order),
         a=tuple(found["A"]),
         b=tuple(found["B"]),
         a_memory=memory.get("A"),
@@ -202,8 +208,28 @@ def _alternating(sides: dict[str, _Side], draw: random.Random, index: int, *, wi
     )
 
 
-def _memory(sides: dict[str, _Side], order: Sequence[str]) -> dict[str, MemoryRecord]:
-    return {name: memory_record(sides[name].run("memory"), sides[name].measure_plan) for name in order}
+def _memory(sides: Mapping[_Name, _Side], order: Sequence[_Name]) -> dict[_Name, MemoryRecord]:
+    return {name: memory_record(_run(sides, name, "memory"), sides[name].measure_plan) for name in order}
+
+
+def _run(sides: Mapping[_Name, _Side], name: _Name, mode: Literal["latency", "memory"]) -> Transcript:
+    with _blamed(name):
+        return sides[name].run(mode)
+
+
+def _record(sides: Mapping[_Name, _Side], name: _Name, transcript: Transcript, index: int) -> ProcessRecord:
+    with _blamed(name):
+        return sides[name].record(transcript, index)
+
+
+@contextlib.contextmanager
+def _blamed(name: _Name) -> Iterator[None]:
+    """A device that goes away is neither build's fault; a program that dies is that of the build it ran."""
+    try:
+        yield
+    except (BadData, RunnerDied, RunnerHung, RunnerUnreadable) as error:
+        error.build = name
+        raise
 
 
 class _Side:
