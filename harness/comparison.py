@@ -23,6 +23,7 @@ from harness.catalog.files import READY_SOURCES
 from harness.catalog.models import find_model
 from harness.checkout import path_at
 from harness.convert.convert import make_artifact, why_not
+from harness.decoding import convert
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.runtimes import find_library
@@ -114,7 +115,7 @@ def parse_build(text: str, shared: Mapping[str, str] | None = None) -> Build:
         names = ("accelerator", "graph_optimization", "driver")
         settings: dict[str, object] = {key: said[key] for key in names if key in said}
         try:
-            runtime = msgspec.convert({**settings, "name": said["runtime"], "options": options}, SuiteRuntime)
+            runtime = convert({**settings, "name": said["runtime"], "options": options}, SuiteRuntime)
         except msgspec.ValidationError as error:
             raise UsageError(f"{text}: {error}") from None
     elif options or {"accelerator", "graph_optimization", "driver"} & said.keys():

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from harness import units
+from harness.decoding import decode
 from harness.deploy.probe import Answer
 from harness.device.host import HostDevice
 from harness.device.ios import pymobiledevice3
@@ -176,7 +177,7 @@ def _started(package: Package, finding: Finding) -> Finding:
     try:
         result = HostDevice().shell(command, timeout_s=PROBE_TIMEOUT_S)
         if result.returncode == 0:
-            answer = msgspec.json.decode(result.stdout, type=Answer)
+            answer = decode(result.stdout, Answer)
             accelerators = "" if answer.accelerators is None else f": {', '.join(answer.accelerators)}"
             return msgspec.structs.replace(finding, detail=f"answers as {answer.version}{accelerators}")
         ended = name_of_signal(-result.returncode) if result.returncode < 0 else f"exit code {result.returncode}"

@@ -21,6 +21,7 @@ import msgspec
 
 from harness import errors
 from harness.child import Ended, read_request, run_child
+from harness.decoding import decode
 from harness.errors import ConversionFailed, DeviceFull, HarnessError
 from harness.records import Record
 from harness.workspace import cache_dir
@@ -97,7 +98,7 @@ def run_job(
             reply = _read_reply(folder / "reply.json")
             if reply is None or reply.raised is not None:
                 raise _error_of(reply, ended, what)
-            found = msgspec.json.decode((folder / "answer.json").read_bytes(), type=answer)
+            found = decode((folder / "answer.json").read_bytes(), answer)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DeviceFull("this machine", str(cache_dir()), None) from error
@@ -122,7 +123,7 @@ def serve(request: type[_Request] | UnionType, work: Callable[[_Request], object
     # Converters drop gigabytes into the temporary folder and are sometimes killed: this one is cleared by the parent.
     tempfile.tempdir = str(_made(folder / "tmp"))
     try:
-        done = work(msgspec.json.decode(read_request(folder / "request.json"), type=request))
+        done = work(decode(read_request(folder / "request.json"), request))
         (folder / "answer.json").write_bytes(msgspec.json.encode(done))
         reply = _Reply(peak_rss_bytes=_peak_rss_bytes())
     except HarnessError as error:
@@ -193,7 +194,7 @@ def _error_of(reply: _Reply | None, ended: Ended, what: str) -> HarnessError:
 
 def _read_reply(path: Path) -> _Reply | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Reply)
+        return decode(path.read_bytes(), _Reply)
     except (FileNotFoundError, msgspec.DecodeError):  # it was ended before or while it wrote
         return None
 

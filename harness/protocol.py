@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
+from harness.decoding import convert, decode
 from harness.records import BlockConditions, Record, RuntimeChoice, Setting, TensorSpec
 
 if TYPE_CHECKING:
@@ -201,8 +202,6 @@ Message: TypeAlias = (
 
 _CHOICE_FLAGS = ("runtime", "accelerator", "threads", "graph_optimization")
 
-_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
-
 
 def read_message(line: str | bytes) -> Message:
     """Read one line.
@@ -211,9 +210,10 @@ def read_message(line: str | bytes) -> Message:
         ValueError: The line is not in the vocabulary; the text says what is wrong with it.
     """
     try:
-        return _DECODER.decode(line)
+        message: Message = decode(line, Message)
     except msgspec.DecodeError as error:  # ValidationError is one, too
         raise ValueError(str(error)) from None
+    return message
 
 
 def read_job(flags: Sequence[str]) -> Job:
@@ -233,7 +233,7 @@ def read_job(flags: Sequence[str]) -> Job:
     choice = {name: given.pop(name) for name in _CHOICE_FLAGS if name in given}
     job = {**given, "choice": {**choice, "options": options}, "inputs": inputs}
     try:
-        return msgspec.convert(job, Job, strict=False)  # every value of a flag is text
+        return convert(job, Job, strict=False)  # every value of a flag is text
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
 
@@ -250,7 +250,7 @@ def read_options(pairs: Sequence[str]) -> dict[str, Setting]:
         if not separator:
             problem = f"an option is KEY=VALUE, not {pair!r}"
             raise ValueError(problem)
-        options[key] = msgspec.json.decode(value, type=Setting)
+        options[key] = decode(value, Setting)
     return options
 
 

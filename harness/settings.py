@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from harness.decoding import convert
 from harness.errors import BadSetting
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def read_settings(path: Path, kind: type[_Settings]) -> _Settings:
         raise BadSetting(str(path), None, "", "is nested too deeply", ()) from error
     _check(data, kind, (), str(path), text)
     try:
-        return msgspec.convert(data, kind, strict=True)
+        return convert(data, kind)
     except msgspec.ValidationError as error:
         problem, _, where_text = str(error).partition(" - at ")
         location = _path_of(where_text.strip("`"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
+from harness.decoding import convert, decode
 from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder, UsageError
 from harness.records import SCHEMA_VERSION, Accuracy, Cell, CellResult, NotRun, Plan
 from harness.workspace import cache_dir, write_atomically
@@ -172,7 +173,7 @@ def latest_run(reports: Path) -> Path | None:
 
 def _read(path: Path, kind: type[_Stored]) -> _Stored:
     try:
-        data = msgspec.json.decode(path.read_bytes())
+        data: Any = decode(path.read_bytes(), object)
     except FileNotFoundError:
         raise UnreadableRecord(str(path.parent), f"there is no run here ({path.name} is missing)") from None
     except OSError as error:
@@ -188,7 +189,7 @@ def _read(path: Path, kind: type[_Stored]) -> _Stored:
     for version in range(found, SCHEMA_VERSION):
         data = UPGRADES[version](data)
     try:
-        return msgspec.convert(data, kind)
+        return convert(data, kind)
     except msgspec.ValidationError as error:
         raise UnreadableRecord(str(path), f"damaged: {error}") from error
 

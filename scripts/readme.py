@@ -10,9 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-import msgspec
-
 import harness
+from harness.decoding import decode
 from harness.parity import TOLERANCES
 from harness.regress.selftest.report import SelftestReport, report_markdown
 from harness.report import render
@@ -79,7 +78,7 @@ def _selftest() -> str:
     path = BASELINES / "selftest" / "report.json"
     if not path.exists():
         return ""
-    report = msgspec.json.decode(path.read_bytes(), type=SelftestReport)
+    report = decode(path.read_bytes(), SelftestReport)
     picture = "![How often a slowdown is found, over its size](reports/baselines/selftest/operating_curve.svg)"
     return f"{picture}\n\n{report_markdown(report)}\nFrom the stored campaigns in `reports/baselines/selftest`.\n"
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "units"}),
+    frozenset({"decoding", "errors", "units"}),
     frozenset({"records"}),
     frozenset({"events", "protocol", "settings", "workspace"}),
     frozenset({"matrix", "parity", "prefork", "statistics", "tensors"}),
@@ -47,7 +47,7 @@ CATALOG_USERS = frozenset({"compress", "convert", "evaluate"})
 DOOR = "harness/__init__.py"
 """What `import harness` offers. It may reach for `run`, inside a function; everybody may ask it for the version."""
 WORKER = "harness/deploy/worker/"
-WORKER_MAY_IMPORT = frozenset({"errors", "protocol", "records", "tensors"})
+WORKER_MAY_IMPORT = frozenset({"decoding", "errors", "protocol", "records", "tensors"})
 """It travels to devices, and its own memory is part of what is measured."""
 
 HEAVY = frozenset(

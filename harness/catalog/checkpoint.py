@@ -18,6 +18,7 @@ from harness.catalog.child import CheckpointRequest
 from harness.catalog.files import READY_SOURCES, read_signature
 from harness.catalog.models import python_file
 from harness.catalog.modules import load_module
+from harness.decoding import decode
 from harness.errors import ConversionFailed, MissingExtra, UnreadableModel
 from harness.jobs import run_job
 from harness.records import (
@@ -202,7 +203,7 @@ def _imports(spec: ModelSpec) -> tuple[str, ...]:
 
 def _stored_in(folder: Path) -> Checkpoint | None:
     try:
-        checkpoint = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Checkpoint)
+        checkpoint = decode((folder / _RECORD).read_bytes(), Checkpoint)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError:

@@ -18,6 +18,7 @@ from harness.catalog.files import READY_SOURCES, read_signature
 from harness.convert.apple_system import kind_for, target_of, why_not_on, why_too_new
 from harness.convert.child import Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS, base_of
+from harness.decoding import decode
 from harness.errors import (
     ConversionFailed,
     HarnessError,
@@ -350,7 +351,7 @@ def _keep(path: Path, artifact: Artifact | None) -> Path:
 
 def _stored_in(folder: Path, *, verify: bool) -> Artifact | None:
     try:
-        artifact = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Artifact)
+        artifact = decode((folder / _RECORD).read_bytes(), Artifact)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from harness.decoding import convert
 from harness.deploy.elf import extract_needed, read_elf
 from harness.deploy.runtime_library import RuntimeLibrary, wheel_of
 from harness.deploy.targets import ANDROID_ABIS, TARGETS
@@ -92,7 +93,7 @@ def registered_libraries() -> tuple[RuntimeLibrary, ...]:
     """
     path = _register_path()
     try:
-        found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Register)
+        found = convert(tomllib.loads(path.read_text(encoding="utf-8")), _Register)
     except FileNotFoundError:
         return ()
     except (ValueError, msgspec.ValidationError) as error:  # of tomllib, and of a wrong encoding

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from harness.decoding import decode
 from harness.deploy.elf import extract_needed
 from harness.deploy.runtime_library import RuntimeLibrary, wheel_of
 from harness.errors import MissingTool, UnknownName, UnreadableRecord
@@ -91,7 +92,7 @@ def read_note(note: Path) -> RuntimeLibrary:
         UnreadableRecord: It is damaged.
     """
     try:
-        return msgspec.json.decode(note.read_bytes(), type=RuntimeLibrary)
+        return decode(note.read_bytes(), RuntimeLibrary)
     except (OSError, msgspec.DecodeError) as error:
         raise UnreadableRecord(str(note), str(error)) from error
 
@@ -120,7 +121,7 @@ def _look_up(wheel: WheelLibrary, version: str | None, target: str) -> _Stated:
         _pip("install", (*flags, package), target, package)
         try:
             # Source: pip.pypa.io/en/stable/reference/installation-report, version 1.
-            (entry,) = msgspec.json.decode(report.read_bytes())["install"]
+            (entry,) = decode(report.read_bytes(), dict)["install"]
             return _Stated(entry["metadata"]["version"], entry["download_info"]["archive_info"]["hashes"]["sha256"])
         except (OSError, KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
             problem = f"what pip says of {package} has no version and SHA-256 ({error!r})"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 import psutil
 
+from harness.decoding import decode
 from harness.errors import DeviceBusy, HarnessError, LeaseLost, UnwritableFolder
 from harness.records import Record
 
@@ -245,7 +246,7 @@ def _lock(file: BinaryIO) -> None:
 def _read(file: BinaryIO) -> Holder | None:
     file.seek(0)
     try:
-        return msgspec.json.decode(file.read(), type=Holder)
+        return decode(file.read(), Holder)
     except msgspec.MsgspecError:  # new, given back, or cut off by a full disk
         return None
 

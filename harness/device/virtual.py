@@ -22,6 +22,7 @@ import msgspec
 import psutil
 from filelock import FileLock
 
+from harness.decoding import decode
 from harness.device.virtual_image import image
 from harness.errors import BadSetting, DeviceNotFound, DeviceTimedOut, MissingTool
 from harness.records import Record
@@ -255,7 +256,7 @@ def _answers(port: int, *, timeout_s: float) -> bool:
 def _running(name: str) -> VirtualDevice | None:
     """What `device.json` says, if the process of that name is there."""
     try:
-        device = msgspec.json.decode((_root() / name / "device.json").read_bytes(), type=VirtualDevice)
+        device = decode((_root() / name / "device.json").read_bytes(), VirtualDevice)
     except (OSError, msgspec.MsgspecError):
         return None
     pids = [process.pid for process in _processes(name)]

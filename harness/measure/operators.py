@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.decoding import decode
 from harness.records import OperatorProfile, OperatorTime
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _onnxruntime(content: bytes, count: int) -> list[list[OperatorTime]]:
     """The operators of the last inferences. An inference's own event follows those of its operators."""
     inferences: list[list[OperatorTime]] = []
     running: list[OperatorTime] = []
-    for event in msgspec.json.decode(content, type=list[_TraceEvent]):
+    for event in decode(content, list[_TraceEvent]):
         if event.cat == "Node" and event.name.endswith("_kernel_time"):
             running.append(
                 OperatorTime(
@@ -91,7 +92,7 @@ def _onnxruntime(content: bytes, count: int) -> list[list[OperatorTime]]:
 
 def _litert(content: bytes, count: int) -> list[list[OperatorTime]]:
     """The operators of every inference. They come in the order in which they ended, inference by inference."""
-    events = [msgspec.json.decode(line, type=_Op | _DelegateOp) for line in content.splitlines()]
+    events = [decode(line, _Op | _DelegateOp) for line in content.splitlines()]
     operators = [_litert_operator(event) for event in events]
     each, left = divmod(len(operators), count)
     if left:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from harness.decoding import decode
 from harness.errors import UnreadableRecord, UsageError
 from harness.records import (
     Accuracy,
@@ -166,7 +167,7 @@ class StudyFolder:
 
 def _read(path: Path, kind: type[_Kept]) -> _Kept:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decode(path.read_bytes(), kind)
     except FileNotFoundError:
         raise UnreadableRecord(str(path.parent), "there is no study here (study.json is missing)") from None
     except msgspec.MsgspecError as error:

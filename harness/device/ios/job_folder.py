@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from harness.decoding import decode
 from harness.errors import RunnerUnreadable
 from harness.protocol import Job  # noqa: TC001  (msgspec reads the annotation)
 from harness.records import Record
@@ -128,7 +129,7 @@ def read_result(folder: Path, job_id: str, device_id: str) -> Done:
     """
     path = folder / "done.json"
     try:
-        done = msgspec.json.decode(path.read_bytes(), type=Done)
+        done = decode(path.read_bytes(), Done)
     except (OSError, msgspec.DecodeError) as error:
         raise RunnerUnreadable(device_id, "done.json", str(error)) from None
     if done.schema != JOB_SCHEMA:

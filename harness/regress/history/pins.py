@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from harness.decoding import decode
 from harness.errors import UnreadableRecord, UnwritableFolder
 from harness.records import Record
 from harness.workspace import write_atomically
@@ -41,7 +42,7 @@ def read_pins(folder: Path) -> dict[str, Pin]:
     """
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Pin])
+        return decode(path.read_bytes(), dict[str, Pin])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:

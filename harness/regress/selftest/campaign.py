@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from harness.decoding import decode
 from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder, UsageError
 from harness.records import Record, RuntimeChoice
 from harness.regress.selftest.scenario import Scenario  # noqa: TC001  (msgspec reads the annotation)
@@ -122,7 +123,7 @@ class Campaign:
         """
         path = folder / "plan.json"
         try:
-            plan = msgspec.json.decode(path.read_bytes(), type=CampaignPlan)
+            plan = decode(path.read_bytes(), CampaignPlan)
         except FileNotFoundError:
             raise UnreadableRecord(str(folder), "there is no campaign here (plan.json is missing)") from None
         except (OSError, msgspec.DecodeError) as error:
@@ -213,7 +214,6 @@ def session(folder: Path) -> Iterator[Session]:
 
 
 def _read_sessions(folder: Path, *, total: int) -> tuple[tuple[Done, ...], tuple[Damage, ...]]:
-    decoder = msgspec.json.Decoder(Done)
     found: dict[int, Done] = {}
     damaged = []
     for path in sorted([*folder.glob("session-*.ndjson"), *folder.glob("session-*.ndjson.gz")]):
@@ -224,7 +224,7 @@ def _read_sessions(folder: Path, *, total: int) -> tuple[tuple[Done, ...], tuple
             continue
         for number, line in enumerate(content.splitlines(), start=1):
             try:
-                done = decoder.decode(line)
+                done = decode(line, Done)
             except msgspec.DecodeError as error:
                 damaged.append(Damage(f"{path.name}:{number}", str(error)))
                 continue
