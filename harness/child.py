@@ -73,7 +73,9 @@ def run_child(
             process from which all children with the same imports are forked: `module` has a `main` then, which is what
             runs. Changes nothing but the time.
     """
-    environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    # One thread each: children run beside each other, and threads of two that share processors wait for one another
+    # (an evaluation of a Core ML file beside another took 5 times as long).
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
     began = time.monotonic()
     ended: Exit | None = None
     with log.open("wb") as output:
