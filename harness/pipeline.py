@@ -38,6 +38,7 @@ from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
 from harness.device.halting import Halted
 from harness.device.lease import identity, leased
+from harness.device.obstacles import THERMAL_STATUS
 from harness.device.profile import accepted_obstacles
 from harness.device.registry import find_device, list_devices
 from harness.errors import (
@@ -695,7 +696,8 @@ def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
     accepted = {*accept, *accepted_obstacles(device.facts())}
     found = device.obstacles()
     for obstacle in found:
-        if obstacle.severity == "refusal" and obstacle.name not in accepted:
+        # Heat passes: each cell waits for it.
+        if obstacle.severity == "refusal" and obstacle.name not in {*accepted, THERMAL_STATUS}:
             raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
     return found
 

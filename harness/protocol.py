@@ -172,6 +172,8 @@ class Memory(Record, frozen=True, kw_only=True, tag_field="type", tag="memory"):
     """At `peak` the highest since the program began or since the mark was reset; else the present value."""
     pss_bytes: int | None
     private_dirty_bytes: int | None
+    rss_anon_bytes: int | None = None
+    """Resident and backed by no file."""
 
 
 class Profile(Record, frozen=True, kw_only=True, tag_field="type", tag="profile"):

@@ -475,6 +475,8 @@ class Deployment(Record, frozen=True, kw_only=True):
     """Raw samples in the artifact's dtypes, one file an input, in the artifact's order."""
     samples: int
     already_there: bool
+    push_attempts: int | None = None
+    """How often the artifact was sent until it arrived intact; 0 where it was there."""
 
 
 # --- evaluate: what it still recognises ------------------------------------------------------------------------------
@@ -654,8 +656,11 @@ class BlockConditions(Record, frozen=True, kw_only=True):
     steal_ms: float | None = None
     involuntary_switches: int | None = None
     cpu_cap_hz: float | None = None
+    """The lowest of the processors' upper limits."""
     temperature_celsius: float | None = None
     throttle_events: int | None = None
+    cpu_caps_hz: tuple[float, ...] | None = None
+    """The upper limit of each clock, in the order of their processors. One can fall unseen behind another's."""
 
 
 class Block(Record, frozen=True, kw_only=True):
@@ -706,6 +711,8 @@ class MemoryRecord(Record, frozen=True, kw_only=True):
     pss_bytes: int | None
     private_dirty_bytes: int | None
     iterations: int
+    rss_anon_bytes: int | None = None
+    """Resident and backed by no file, after the last inference: a model that is mapped from its file is not in it."""
 
 
 class ToolSummary(Record, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import secrets
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from harness.device.device import Device
     from harness.records import Artifact
+
+_log = logging.getLogger(__name__)
 
 PUSH_ATTEMPTS = 2
 """Other bytes than were sent arrive from a bad cable or a dying disk. Once may be chance, twice is not."""
@@ -55,14 +58,15 @@ def push(
     sent_sha256 = sha256_tree(local) if local.is_dir() else artifact.sha256
     remote = _content_name(device, "models", sent_sha256, local.suffix)
     inputs = push_inputs(artifact, samples, device, timeout_s=timeout_s)
-    already_there = _deliver(local, sent_sha256, remote, device, timeout_s, artifact.format)
+    attempts = _deliver(local, sent_sha256, remote, device, timeout_s, artifact.format)
     return Deployment(
         device_id=device.id,
         artifact_sha256=artifact.sha256,
         remote_path=str(remote),
         remote_inputs=tuple(str(path) for path in inputs),
         samples=len(next(iter(samples.values()))),
-        already_there=already_there,
+        already_there=attempts == 0,
+        push_attempts=attempts,
     )
 
 
@@ -130,13 +134,13 @@ def _content_name(device: Device, folder: str, sha256: str, suffix: str) -> Pure
     return device.work_folder / folder / f"{sha256[:16]}{suffix}"
 
 
-def _deliver(local: Path, sha256: str, remote: PurePosixPath, device: Device, timeout_s: float, what: str) -> bool:
-    """Send a file unless it is there. Returns whether it was."""
+def _deliver(local: Path, sha256: str, remote: PurePosixPath, device: Device, timeout_s: float, what: str) -> int:
+    """Send a file unless it is there. Returns how often it was sent."""
     if device.sha256(remote, timeout_s=timeout_s) == sha256:
-        return True
+        return 0
     device.make_folder(remote.parent, timeout_s=timeout_s)
     arrived: str | None = None
-    for _ in range(PUSH_ATTEMPTS):
+    for attempt in range(1, PUSH_ATTEMPTS + 1):
         # A name of our own: another run may be sending the same file now.
         temporary = remote.with_name(f".{remote.name}.{secrets.token_hex(4)}")
         try:
@@ -144,13 +148,14 @@ def _deliver(local: Path, sha256: str, remote: PurePosixPath, device: Device, ti
             arrived = device.sha256(temporary, timeout_s=timeout_s)
             if arrived == sha256:
                 device.rename(temporary, remote, timeout_s=timeout_s)
-                return False
+                return attempt
         except BaseException:
             # What went wrong first is what is told; a device that is gone cannot be tidied up anyway.
             with contextlib.suppress(DeviceError):
                 device.remove(temporary, timeout_s=timeout_s)
             raise
         device.remove(temporary, timeout_s=timeout_s)
+        _log.warning("%s: %s did not arrive intact (attempt %d of %d)", device.id, remote.name, attempt, PUSH_ATTEMPTS)
     here = sha256_tree(local)
     if here != sha256:
         raise UnreadableModel(str(local), what, f"it was changed: its SHA-256 is {here[:12]}, not {sha256[:12]}")

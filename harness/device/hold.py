@@ -1,6 +1,8 @@
 """Hold a device as it shall be while it is timed: its clocks, and the processors that a program may use.
 
-What was set is read back, and what is set for good on the device is undone in any case, also after Ctrl-C.
+The processors that a program got are read back in it (`harness.measure.session`); Android tells nowhere whether its
+mode is on, so there its answer to the command is all that is known. What is set for good on the device is undone in any
+case, also after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.device.device import Device
-    from harness.records import DeviceFacts
+    from harness.records import DeviceFacts, RuntimeChoice
 
 ANY = "any"
 CLUSTERS = ("big", "little")
-"""The cluster with the highest, and the one with the lowest limit of its clock."""
+"""All but the slowest cluster, and the slowest: by the limits of their clocks."""
 _SET = ("cmd", "power", "set-fixed-performance-mode-enabled")
 """Source: PowerManagerShellCommand of AOSP, Android 11 and newer; exits non-zero where the device has no such mode."""
 _TIMEOUT_S = 20.0
@@ -64,8 +66,9 @@ def processors_for(facts: DeviceFacts, affinity: str) -> tuple[int, ...] | None:
         limits = {cluster.processors: cluster.max_hz for cluster in facts.clusters if cluster.max_hz is not None}
         if len(set(limits.values())) < 2:
             raise _refused(facts, affinity, "it does not say which of its processors are big; name them: 4-7, or 0xf0")
-        wanted = max(limits.values()) if affinity == "big" else min(limits.values())
-        return tuple(sorted(number for each, hz in limits.items() if hz == wanted for number in each))
+        slowest = min(limits.values())
+        is_big = affinity == "big"
+        return tuple(sorted(number for each, hz in limits.items() if (hz > slowest) == is_big for number in each))
     processors = read_processors(affinity)
     if not processors:
         problem = "that is none of any, big, little, a list of processors (4-7, or 0,2) and a mask (0xf0)"
@@ -98,6 +101,18 @@ def confined(command: tuple[str, ...], processors: tuple[int, ...] | None) -> tu
         return command
     # The one form that the programs of util-linux, toybox and busybox have in common.
     return ("taskset", f"{sum(1 << number for number in processors):x}", *command)
+
+
+def confined_as_asked(command: tuple[str, ...], facts: DeviceFacts, choice: RuntimeChoice) -> tuple[str, ...]:
+    """The command on the processors that a choice names.
+
+    Raises:
+        DeviceRefused: See `processors_for`; or there are fewer processors than threads.
+    """
+    processors = processors_for(facts, choice.affinity)
+    if processors is not None and choice.threads > len(processors):
+        raise _refused(facts, choice.affinity, f"{choice.threads} threads would share {len(processors)} processors")
+    return confined(command, processors)
 
 
 def _refused(facts: DeviceFacts, affinity: str, problem: str) -> DeviceRefused:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from harness.device.device import TellsPrograms
-from harness.device.hold import confined, fixed_performance, processors_for
+from harness.device.hold import confined_as_asked, fixed_performance
 from harness.device.obstacles import THERMAL_STATUS
 from harness.errors import BadData, DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
 from harness.measure.cooling import Cooling
-from harness.measure.program import Transcript, hear, run_program
+from harness.measure.program import Transcript, heard, run_program
 from harness.measure.session import (
     Question,
     check_outputs,
@@ -131,6 +131,9 @@ def run_trials(
     trials = []
     try:
         with fixed_performance(device) as held:
+            caps_hz = (device.state() if held else state_before).cluster_caps_hz
+            for side in sides.values():
+                side.caps_hz = caps_hz
             for index in range(plan.trials):
                 cooler.wait()
                 trial = one_trial(sides, draw, index, with_memory=index < plan.memory_trials)
@@ -240,10 +243,10 @@ class _Side:
         self.ran: RuntimeRan | None = None
         self.measure_plan = _measure_plan(plan)
         self._arm, self._device, self._outputs = arm, device, outputs
-        self._command = confined(arm.command, processors_for(device.facts(), arm.question.choice.affinity))
+        self._command = confined_as_asked(arm.command, device.facts(), arm.question.choice)
         self._checks: dict[str, Parity] = {}
-        self._first_cap_hz: float | None = None
-        """The limit of the clock in the first block, below which no later one counts."""
+        self.caps_hz: tuple[float, ...] | None = None
+        """The limits of the clocks, below which no block counts."""
 
     def serve(self) -> _Server:
         """A fresh process, warm and waiting to be told."""
@@ -269,9 +272,8 @@ class _Side:
         """What a timed process said, its set-up and its answers checked."""
         self.ran = what_ran(self._arm.question, self._device, transcript)
         check_outputs(self._arm.question, self._device, transcript, self._checks)
-        record = process_record(transcript, index, 0, first_cap_hz=self._first_cap_hz)
-        if self._first_cap_hz is None:
-            self._first_cap_hz = record.blocks[0].conditions.cpu_cap_hz
+        record = process_record(transcript, index, 0, caps_hz=self.caps_hz)
+        self.caps_hz = self.caps_hz or record.blocks[0].conditions.cpu_caps_hz
         return record
 
 
@@ -323,10 +325,7 @@ class _Server:
         self._program.end()
 
     def _read_until(self, kind: type[_Kind]) -> _Kind:
-        for line in self._lines():
-            message = hear(line, self._device, self._job)
-            if message is None:
-                continue
+        for message in heard(self._lines(), self._device, self._job):
             self._transcript.messages.append(message)
             if isinstance(message, kind):
                 return message

@@ -36,7 +36,7 @@ from harness.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from harness.device.device import Device, RunningProgram
 
@@ -95,33 +95,39 @@ def run_program(device: Device, job: Job, command: Sequence[str], *, timeout_s: 
 
 
 def _listen(device: Device, program: RunningProgram, job: Job, transcript: Transcript, timeout_s: float) -> None:
-    for line in program.lines(timeout_s=timeout_s):
-        message = hear(line, device, job)
-        if message is not None:
-            transcript.messages.append(message)
+    transcript.messages.extend(heard(program.lines(timeout_s=timeout_s), device, job))
     returncode = program.wait(timeout_s=30)
     if returncode != 0 or not transcript.all(End):
         raise RunnerDied(device.id, program.argv, returncode, program.last_words())
 
 
-def hear(line: str, device: Device, job: Job) -> Message | None:
-    """One line of a timing program, read and checked.
+def heard(lines: Iterable[str], device: Device, job: Job) -> Iterator[Message]:
+    """The messages of a timing program, each read and checked as it comes.
 
-    Returns:
-        None where there is nothing on the line, or it was cut off in the middle: how the program ended then says more.
+    A last line that was cut off in the middle is left out: how the program ended says more.
 
     Raises:
-        RunnerUnreadable: It is not in the vocabulary.
+        RunnerUnreadable: A line is not in the vocabulary.
         RuntimeRefused, UnreadableModel, AcceleratorRefused: It says that the model cannot be run.
     """
-    if not line.strip():
-        return None
-    try:
-        message = read_message(line)
-    except ValueError as error:
-        if not line.endswith("}"):
-            return None
-        raise RunnerUnreadable(device.id, line, str(error)) from None
+    cut_off: RunnerUnreadable | None = None
+    for line in lines:
+        if not line.strip():
+            continue
+        if cut_off is not None:
+            raise cut_off
+        try:
+            message = read_message(line)
+        except ValueError as error:
+            unreadable = RunnerUnreadable(device.id, line, str(error))
+            if line.endswith("}"):
+                raise unreadable from None
+            cut_off = unreadable
+            continue
+        yield _accepted(message, line, device, job)
+
+
+def _accepted(message: Message, line: str, device: Device, job: Job) -> Message:
     if isinstance(message, ProgramError):
         raise _refused(device, job, message)
     if isinstance(message, Meta) and message.protocol != PROTOCOL_VERSION:

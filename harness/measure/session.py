@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from harness import parity, statistics
-from harness.device.hold import confined, fixed_performance, processors_for, read_processors
+from harness.device.hold import confined_as_asked, fixed_performance, processors_for, read_processors
 from harness.device.obstacles import THERMAL_STATUS
 from harness.device.outputs import pull_outputs
 from harness.errors import (
@@ -105,14 +105,15 @@ def measure(
     """
     # A folder of its own: another run on this device must not overwrite what is about to be compared.
     outputs = device.work_folder / "outputs" / secrets.token_hex(8)
-    processors = processors_for(device.facts(), question.choice.affinity)
-    started_by = confined(tuple(command or device.worker_command()), processors)
+    started_by = confined_as_asked(tuple(command or device.worker_command()), device.facts(), question.choice)
     session = _Session(question, device, plan, started_by, outputs)
     cooler = Cooling(device, patient=THERMAL_STATUS not in question.accepted_obstacles, told=cooling)
     state_before = cooler.begin()
     accepted = require_fit(device, question.accepted_obstacles)
     try:
         with fixed_performance(device) as held:
+            # Being held lowers the limits by itself.
+            session.caps_hz = (device.state() if held else state_before).cluster_caps_hz
             processes, stopped_by = _timed_processes(session, cooler, watch)
             memory = tuple(session.memory() for _ in range(plan.memory_processes))
             profile, profile_missing = session.profile() if plan.profile_iterations else (None, "")
@@ -164,8 +165,7 @@ def _timed_processes(
     for index in range(plan.processes_max):
         for attempt in range(plan.disturbed_retries + 1):
             cooling.wait()
-            record = session.timed(index, attempt, first_cap_hz=_first_cap_hz(processes))
-            record = unless_warmed(record, cooling.warmed())
+            record = unless_warmed(session.timed(index, attempt), cooling.warmed())
             processes.append(record)
             watch(record)
             if record.discarded is None:
@@ -183,7 +183,11 @@ def _timed_processes(
 
 
 class _Session:
-    """The processes of one cell, and what they have in common."""
+    """The processes of one cell, and what they have in common.
+
+    Attributes:
+        caps_hz: The limits of the clocks below which nothing that was timed counts; None until somebody knows them.
+    """
 
     def __init__(
         self,
@@ -197,13 +201,16 @@ class _Session:
         self._command, self._outputs = command, outputs
         self._ran: RuntimeRan | None = None
         self._checks: dict[str, Parity] = {}
+        self.caps_hz: tuple[float, ...] | None = None
 
-    def timed(self, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
+    def timed(self, index: int, attempt: int) -> ProcessRecord:
         """One process, its set-up and its answers checked."""
         transcript = self._run("latency")
         self._ran = what_ran(self.question, self.device, transcript)
         check_outputs(self.question, self.device, transcript, self._checks)
-        return process_record(transcript, index, attempt, first_cap_hz=first_cap_hz)
+        record = process_record(transcript, index, attempt, caps_hz=self.caps_hz)
+        self.caps_hz = self.caps_hz or record.blocks[0].conditions.cpu_caps_hz
+        return record
 
     def memory(self) -> MemoryRecord:
         """Memory of one process that is not timed."""
@@ -354,9 +361,18 @@ _ELSEWHERE = (
 )
 
 
-def process_record(transcript: Transcript, index: int, attempt: int, *, first_cap_hz: float | None) -> ProcessRecord:
-    """A timed process as a record, with what was disturbed in it said."""
-    blocks = tuple(_block(message, first_cap_hz) for message in transcript.all(TimedBlock))
+def process_record(
+    transcript: Transcript, index: int, attempt: int, *, caps_hz: tuple[float, ...] | None
+) -> ProcessRecord:
+    """A timed process as a record, with what was disturbed in it said.
+
+    Args:
+        transcript: What it said.
+        index: Its number in the cell.
+        attempt: How often it had to be repeated.
+        caps_hz: The limits of the clocks, below which a block does not count.
+    """
+    blocks = tuple(_block(message, caps_hz) for message in transcript.all(TimedBlock))
     bad = [block.discarded for block in blocks if block.discarded is not None]
     warmup = transcript.one(Warmup)
     return ProcessRecord(
@@ -384,17 +400,17 @@ def unless_warmed(record: ProcessRecord, reason: str | None) -> ProcessRecord:
     return msgspec.structs.replace(record, discarded=reason)
 
 
-def _block(message: TimedBlock, first_cap_hz: float | None) -> Block:
+def _block(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> Block:
     return Block(
         start_ns=message.start_ns,
         iterations_per_sample=message.iterations_per_sample,
         ns=message.ns,
         conditions=message.conditions,
-        discarded=_disturbance(message, first_cap_hz),
+        discarded=_disturbance(message, caps_hz),
     )
 
 
-def _disturbance(message: TimedBlock, first_cap_hz: float | None) -> str | None:
+def _disturbance(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> str | None:
     """What makes a block's times those of something else than the model."""
     conditions = message.conditions
     lasted_ms = sum(message.ns) / 1e6
@@ -403,13 +419,12 @@ def _disturbance(message: TimedBlock, first_cap_hz: float | None) -> str | None:
         return f"the hypervisor took {share:.0f} % of a processor's time"
     if conditions.throttle_events:
         return f"the processor throttled itself {conditions.throttle_events} times"
-    if first_cap_hz is not None and conditions.cpu_cap_hz is not None and conditions.cpu_cap_hz < first_cap_hz:
-        return f"the clock's upper limit fell from {first_cap_hz / 1e6:.0f} to {conditions.cpu_cap_hz / 1e6:.0f} MHz"
+    now_hz = conditions.cpu_caps_hz
+    if caps_hz is not None and now_hz is not None and len(caps_hz) == len(now_hz):
+        before, now = min(zip(caps_hz, now_hz, strict=True), key=lambda pair: pair[1] / pair[0])
+        if now < before:
+            return f"a clock's upper limit fell from {before / 1e6:.0f} to {now / 1e6:.0f} MHz"
     return None
-
-
-def _first_cap_hz(processes: Sequence[ProcessRecord]) -> float | None:
-    return processes[0].blocks[0].conditions.cpu_cap_hz if processes else None
 
 
 def _half_width_pct(counted: Sequence[ProcessRecord]) -> float:
@@ -430,4 +445,5 @@ def memory_record(transcript: Transcript, plan: MeasurePlan) -> MemoryRecord:
         pss_bytes=peak.pss_bytes,
         private_dirty_bytes=peak.private_dirty_bytes,
         iterations=plan.memory_iterations,
+        rss_anon_bytes=peak.rss_anon_bytes,
     )

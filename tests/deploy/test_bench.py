@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from harness.deploy.bench_build import SOURCES
 from harness.deploy.runtimes import installed_library
+from harness.deploy.worker.system import ConditionsWatch
 from harness.device.host import HostDevice
 from harness.errors import ParityFailed, RunnerDied, RunnerHung, RuntimeRefused, UnreadableModel
 from harness.measure.operators import read_profile
@@ -209,7 +210,7 @@ def test_a_memory_job_says_baseline_loaded_and_peak_in_rising_order(bench: Path,
     assert [message.at for message in memory] == ["baseline", "loaded", "peak"]
     assert 0 < memory[0].resident_bytes <= memory[1].resident_bytes <= memory[2].resident_bytes
     assert {message.source for message in memory} == {"VmHWM (reset before loading)"}
-    assert all(message.pss_bytes and message.private_dirty_bytes for message in memory)
+    assert all(message.pss_bytes and message.private_dirty_bytes and message.rss_anon_bytes for message in memory)
 
 
 @pytest.mark.parametrize("model", ["tiny.onnx", "tiny.tflite"])
@@ -604,6 +605,45 @@ def test_sanitizers_find_nothing(folder: Path, tmp_path: Path, fake_litert: Call
         assert returncode in {0, 1}, log
         assert "Sanitizer" not in log, log
         assert "runtime error" not in log, log
+
+
+CLOCKS = """
+#include <stdio.h>
+#include "system.h"
+int main(void) {
+    struct conditions now;
+    conditions_begin(&now);
+    conditions_end(&now);
+    for (size_t clock = 0; clock < now.clocks; clock++) {
+        (void)printf("%llu ", (unsigned long long)now.cpu_caps_hz[clock]);
+    }
+    (void)printf("lowest %.0f", now.cpu_cap_hz);
+    return 0;
+}
+"""
+
+
+def test_each_clocks_limit_is_told_so_that_a_big_core_cannot_fall_behind_a_little_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sysfs = tmp_path / "sys"
+    for policy, khz in ((0, 1_700_000), (10, 2_900_000), (4, 2_000_000)):
+        (sysfs / f"devices/system/cpu/cpufreq/policy{policy}").mkdir(parents=True)
+        (sysfs / f"devices/system/cpu/cpufreq/policy{policy}/scaling_max_freq").write_text(f"{khz}\n", encoding="ascii")
+    (tmp_path / "clocks.c").write_text(CLOCKS, encoding="ascii")
+    program = tmp_path / "clocks"
+    flags = ["-std=c11", "-D_GNU_SOURCE", f'-DSYSFS="{sysfs}"', f"-I{SOURCES}"]
+    sources = [str(tmp_path / "clocks.c"), "system.c", "loop.c", "sha256.c", "failure.c"]
+    command = [_own_compiler(), *flags, *sources, "-lm", "-o", str(program)]
+    subprocess.run(command, cwd=SOURCES, check=True, capture_output=True, timeout=120)
+
+    said = subprocess.run([str(program)], capture_output=True, text=True, check=True, timeout=60).stdout
+    monkeypatch.setattr("harness.deploy.worker.system._SYSFS", sysfs)
+    watch = ConditionsWatch()
+    watch.start()
+
+    assert said == "1700000000 2000000000 2900000000 lowest 1700000000"
+    assert watch.stop().cpu_caps_hz == (1.7e9, 2.0e9, 2.9e9)
 
 
 def _own_compiler() -> str:

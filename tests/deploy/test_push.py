@@ -119,16 +119,18 @@ def test_a_damaged_file_under_the_right_name_is_replaced(model: Path) -> None:
 
     deployment = push(artifact(model), SAMPLES, device)
 
-    assert not deployment.already_there
+    assert (deployment.already_there, deployment.push_attempts) == (False, 1)
     assert device.files[REMOTE] == CONTENT
 
 
-def test_a_push_that_arrives_damaged_once_is_repeated(model: Path) -> None:
+def test_a_push_that_arrives_damaged_once_is_repeated_and_on_record(model: Path) -> None:
     device = FakeDevice()
+    push_inputs(artifact(model), SAMPLES, device)
     device.corrupt_pushes(1)
 
-    push(artifact(model), SAMPLES, device)
+    deployment = push(artifact(model), SAMPLES, device)
 
+    assert deployment.push_attempts == 2
     assert device.files == {REMOTE: CONTENT, REMOTE_INPUT: RAW}
 
 

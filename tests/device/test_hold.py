@@ -11,10 +11,10 @@ import pytest
 
 from harness.deploy.worker import system
 from harness.device.device import ShellResult
-from harness.device.hold import confined, fixed_performance, processors_for, read_processors
+from harness.device.hold import confined, confined_as_asked, fixed_performance, processors_for, read_processors
 from harness.device.registry import find_device
 from harness.errors import DeviceRefused, DeviceTimedOut
-from harness.records import CpuCluster
+from harness.records import CpuCluster, RuntimeChoice
 from tests.fakes.device import FACTS, FakeDevice
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_only_android_has_the_mode() -> None:
     ("text", "processors"),
     [
         ("any", None),
-        ("big", (7,)),
+        ("big", (4, 5, 6, 7)),
         ("little", (0, 1, 2, 3)),
         ("4-6", (4, 5, 6)),
         ("7,0", (0, 7)),
@@ -116,6 +116,16 @@ def test_what_the_device_does_not_have_is_refused(text: str) -> None:
 def test_big_and_little_are_refused_where_nobody_knows_them() -> None:
     with pytest.raises(DeviceRefused, match="does not say which"):
         processors_for(FACTS, "big")
+
+
+def test_threads_do_not_share_processors() -> None:
+    choice = RuntimeChoice(runtime="litert", threads=4, affinity="7")
+
+    with pytest.raises(DeviceRefused, match="4 threads would share 1 processors"):
+        confined_as_asked(("bench",), PHONE, choice)
+
+    on_four = msgspec.structs.replace(choice, affinity="big")
+    assert confined_as_asked(("bench",), PHONE, on_four) == ("taskset", "f0", "bench")
 
 
 def test_a_program_is_confined_and_says_so_itself() -> None:

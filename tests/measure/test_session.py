@@ -271,16 +271,27 @@ def test_a_device_that_disturbs_every_attempt_gives_no_figure() -> None:
     ("conditions", "reason"),
     [
         (BlockConditions(throttle_events=2), "throttled itself 2 times"),
-        (BlockConditions(cpu_cap_hz=1.0e9), "fell from 2000 to 1000 MHz"),
+        (BlockConditions(cpu_caps_hz=(1.7e9, 1.0e9, 2.9e9)), "fell from 2000 to 1000 MHz"),
     ],
 )
 def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditions, reason: str) -> None:
-    first = latency(latency_lines(conditions=BlockConditions(cpu_cap_hz=2.0e9)))
+    first = latency(latency_lines(conditions=BlockConditions(cpu_caps_hz=(1.7e9, 2.0e9, 2.9e9))))
     device = playing([first, latency(latency_lines(conditions=conditions)), *[first] * 4, MEMORY])
 
     measured = measure(question(), device, PLAN)
 
     assert reason in str(measured.processes[1].blocks[0].discarded)
+
+
+def test_a_cell_that_begins_throttled_is_no_norm_for_itself() -> None:
+    capped = latency(latency_lines(conditions=BlockConditions(cpu_caps_hz=(1.7e9, 1.0e9))))
+    cool = latency(latency_lines(conditions=BlockConditions(cpu_caps_hz=(1.7e9, 2.0e9))))
+    device = playing([capped, *[cool] * 5, MEMORY], states=[state(cluster_caps_hz=(1.7e9, 2.0e9))])
+
+    measured = measure(question(), device, PLAN)
+
+    assert "fell from 2000 to 1000 MHz" in str(measured.processes[0].discarded)
+    assert all(process.discarded is None for process in measured.processes[1:])
 
 
 def test_a_process_waits_until_the_device_is_as_cool_as_when_the_cell_began(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,8 +440,10 @@ def test_a_program_that_hangs_is_ended_and_its_last_message_told() -> None:
     assert any(entry.startswith("end ") for entry in device.log)
 
 
-def test_rubbish_on_its_output_is_shown() -> None:
-    device = playing([FakeProgram(lines=["{warning: not JSON}"])])
+@pytest.mark.parametrize("rubbish", ["{warning: not JSON}", "warning: not JSON"])
+def test_rubbish_between_its_messages_is_shown(rubbish: str) -> None:
+    lines = latency_lines()
+    device = playing([FakeProgram(lines=[*lines[:3], rubbish, *lines[3:]])])
 
     with pytest.raises(RunnerUnreadable, match="not JSON"):
         measure(question(), device, PLAN)

@@ -286,6 +286,9 @@ static bool run_block(struct program *program, const struct runtime *runtime, co
     line_number(line, "steal_ms", conditions.steal_ms);
     line_integer(line, "involuntary_switches", conditions.involuntary_switches);
     line_number(line, "cpu_cap_hz", conditions.cpu_cap_hz);
+    if (conditions.clocks > 0) {
+        line_integers(line, "cpu_caps_hz", conditions.cpu_caps_hz, conditions.clocks);
+    }
     line_number(line, "temperature_celsius", conditions.temperature_celsius);
     count_or_null(line, "throttle_events", conditions.throttle_events);
     line_close(line, '}');
@@ -421,6 +424,7 @@ static void say_memory(struct program *program, const char *at, bool was_reset) 
     line_integer(&program->line, "resident_bytes", memory.resident_bytes);
     count_or_null(&program->line, "pss_bytes", memory.pss_bytes);
     count_or_null(&program->line, "private_dirty_bytes", memory.private_dirty_bytes);
+    count_or_null(&program->line, "rss_anon_bytes", memory.rss_anon_bytes);
     line_send(&program->line, program->output);
 }
 

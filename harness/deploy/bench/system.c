@@ -11,15 +11,19 @@
 #include "loop.h"
 #include "sha256.h"
 
+#ifndef SYSFS
+#define SYSFS "/sys" /* a test has one of its own */
+#endif
 #define CANARY_BYTES (1u << 20)
 #define CANARY_REPEATS 4
 
 /* What to do with the numbers of several files. */
-enum gather { SUM, LEAST, MOST };
+enum gather { SUM, MOST };
 
 static double steal_ms(void);
 static int64_t involuntary_switches(void);
 static double gather_numbers(const char *folder, const char *prefix, const char *file, enum gather how);
+static size_t clock_caps_hz(uint64_t caps_hz[CLOCKS_MAX]);
 static double read_number(const char *path);
 static int64_t read_kilobytes(const char *path, const char *key);
 
@@ -77,7 +81,7 @@ bool allowed_processors(char *text, size_t size) {
 
 void conditions_begin(struct conditions *conditions) {
     conditions->throttle_events =
-        (int64_t)gather_numbers("/sys/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
+        (int64_t)gather_numbers(SYSFS "/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
     conditions->steal_ms = steal_ms();
     conditions->involuntary_switches = involuntary_switches();
 }
@@ -86,15 +90,18 @@ void conditions_end(struct conditions *conditions) {
     int64_t switches = involuntary_switches();
     double steal = steal_ms();
     int64_t throttles =
-        (int64_t)gather_numbers("/sys/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
-    double cap_khz = gather_numbers("/sys/devices/system/cpu/cpufreq", "policy", "scaling_max_freq", LEAST);
-    double heat = gather_numbers("/sys/class/thermal", "thermal_zone", "temp", MOST);
+        (int64_t)gather_numbers(SYSFS "/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
+    double heat = gather_numbers(SYSFS "/class/thermal", "thermal_zone", "temp", MOST);
     bool steal_known = steal >= 0 && conditions->steal_ms >= 0;
     bool throttles_known = throttles >= 0 && conditions->throttle_events >= 0;
     conditions->involuntary_switches = switches - conditions->involuntary_switches;
     conditions->steal_ms = steal_known ? steal - conditions->steal_ms : NAN;
     conditions->throttle_events = throttles_known ? throttles - conditions->throttle_events : UNKNOWN;
-    conditions->cpu_cap_hz = cap_khz == UNKNOWN ? NAN : cap_khz * 1e3;
+    conditions->clocks = clock_caps_hz(conditions->cpu_caps_hz);
+    conditions->cpu_cap_hz = conditions->clocks == 0 ? NAN : (double)conditions->cpu_caps_hz[0];
+    for (size_t clock = 1; clock < conditions->clocks; clock++) {
+        conditions->cpu_cap_hz = fmin(conditions->cpu_cap_hz, (double)conditions->cpu_caps_hz[clock]);
+    }
     conditions->temperature_celsius = heat == UNKNOWN ? NAN : heat / 1e3; /* in thousandths of a degree */
 }
 
@@ -113,6 +120,7 @@ struct memory memory_now(bool peak) {
         .resident_bytes = read_kilobytes("/proc/self/status", peak ? "VmHWM:" : "VmRSS:"),
         .pss_bytes = read_kilobytes(rollup, "Pss:"),
         .private_dirty_bytes = read_kilobytes(rollup, "Private_Dirty:"),
+        .rss_anon_bytes = read_kilobytes("/proc/self/status", "RssAnon:"), /* Linux 4.5 */
     };
 }
 
@@ -160,12 +168,51 @@ static double gather_numbers(const char *folder, const char *prefix, const char 
         } else if (how == SUM) {
             result += value;
         } else {
-            result = how == LEAST ? fmin(result, value) : fmax(result, value);
+            result = fmax(result, value);
         }
         any = true;
     }
     (void)closedir(entries);
     return result;
+}
+
+/* The upper limit of each clock, by the number of its first processor. Returns how many there are; 0 where one of them
+ * cannot be read, since which is which would not be known. Source: Documentation/admin-guide/pm/cpufreq.rst. */
+static size_t clock_caps_hz(uint64_t caps_hz[CLOCKS_MAX]) {
+    static const char folder[] = SYSFS "/devices/system/cpu/cpufreq";
+    static const char prefix[] = "policy";
+    DIR *entries = opendir(folder);
+    if (entries == NULL) {
+        return 0;
+    }
+    long numbers[CLOCKS_MAX];
+    size_t count = 0;
+    bool known = true;
+    for (struct dirent *entry = readdir(entries); entry != NULL && known; entry = readdir(entries)) {
+        char *end = entry->d_name;
+        long number = -1;
+        if (strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0) {
+            number = strtol(entry->d_name + sizeof prefix - 1, &end, 10);
+        }
+        if (number < 0 || *end != '\0') {
+            continue;
+        }
+        char path[512];
+        (void)snprintf(path, sizeof path, "%s/%s/scaling_max_freq", folder, entry->d_name);
+        double khz = read_number(path);
+        known = !isnan(khz) && count < CLOCKS_MAX;
+        if (known) {
+            size_t place = count++;
+            for (; place > 0 && numbers[place - 1] > number; place--) {
+                numbers[place] = numbers[place - 1];
+                caps_hz[place] = caps_hz[place - 1];
+            }
+            numbers[place] = number;
+            caps_hz[place] = (uint64_t)(khz * 1e3);
+        }
+    }
+    (void)closedir(entries);
+    return known ? count : 0;
 }
 
 static double read_number(const char *path) {

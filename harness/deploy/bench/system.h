@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define UNKNOWN (-1)
+#define CLOCKS_MAX 256
 
 /* What the system did to a block. Each is UNKNOWN (or NAN) where the machine does not say. */
 struct conditions {
@@ -14,6 +15,8 @@ struct conditions {
     int64_t involuntary_switches; /* difference */
     int64_t throttle_events;      /* difference */
     double cpu_cap_hz;            /* at the end: the lowest upper limit */
+    uint64_t cpu_caps_hz[CLOCKS_MAX]; /* at the end: the upper limit of each clock, in the order of their processors */
+    size_t clocks;                    /* 0 where a limit cannot be read */
     double temperature_celsius;   /* at the end: the hottest zone */
 };
 
@@ -21,6 +24,7 @@ struct memory {
     int64_t resident_bytes;
     int64_t pss_bytes;
     int64_t private_dirty_bytes;
+    int64_t rss_anon_bytes; /* resident, and backed by no file */
 };
 
 /* Times a fixed piece of work, SHA-256 of 4 MiB: one core's integer units and little memory, no runtime. The longer it

@@ -18,6 +18,7 @@ from harness.protocol import Memory
 from harness.records import BlockConditions
 
 _STATUS = Path("/proc/self/status")
+_SYSFS = Path("/sys")
 _ROLLUP = Path("/proc/self/smaps_rollup")
 _CANARY = b"\x5a" * (1 << 20)
 
@@ -73,11 +74,14 @@ class ConditionsWatch:
     """Says what the system did between two moments."""
 
     def __init__(self) -> None:
-        self._cap_files = sorted(Path("/sys/devices/system/cpu/cpufreq").glob("policy*/scaling_max_freq"))
-        self._throttle_files = sorted(
-            Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+        self._cap_files = sorted(
+            (_SYSFS / "devices/system/cpu/cpufreq").glob("policy[0-9]*/scaling_max_freq"),
+            key=lambda file: int(file.parent.name.removeprefix("policy")),
         )
-        self._heat_files = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))
+        self._throttle_files = sorted(
+            (_SYSFS / "devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+        )
+        self._heat_files = sorted((_SYSFS / "class/thermal").glob("thermal_zone*/temp"))
         self._steal_ms: float | None = None
         self._switches: int | None = None
         self._throttles: int | None = None
@@ -99,6 +103,7 @@ class ConditionsWatch:
             cpu_cap_hz=min(caps) * 1e3 if caps else None,  # the file is in kHz
             temperature_celsius=max(heats) / 1e3 if heats else None,  # in thousandths of a degree
             throttle_events=None if throttles is None or self._throttles is None else throttles - self._throttles,
+            cpu_caps_hz=tuple(cap * 1e3 for cap in caps) if caps and len(caps) == len(self._cap_files) else None,
         )
 
 
@@ -124,13 +129,14 @@ def memory(at: Literal["baseline", "loaded", "peak"], *, was_reset: bool) -> Mem
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return Memory(at=at, source="ru_maxrss", resident_bytes=peak, pss_bytes=None, private_dirty_bytes=None)
     key = "VmHWM" if at == "peak" else "VmRSS"
-    rollup = _kilobytes(_ROLLUP)
+    status, rollup = _kilobytes(_STATUS), _kilobytes(_ROLLUP)
     return Memory(
         at=at,
         source="VmHWM (reset before loading)" if was_reset else "VmHWM (whole process)",
-        resident_bytes=_kilobytes(_STATUS)[key] * 1024,
+        resident_bytes=status[key] * 1024,
         pss_bytes=rollup["Pss"] * 1024 if "Pss" in rollup else None,
         private_dirty_bytes=rollup["Private_Dirty"] * 1024 if "Private_Dirty" in rollup else None,
+        rss_anon_bytes=status["RssAnon"] * 1024 if "RssAnon" in status else None,
     )
 
 

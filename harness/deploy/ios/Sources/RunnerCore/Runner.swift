@@ -168,7 +168,7 @@ public final class Runner {
         try out.say("memory", [
             ("at", .text(at)), ("source", .text(source)),
             ("resident_bytes", .int(at == "peak" ? memory.peak : memory.now)),
-            ("pss_bytes", .null), ("private_dirty_bytes", .null),
+            ("pss_bytes", .null), ("private_dirty_bytes", .null), ("rss_anon_bytes", .null),
         ])
     }
 
