@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ def watcher_for(plan: Plan, stream: TextIO = sys.stderr, *, cells: Sequence[Cell
         stream: Where to show it.
         cells: Those that are done now; None for all of the plan.
     """
-    if stream.isatty():
+    # A log that is a terminal, as some CI services have it, keeps every step of a cursor.
+    if stream.isatty() and not os.environ.get("CI"):
         from rich.console import Console  # noqa: PLC0415
 
         # By itself it heeds NO_COLOR, TERM and COLUMNS.

@@ -32,6 +32,8 @@ class Series(Record, frozen=True, kw_only=True):
     options: str
     """JSON, keys in order."""
     driver: str
+    affinity: str
+    """The processors, as asked for."""
     device_id: str
     device_class: str
     """An emulated device has a class of its own."""
@@ -67,6 +69,7 @@ def series_of(result: CellResult, device: DeviceFacts) -> Series:
         graph_optimization=cell.choice.graph_optimization,
         options=msgspec.json.encode(cell.choice.options, order="sorted").decode(),
         driver=measured.ran.driver,
+        affinity=cell.choice.affinity,
         device_id=device.id,
         device_class=device.device_class,
         device_name=device.name,

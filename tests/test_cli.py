@@ -300,6 +300,20 @@ def test_a_report_goes_to_stdout_alone_for_pipes(here: Path, cache: Path, to: st
     assert done.stdout == (here / "out" / f"report.{to}").read_text()
 
 
+def test_an_index_links_every_run_and_makes_a_stale_page_again(here: Path, cache: Path) -> None:
+    harness(here, cache, "run", "tiny.toml", "--output", "reports/50% #1")
+    page = here / "reports" / "50% #1" / "report.html"
+    whole = page.read_text()
+    page.write_text("made before something was added")
+    os.utime(page, (0, 0))
+
+    done = harness(here, cache, "report", "--index")
+
+    assert done.returncode == 0, done.stderr
+    assert 'href="./50%25%20%231/report.html"' in (here / "reports" / "index.html").read_text()
+    assert page.read_text() == whole
+
+
 def test_the_last_run_is_reported_without_naming_it(here: Path, cache: Path) -> None:
     harness(here, cache, "run", "tiny.toml")
 
@@ -345,6 +359,8 @@ def test_a_dry_run_says_what_would_be_measured_and_writes_nothing(here: Path, ca
         (["run", "typo.toml"], 2, "typo.toml, line 3: models[1]: there is no model called 'goood'"),
         (["report", "nowhere"], 5, "there is no run here"),
         (["report"], 2, "reports"),
+        (["report", "--index", "--to", "csv"], 2, "a page of its own"),
+        (["report", "--figures", "pictures", "--to", "md"], 2, "without --to"),
         (["devices", "show", "pixel"], 2, "Known: host"),
         (["convert", "resnet18", "-a", "tflite"], 2, "tflite/int8"),
     ],

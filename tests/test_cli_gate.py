@@ -76,7 +76,10 @@ def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path
     assert "::error title=" in failed.stderr
     assert "<failure" in (tmp_path / "gate.xml").read_text(encoding="utf-8")
     assert (tmp_path / "gate.md").read_text(encoding="utf-8") == summary.read_text(encoding="utf-8")
-    assert ">regression</td>" in (tmp_path / "gate.html").read_text(encoding="utf-8")
+    page = (tmp_path / "gate.html").read_text(encoding="utf-8")
+    assert ">regression</td>" in page
+    assert "bench-01 (AMD EPYC 7763, Debian GNU/Linux 13) at 2026-11-" in page, "a page says on what and when"
+    assert '"trial_ratios"' in page
     assert passed.returncode == 0
     assert "gate passed" in passed.stderr
 

@@ -69,7 +69,7 @@ def compare(
     from harness.records import ComparePlan  # noqa: PLC0415
     from harness.regress.gate_files import finding_json  # noqa: PLC0415
     from harness.regress.trials import findings  # noqa: PLC0415
-    from harness.regress.words import comparison_text  # noqa: PLC0415
+    from harness.regress.words import comparison_text, measured_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
     margins = _margins(margin or [])
@@ -94,7 +94,8 @@ def compare(
         from harness.regress.runs import CellComparison  # noqa: PLC0415
 
         cell = CellComparison(name=f"{b} against {a}", status="compared", findings=tuple(found))
-        write_page(GateResult(a=a, b=b, cells=(cell,), inconclusive="pass"), page)
+        where = measured_text((compared.device,), compared.at)
+        write_page(GateResult(a=a, b=b, cells=(cell,), inconclusive="pass", notes=(where,)), page)
     if output_format is Output.JSON:
         typer.echo(to_json({"comparison": compared, "findings": [finding_json(each) for each in found]}))
     else:
@@ -174,14 +175,17 @@ def _compare_runs(
     from harness.regress.gate import GateResult  # noqa: PLC0415
     from harness.regress.gate_files import as_json  # noqa: PLC0415
     from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
-    from harness.regress.words import apart_text, cells_text  # noqa: PLC0415
+    from harness.regress.words import apart_text, cells_text, measured_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
     margins = _margins(margin)
     before, after = open_run(a), open_run(b)
     cells = compare_runs(before, after, lambda _cell: margins, accept=accept)
     warning = apart_text(before.plan.created_at, after.plan.created_at)
-    result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", notes=(warning,))
+    where = [
+        measured_text(run.plan.devices, run.plan.created_at, name) for name, run in ((str(a), before), (str(b), after))
+    ]
+    result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", notes=(warning, *where))
     if page is not None:
         write_page(result, page)
     if output_format is Output.JSON:

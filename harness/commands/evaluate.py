@@ -100,6 +100,7 @@ def evaluate(
 
 def _keep(known: Mapping[str, Accuracy], run: StoredRun) -> None:
     """Store accuracies of the files that the run measured; another file of the same name is not what was measured."""
+    from harness.report import FORMATS, write_report  # noqa: PLC0415
     from harness.store import keep_accuracy  # noqa: PLC0415
 
     cells = Counter(result.artifact.sha256 for result in run.results if result.artifact is not None)
@@ -111,3 +112,7 @@ def _keep(known: Mapping[str, Accuracy], run: StoredRun) -> None:
             note(f"kept in {run.folder}: {name}, of {cells[accuracy.file_sha256]} of its cells")
         else:
             note(f"not kept: {run.folder} did not measure this very file of {name} (SHA-256 {accuracy.file_sha256})")
+    told = open_run(run.folder)
+    for to, kind in FORMATS.items():
+        if (run.folder / kind.file_name).exists():
+            write_report(told, to, run.folder / kind.file_name)

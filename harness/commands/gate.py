@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,14 +123,16 @@ def _against_run(
 ) -> tuple[GateResult, tuple[str, ...]]:
     from harness.regress.gate import GateResult  # noqa: PLC0415
     from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
-    from harness.regress.words import apart_text  # noqa: PLC0415
+    from harness.regress.words import apart_text, measured_text  # noqa: PLC0415
 
     before, after = open_run(baseline), open_run(candidate)
     cells = compare_runs(before, after, rules.margins_of, accept=accept)
-    warning = apart_text(before.plan.created_at, after.plan.created_at)
-    result = GateResult(
-        a=str(baseline), b=str(candidate), cells=cells, inconclusive=rules.inconclusive, notes=(warning,)
+    notes = (
+        apart_text(before.plan.created_at, after.plan.created_at),
+        measured_text(before.plan.devices, before.plan.created_at, str(baseline)),
+        measured_text(after.plan.devices, after.plan.created_at, str(candidate)),
     )
+    result = GateResult(a=str(baseline), b=str(candidate), cells=cells, inconclusive=rules.inconclusive, notes=notes)
     return result, refused_keys(cells, accept)
 
 
@@ -152,12 +155,12 @@ def _against_build(
     from harness.records import ComparePlan, Comparison, Trial  # noqa: PLC0415
     from harness.regress.decision import FamilyRule  # noqa: PLC0415
     from harness.regress.gate import GateResult  # noqa: PLC0415
-    from harness.regress.words import family_text  # noqa: PLC0415
+    from harness.regress.words import family_text, measured_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
     from harness.workspace import require_writable, write_atomically  # noqa: PLC0415
 
     screen, confirmation, seed = amounts
-    found_device = find_device(device)
+    found_device, began = find_device(device), datetime.now(UTC).isoformat(timespec="seconds")
     builds = []
     for shared in [{**one, **other} for one in artifacts for other in threads]:
         b = parse_build(candidate, shared)
@@ -192,7 +195,7 @@ def _against_build(
         b=candidate,
         cells=(*cells, *broken),
         inconclusive=rules.inconclusive,
-        notes=(family_text(rule, len(cells)),),
+        notes=(family_text(rule, len(cells)), measured_text((found_device.facts(),), began)),
     )
 
 

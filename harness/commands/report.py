@@ -53,6 +53,10 @@ def report(
     """
     from harness.report import FORMATS, write_report  # noqa: PLC0415
 
+    if index and (to is not Document.TABLE or pictures is not None):
+        raise UsageError("--index is a page of its own: without --to and --figures")
+    if pictures is not None and (to is not Document.TABLE or output is not None):
+        raise UsageError("--figures writes pictures into its folder: without --to and --output")
     if index:
         _write_index(folder or REPORTS, output)
         return
@@ -83,6 +87,7 @@ def report(
 def _write_index(folder: Path, output: Path | None) -> None:
     """One page of every run in a folder, whole or damaged."""
     import os  # noqa: PLC0415
+    from urllib.parse import quote  # noqa: PLC0415
 
     from harness import __version__  # noqa: PLC0415
     from harness.report import FORMATS, write_report  # noqa: PLC0415
@@ -102,11 +107,18 @@ def _write_index(folder: Path, output: Path | None) -> None:
             found.append(Listed(each.name, None, None, str(error)))
             continue
         page = each / FORMATS["html"].file_name
-        if not page.exists():
+        if not page.exists() or page.stat().st_mtime < _changed_at(each):
             write_report(stored, "html", page)
-        found.append(Listed(each.name, Path(os.path.relpath(page, to.parent)).as_posix(), stored))
+        # Behind "./" no name is taken for a scheme.
+        link = "./" + quote(Path(os.path.relpath(page, to.parent)).as_posix())
+        found.append(Listed(each.name, link, stored))
     write_atomically(to, render(found, version=__version__).encode())
     note(f"wrote {to}")
+
+
+def _changed_at(run: Path) -> float:
+    """When anything that its page shows was last written, in seconds since 1970."""
+    return max(path.stat().st_mtime for part in ("plan.json", "cells/*", "accuracy/*") for path in run.glob(part))
 
 
 def _write_study(folder: Path, to: Document, output: Path | None, pictures: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -151,6 +152,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "trials": effect.trials if effect else None,
         "noise": effect.noise if effect else None,
         "disturbed": finding.disturbed,
+        "trial_ratios": [math.exp(value) for value in finding.values],
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness import units
@@ -11,7 +11,7 @@ from harness.regress import planning
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.records import ComparePlan, Comparison
+    from harness.records import ComparePlan, Comparison, DeviceFacts
     from harness.regress.decision import FamilyRule
     from harness.regress.runs import CellComparison
     from harness.regress.trials import Finding
@@ -72,6 +72,22 @@ def family_text(rule: FamilyRule, cells: int) -> str:
         f"{rule.confirm_trials} fresh ones where these left something open. A false alarm in at most "
         f"{100 * rule.family_alpha:g} % of runs, over all cells."
     )
+
+
+def measured_text(devices: Sequence[DeviceFacts], at: str, what: str = "Measured") -> str:
+    """`Measured on Pixel 8 (Tensor G3, Android 15) at 2026-11-26 20:40 UTC.`, for each device in order."""
+    named = [
+        f"{device.name} ({', '.join(part for part in (device.cpu, device.os, _machine(device)) if part)})"
+        for device in devices
+    ]
+    when = datetime.fromisoformat(at).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{what} on {', '.join(named)} at {when}."
+
+
+def _machine(device: DeviceFacts) -> str | None:
+    if device.is_emulated:
+        return "emulated"
+    return f"virtual machine, {device.virtual_machine}" if device.virtual_machine else None
 
 
 def apart_text(a_at: str, b_at: str) -> str:

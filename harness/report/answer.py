@@ -10,15 +10,32 @@ from harness.report.accuracy import by_test, error_of, error_pct
 from harness.report.pareto import front
 from harness.report.view import clean, threads
 from harness.report.words import count
+from harness.summary import WarningKind  # noqa: TC001  (of a constant)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.report.view import DeviceRows, ModelRows, Row, View
-    from harness.summary import WarningKind
-
 _NAMED: Final = 4
 """In one sentence; the table has the rest."""
+_SHAKY: Final[dict[WarningKind, str]] = {
+    "emulated": "emulated, so that times mean nothing",
+    "wrong_numbers": "with wrong outputs",
+    "fallback": "partly not on the accelerator asked for",
+    "placement_unknown": "of which nobody knows where on the chip they ran",
+    "other_threads": "with another number of threads",
+    "few_processes": "without an interval",
+    "few_samples": "with few samples",
+    "imprecise": "with a wide interval",
+    "not_steady": "not settled",
+    "drift": "drifting",
+    "disturbed": "disturbed",
+    "discarded": "with discarded processes or blocks",
+    "accepted_obstacles": "taken in spite of an obstacle",
+    "virtual_machine": "on a machine that is shared with others",
+}
+"""What is said of rows with a warning. Untrained weights have a sentence of their own; a batch's mean is no reason for
+distrust."""
 
 
 def answer(view: View) -> tuple[str, ...]:
@@ -35,20 +52,24 @@ def _best(view: View) -> str:
 
 
 def _fastest(real: Sequence[DeviceRows]) -> str:
-    said = []
-    for device in real:
-        models = [words for model in device.models if (words := _fastest_of(model))]
-        if models:
-            rest = len(models) - _NAMED
-            more = f", and {rest} more in the table" if rest > 0 else ""
-            said.append(f"on {clean(device.name)}: {', '.join(models[:_NAMED])}{more}")
-    return f"fastest {'; '.join(said)}" if said else ""
+    """The fastest file of each model; where no model has two, the p50 of each."""
+    for word, least in (("fastest", 2), ("p50", 1)):
+        said = []
+        for device in real:
+            models = [words for model in device.models if (words := _fastest_of(model, least))]
+            if models:
+                rest = len(models) - _NAMED
+                more = f", and {rest} more in the table" if rest > 0 else ""
+                said.append(f"on {clean(device.name)}: {', '.join(models[:_NAMED])}{more}")
+        if said:
+            return f"{word} {'; '.join(said)}"
+    return ""
 
 
-def _fastest_of(model: ModelRows) -> str:
+def _fastest_of(model: ModelRows, least: int) -> str:
     """A model's fastest row, and those that may be as fast: whose intervals overlap with its own."""
     usable = [(row.summary, row) for row in model.rows if row.summary is not None and row.summary.parity_passed]
-    if len(usable) < 2:
+    if len(usable) < least:
         return ""
     usable.sort(key=lambda pair: pair[0].p50_ns)
     best, row = usable[0]
@@ -116,19 +137,7 @@ def _completeness(view: View) -> str:
 def _distrust(view: View) -> str:
     counted = Counter(warning.kind for row in view.rows for warning in row.warnings)
     measured = sum(row.status == "measured" for row in view.rows)
-    shaky: dict[WarningKind, str] = {
-        "emulated": "emulated, so that times mean nothing",
-        "wrong_numbers": "with wrong outputs",
-        "fallback": "partly not on the accelerator asked for",
-        "other_threads": "with another number of threads",
-        "few_processes": "without an interval",
-        "imprecise": "with a wide interval",
-        "not_steady": "not settled",
-        "drift": "drifting",
-        "disturbed": "disturbed",
-        "accepted_obstacles": "taken in spite of an obstacle",
-    }
-    parts = [f"{_of(counted[kind], measured)} {what}" for kind, what in shaky.items() if counted[kind]]
+    parts = [f"{_of(counted[kind], measured)} {what}" for kind, what in _SHAKY.items() if counted[kind]]
     careful = f"Read with care: {', '.join(parts)}" if parts else ""
     untrained = sorted({clean(row.cell.model) for row in view.rows for w in row.warnings if w.kind == "untrained"})
     latency_only = ""

@@ -89,7 +89,8 @@ def _size_latency(device: DeviceRows) -> Chart | None:
 
 def _errors(device: DeviceRows) -> list[Chart | None]:
     """Error against latency, a picture for each kind of error and each set of images: others do not compare."""
-    rows = _good(device)
+    untrained = {model.name for model in device.models if model.is_untrained}
+    rows = [row for row in _good(device) if row.cell.model not in untrained]
     by = _coloured_by(rows)
     several = by_test(rows)
     return [

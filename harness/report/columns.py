@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_type_hints
 
@@ -66,6 +67,11 @@ def _which() -> tuple[Column, ...]:
             lambda _, row: row.measured.ran.nodes_total if row.measured else None,
             "Nodes of the graph after optimization",
         ),
+        Column("runtime_asked", "text", lambda _, row: row.cell.choice.title, "With the version that was asked for"),
+        Column("graph_optimization", "text", lambda _, row: row.cell.choice.graph_optimization, "As asked for"),
+        Column("options", "text", _options, "Of the runtime, as JSON; empty: none"),
+        Column("driver", "text", lambda _, row: row.cell.choice.driver, "What times it, as asked for"),
+        Column("affinity", "text", lambda _, row: row.cell.choice.affinity, "The processors, as asked for"),
         Column("threads", "whole", lambda _, row: row.threads, "As asked for; none of Core ML, which takes no number"),
         Column(
             "threads_ran",
@@ -97,6 +103,11 @@ def _which() -> tuple[Column, ...]:
         Column("started_at", "time", lambda _, row: row.result.started_at if row.result else None, "UTC"),
         Column("seconds", "number", lambda _, row: row.result.seconds if row.result else None, "Spent on the cell"),
     )
+
+
+def _options(_view: View, row: Row) -> str | None:
+    options = row.cell.choice.options
+    return json.dumps(options, sort_keys=True) if options else None
 
 
 def _device_class(view: View, row: Row) -> str | None:

@@ -232,7 +232,8 @@ def _interval(found: Found) -> str:
 
 def _footer() -> Markup:
     said = (
-        "Above zero is more: slower, larger. A verdict is of the whole interval, not of the dot: a regression lies "
-        "wholly beyond its margin, a pass wholly within it, and what the interval cannot tell is inconclusive."
+        "Above zero is more: slower, larger. A verdict is of the whole interval, not of the dot: all of a regression's "
+        "lies beyond the margin, all of a small slowdown's above zero, all of an improvement's below it; a pass holds "
+        "zero and ends before the margin; what the interval cannot tell is inconclusive."
     )
     return element("footer", element("h2", "How to read this"), element("p", said, class_="legend"))

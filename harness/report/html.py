@@ -50,6 +50,10 @@ def _mib(read: Callable[[Summary], float | None]) -> Callable[[Summary], str]:
     return lambda summary: units.mebibytes(read(summary))
 
 
+def _share(pct: float | None) -> str:
+    return "–" if pct is None else f"{pct:.1f}"
+
+
 _COLUMNS = (
     _Column("Warm inference, ms", "p50", lambda s: s.p50_ns, _ms(lambda s: s.p50_ns), "p50"),
     _Column("Warm inference, ms", "95 % interval", lambda s: s.half_width_pct, words.ends_ms),
@@ -79,16 +83,18 @@ _COLUMNS = (
     ),
     _Column("File, MiB", "size", lambda s: s.size_bytes, _mib(lambda s: s.size_bytes)),
     _Column("File, MiB", "zipped", lambda s: s.deflated_bytes, _mib(lambda s: s.deflated_bytes), is_detail=True),
-    _Column("Spread", "within", lambda s: s.within_cv_pct, lambda s: units.percent(s.within_cv_pct), is_detail=True),
-    _Column("Spread", "between", lambda s: s.between_cv_pct, lambda s: units.percent(s.between_cv_pct), is_detail=True),
+    _Column("Spread, %", "within", lambda s: s.within_cv_pct, lambda s: _share(s.within_cv_pct), is_detail=True),
+    _Column("Spread, %", "between", lambda s: s.between_cv_pct, lambda s: _share(s.between_cv_pct), is_detail=True),
     _Column(
         "Amount",
-        "per second",
+        "inferences/s",
         lambda s: s.throughput_per_s,
         lambda s: units.three_digits(s.throughput_per_s),
         is_detail=True,
     ),
-    _Column("Amount", "samples", lambda s: s.samples, lambda s: f"{s.samples:,} / {s.processes}", is_detail=True),
+    _Column(
+        "Amount", "samples / processes", lambda s: s.samples, lambda s: f"{s.samples:,} / {s.processes}", is_detail=True
+    ),
 )
 _HEADS = (
     *(shell.Head(title=title) for title in ("Model", "File", "Threads", "Notes")),
@@ -201,7 +207,7 @@ def _row(
         element("td", words.threads_of(row), data_v=row.cell.choice.threads),
     )
     proved = row.evidence or ""
-    text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]} {proved}").lower()
+    text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]} {proved} {device}").lower()
     return element(
         "tr",
         *first,

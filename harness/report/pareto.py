@@ -78,7 +78,7 @@ def pareto(
         title=title,
         says=(
             f"Each point is one {one}; down and to the left is better. The dashed line joins the {one}s that no other "
-            "beats in both; the bars are the 95 % intervals of their error. A click in the legend shows one kind alone."
+            "beats in both; the bars are the intervals of their error. A click in the legend shows one kind alone."
         ),
         data=made,
         spec={"width": "container", "height": 360, "layer": _layers(cost, f"{error}, %", one)},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -118,11 +118,14 @@ class DeviceRows:
     id: str
     facts: DeviceFacts | None
     models: tuple[ModelRows, ...]
+    shares_its_name: bool = False
+    """Another device of the run is called the same."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        return self.facts.name if self.facts else self.id
+        """What people call it, with its id where that is not enough."""
+        name = self.facts.name if self.facts else self.id
+        return f"{name} ({self.id})" if self.shares_its_name else name
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -159,7 +162,9 @@ def view(run: Run) -> View:
         )
         for cell in run.plan.cells
     )
-    devices = [_device(device_id, rows, run.plan) for device_id in dict.fromkeys(row.cell.device_id for row in rows)]
+    devices = _told_apart(
+        [_device(device_id, rows, run.plan) for device_id in dict.fromkeys(row.cell.device_id for row in rows)]
+    )
     return View(
         plan=run.plan,
         folder=run.folder,
@@ -215,6 +220,11 @@ def _device(device_id: str, rows: Sequence[Row], plan: Plan) -> DeviceRows:
     )
 
 
+def _told_apart(devices: Sequence[DeviceRows]) -> list[DeviceRows]:
+    names = Counter(device.name for device in devices)
+    return [replace(device, shares_its_name=names[device.name] > 1) for device in devices]
+
+
 def _file_labels(cells: Sequence[Cell]) -> dict[str, str]:
     """Format and precision, and of the rest only what differs within the run."""
     runtimes: dict[str, set[str]] = defaultdict(set)
@@ -222,6 +232,8 @@ def _file_labels(cells: Sequence[Cell]) -> dict[str, str]:
         runtimes[cell.format].add(cell.choice.title)
     one_optimization = _all_equal(cell.choice.graph_optimization for cell in cells)
     one_option = _all_equal(sorted(cell.choice.options.items()) for cell in cells)
+    one_driver = _all_equal(cell.choice.driver for cell in cells)
+    one_affinity = _all_equal(cell.choice.affinity for cell in cells)
     labels = {}
     for cell in cells:
         parts = [f"{cell.format}/{cell.precision}"]
@@ -233,6 +245,10 @@ def _file_labels(cells: Sequence[Cell]) -> dict[str, str]:
             parts.append(cell.choice.graph_optimization)
         if not one_option:
             parts += [f"{key}={value}" for key, value in sorted(cell.choice.options.items())]
+        if not one_driver:
+            parts.append(f"by {cell.choice.driver}")
+        if not one_affinity:
+            parts.append(f"on {cell.choice.affinity} processors")
         labels[cell.id] = clean(" ".join(parts))
     return labels
 

@@ -140,7 +140,7 @@ def _against_ratio(rows: Sequence[StudyRow], data: str) -> Chart | None:
         device_id="",
         title=f"Error against compression; {data}",
         says=(
-            "Each line is one way to prune, after fine-tuning and before conversion, with 95 % intervals; the dotted "
+            "Each line is one way to prune, after fine-tuning and before conversion, with intervals; the dotted "
             "line is the uncompressed network."
         ),
         data=tuple(made),

@@ -48,7 +48,7 @@ _HEADS: Final = (
     *_WHICH,
     _number("before", "EER, %"),
     _number("after conversion", "EER, %", style="p50"),
-    _number("95 % interval", "EER, %"),
+    _number("interval", "EER, %"),
     _number("p50", "Warm inference, ms", style="p50"),
     _number("interval", "Warm inference, ms"),
     _number("peak", "Memory, MiB"),

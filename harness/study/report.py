@@ -124,7 +124,7 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
     places = _places(rows)
     heads = [
         *("network", "method", "ratio asked", "reached", "of backbone", "parameters", "non-zero", "MACs", "file"),
-        *("MB", "deflated MB", "EER % before", "after (95 % interval)"),
+        *("MB", "deflated MB", "EER % before", "after (interval)"),
         *[f"{what}, {device}, {runtime}" for (_, runtime), device in places.items() for what in ("p50 ms", "peak MiB")],
     ]
     lines = [_line(heads), _line(["---"] * len(heads))]

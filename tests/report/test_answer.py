@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
+from harness.report.answer import _SHAKY
 from harness.report.answer import answer as sentences
 from harness.report.view import view
+from harness.summary import WarningKind
 from tests.fakes import records
 
 if TYPE_CHECKING:
@@ -30,6 +32,17 @@ def test_the_fastest_file_of_each_model_is_named() -> None:
 
     fastest = "mobilenet_v2 as onnx/int8 with 2 threads (5.03 ms), resnet18 as tflite/fp32 with 1 thread (7.05 ms)"
     assert answer(run) == (f"Fastest on bench-01: {fastest}.", "All 4 cells were measured.")
+
+
+def test_where_no_model_has_two_files_each_has_its_figure() -> None:
+    run = records.run([records.result(p50_ms=10), records.result(p50_ms=7, model="resnet18")])
+
+    each = ("mobilenet_v2 as onnx/fp32 with 1 thread (10.1 ms)", "resnet18 as onnx/fp32 with 1 thread (7.05 ms)")
+    assert answer(run)[0] == f"P50 on bench-01: {', '.join(each)}."
+
+
+def test_every_reason_for_distrust_has_words() -> None:
+    assert set(get_args(WarningKind)) - set(_SHAKY) == {"untrained", "batched"}
 
 
 def test_a_row_that_may_be_as_fast_is_not_left_out() -> None:

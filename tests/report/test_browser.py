@@ -258,7 +258,11 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
 
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
     assert page.locator("details:not([open])").count() == 0
-    page.emulate_media(media="print")
+    page.get_by_text("Theme: system").click()
+    page.get_by_text("Theme: light").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is white"
     assert not page.get_by_label("Filter rows").is_visible(), "paper has no controls"
     table = page.locator("table").first.bounding_box()
     assert table is not None

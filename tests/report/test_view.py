@@ -47,6 +47,28 @@ def test_graph_optimization_and_options_are_named_where_they_differ() -> None:
     assert [row.file for row in rows] == ["onnx/fp32 all", "onnx/fp32 basic arena=False"]
 
 
+def test_affinity_and_what_times_are_named_where_they_differ() -> None:
+    usual = records.cell()
+    choice = msgspec.structs.replace(usual.choice, affinity="big", driver="python")
+    other = msgspec.structs.replace(usual, id="other", choice=choice)
+
+    rows = view(records.run([records.result(of=usual), records.result(of=other)])).rows
+
+    assert [row.file for row in rows] == [
+        "onnx/fp32 by auto on any processors",
+        "onnx/fp32 by python on big processors",
+    ]
+
+
+def test_two_devices_of_one_name_are_told_apart_by_their_ids() -> None:
+    devices = [records.device(id="R5CT1", name="Pixel 8"), records.device(id="R5CT2", name="Pixel 8"), records.device()]
+    results = [records.result(device_id=each.id) for each in devices]
+
+    names = [device.name for device in view(records.run(results, devices=devices)).devices]
+
+    assert names == ["Pixel 8 (R5CT1)", "Pixel 8 (R5CT2)", "bench-01"]
+
+
 def test_a_cell_of_which_everything_was_discarded_is_a_failure_with_a_reason() -> None:
     lost = records.process([[1]], discarded="throttled")
 

@@ -210,7 +210,7 @@ def test_models_are_listed(history: HistoryFolder) -> None:
 
 def test_the_picture_has_a_panel_a_series_with_its_changes(history: HistoryFolder, tmp_path: Path) -> None:
     slower_after_an_update(history)
-    history.add([point(0, threads=4)])
+    history.add([point(0, threads=4, cell="another")])
 
     assert draw(tell(history, "mobilenet_v2"), tmp_path / "made" / "history.svg") == 0
     assert draw(tell(history, "mobilenet_v2"), tmp_path / "history.png") == 0
