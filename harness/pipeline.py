@@ -9,6 +9,7 @@ that fails is a `Failure` in the cells that needed it, and the rest goes on.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import threading
@@ -40,11 +41,13 @@ from harness.device.halting import Halted
 from harness.device.lease import identity, leased
 from harness.device.obstacles import THERMAL_STATUS
 from harness.device.profile import accepted_obstacles
-from harness.device.registry import find_device, list_devices
+from harness.device.registry import ALL_DEVICES, find_device, list_devices
 from harness.errors import (
     BadSetting,
+    DeviceError,
     DeviceFull,
     DeviceNotFit,
+    DeviceNotFound,
     HarnessError,
     MissingExtra,
     MissingTool,
@@ -59,6 +62,7 @@ from harness.events import (
     ConversionEnded,
     ConversionStarted,
     Cooling,
+    DeviceSetAside,
     Event,
     LeaseTakenOver,
     ProcessEnded,
@@ -77,6 +81,7 @@ from harness.records import (
     Failure,
     ModelFormat,
     ModelSpec,
+    NotRun,
     NotRunnable,
     Obstacle,
     Outcome,
@@ -94,7 +99,7 @@ from harness.store import StoredRun, write_run
 from harness.workspace import cache_dir, require_writable, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Self
 
     from numpy.typing import NDArray
@@ -120,9 +125,8 @@ RECORDED_PACKAGES = (
 )
 
 
-ALL_DEVICES = "all"
-
 _Made = TypeVar("_Made")
+_log = logging.getLogger(__name__)
 
 
 def plan_run(
@@ -155,7 +159,7 @@ def plan_run(
         _placed(partial(find_model, reference), file, ("models", index)) for index, reference in enumerate(suite.models)
     ]
     _require_distinct(found, suite)
-    suite = msgspec.structs.replace(suite, devices=_device_ids(suite.devices))
+    suite = msgspec.structs.replace(suite, devices=_device_ids(suite.devices, accept))
     devices = [
         _placed(partial(find_device, device_id), file, ("devices", index))
         for index, device_id in enumerate(suite.devices)
@@ -295,17 +299,18 @@ def run_official_tool(
         DeviceError, RuntimeRefused: See `harness.measure.official.tools.run_tool`.
     """
     device = find_device(device_id)
-    program_there, model_there = push_tool(program, model, device)
-    return run_tool(
-        tool,
-        device,
-        program=program_there,
-        model=model_there,
-        threads=threads,
-        iterations=iterations,
-        more=tuple(more),
-        timeout_s=timeout_s,
-    )
+    with leased((device,), f"tool {tool}"):
+        program_there, model_there = push_tool(program, model, device)
+        return run_tool(
+            tool,
+            device,
+            program=program_there,
+            model=model_there,
+            threads=threads,
+            iterations=iterations,
+            more=tuple(more),
+            timeout_s=timeout_s,
+        )
 
 
 def check_package(path: Path, against: str | None = None) -> Checked:
@@ -414,13 +419,19 @@ def _run_cells(
     plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None], patience_s: float
 ) -> None:
     watch = _one_at_a_time(watch)
-    devices = {device_id: find_device(device_id) for device_id in dict.fromkeys(cell.device_id for cell in cells)}
+    devices, absent = _there_and_not(dict.fromkeys(cell.device_id for cell in cells))
     facts = {device.id: device for device in plan.devices}
 
     def taken_over(device_id: str, previous: str) -> None:
         watch(LeaseTakenOver(device_id, previous))
 
     with leased(tuple(devices.values()), plan.run, taken_over=taken_over) as lease:
+        for device_id, why in absent.items():
+            watch(DeviceSetAside(device_id, why))
+            for cell in cells:
+                if cell.device_id == device_id:
+                    writer.save(_not_run(cell, why))
+        cells = [cell for cell in cells if cell.device_id in devices]
         work = _CellWork(plan, cells, writer, watch, lease)
         terms = Terms(facts=facts, find=find_device, watch=watch, patience_s=patience_s)
         with at_work(cells, devices, work, terms) as halt, work:
@@ -430,6 +441,40 @@ def _run_cells(
                 halt.check()  # a device's thread may have ended the run
 
             _prepare({model.name: model.spec for model in plan.models}, work.wanted, watch, hand_over)
+
+
+def _there_and_not(device_ids: Iterable[str]) -> tuple[dict[str, Device], dict[str, str]]:
+    """The devices that answer, and why the others do not: a run that is resumed does what can be done.
+
+    Raises:
+        HarnessError: None of them answers.
+    """
+    there: dict[str, Device] = {}
+    absent: dict[str, HarnessError] = {}
+    for device_id in device_ids:
+        try:
+            device = find_device(device_id)
+            identity(device)
+        except HarnessError as error:  # UnknownName, too: an adb server forgets what is unplugged
+            absent[device_id] = error
+        else:
+            there[device_id] = device
+    if absent and not there:
+        raise next(iter(absent.values()))
+    return there, {device_id: str(error) for device_id, error in absent.items()}
+
+
+def _not_run(cell: Cell, why: str) -> CellResult:
+    return CellResult(
+        schema=SCHEMA_VERSION,
+        cell=cell,
+        outcome=NotRun(reason=why),
+        artifact=None,
+        parameters=None,
+        macs=None,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        seconds=0.0,
+    )
 
 
 class _CellWork:
@@ -675,19 +720,31 @@ def _placed(look_up: Callable[[], _Made], file: Path | None, location: tuple[str
         raise bad_setting(file, location, str(error), error.known) from error
 
 
-def _device_ids(asked: Sequence[str]) -> tuple[str, ...]:
-    """Which devices are meant, each once: `all` is every one that is connected, however many ways lead to it."""
+def _device_ids(asked: Sequence[str], accept: Sequence[str]) -> tuple[str, ...]:
+    """Which devices are meant, each once, however many ways lead to it.
+
+    `all` is every one that is connected and can be used now; the others are left out, and that is said.
+    """
     ids: dict[str, None] = {}
     for device_id in asked:
-        if device_id != ALL_DEVICES:
+        if device_id.partition("@")[0] != ALL_DEVICES:
             ids[device_id] = None
             continue
         seen = {identity(find_device(other)) for other in ids}
-        for device in list_devices():
-            found = identity(device)
+        for device in list_devices(device_id):
+            try:
+                found = identity(device)
+                _preflight(device, accept)
+                with leased((device,), "looking for devices"):
+                    pass
+            except DeviceError as error:
+                _log.warning("%s is left out: %s", device.id, error)
+                continue
             if found not in seen:
                 ids[device.id] = None
                 seen.add(found)
+    if not ids:
+        raise DeviceNotFound(ALL_DEVICES, "no device that is connected can be used now")
     return tuple(ids)
 
 

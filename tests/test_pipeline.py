@@ -11,10 +11,12 @@ import pytest
 
 import harness
 from harness import pipeline
-from harness.errors import BadSetting, DeviceNotFit, MissingTool, RunLocked
+from harness.device.host import HostDevice
+from harness.device.lease import leased
+from harness.errors import BadSetting, DeviceNotFit, DeviceNotFound, DeviceOffline, MissingTool, RunLocked
 from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event
 from harness.pipeline import failure, plan_run, resume, run
-from harness.records import Failure, Measurement, MeasurePlan, NotRunnable, Obstacle, Suite, SuiteRuntime
+from harness.records import Failure, Measurement, MeasurePlan, NotRun, NotRunnable, Obstacle, Suite, SuiteRuntime
 from harness.store import write_run
 from tests.fakes.device import FACTS, FakeDevice
 from tests.fakes.models import save_dense_onnx
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.deploy.runner import Runner
+    from harness.device.device import Device
 
 FAST = MeasurePlan(processes_min=2, processes_max=2, blocks=2, block_s=0.02, warmup_s=0.01, warmup_cap_s=0.3)
 
@@ -190,7 +193,7 @@ def test_this_machine_measured_beside_its_own_emulators_says_so(model: Path, mon
     virtual = FakeDevice(facts=msgspec.structs.replace(FACTS, id="virtual:a", kind="virtual", name="Virtual"))
     devices = {"host": FakeDevice(facts=msgspec.structs.replace(FACTS, id="host")), "virtual:a": virtual}
     monkeypatch.setattr(pipeline, "find_device", devices.__getitem__)
-    monkeypatch.setattr(pipeline, "list_devices", lambda: tuple(devices.values()))
+    monkeypatch.setattr(pipeline, "list_devices", lambda _asked: tuple(devices.values()))
 
     plan = plan_run(suite(model, devices=("all",)))
 
@@ -198,6 +201,54 @@ def test_this_machine_measured_beside_its_own_emulators_says_so(model: Path, mon
     (noise,) = plan.obstacles["host"]
     assert noise.found == "virtual:a work on the same processors at the same time"
     assert plan.obstacles["virtual:a"] == ()
+
+
+def test_all_devices_are_those_that_can_be_used_now(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    battery = Obstacle(name="low-battery", severity="refusal", found="the battery is at 9 %", advice="Charge it.")
+    off, low, busy, good = (
+        FakeDevice(facts=msgspec.structs.replace(FACTS, id=name), obstacles=[battery] if name == "low" else [])
+        for name in ("off", "low", "busy", "good")
+    )
+    off.fail_on("shell", DeviceOffline("off", "no route to host"))
+    devices = {device.id: device for device in (off, low, busy, good)}
+    monkeypatch.setattr(pipeline, "find_device", devices.__getitem__)
+    monkeypatch.setattr(pipeline, "list_devices", lambda _asked: tuple(devices.values()))
+
+    with leased((busy,), "the nightly run"):
+        plan = plan_run(suite(model, devices=("all@farm:5037",)))
+
+    assert [device.id for device in plan.devices] == ["good"]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "off is left out",
+        "low is left out",
+        "busy is left out",
+    ]
+    del devices["off"], devices["busy"], devices["good"]
+    with pytest.raises(DeviceNotFound, match="can be used now"):
+        plan_run(suite(model, devices=("all",)))
+
+
+def test_a_run_is_resumed_on_the_devices_that_are_there(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = HostDevice()
+    away = FakeDevice(facts=msgspec.structs.replace(FACTS, id="away"))
+    devices: dict[str, Device] = {"host": there, "away": away}
+    monkeypatch.setattr(pipeline, "find_device", devices.__getitem__)
+    with write_run(tmp_path / "out", plan_run(suite(model, devices=("host", "away")))):
+        pass
+    away.fail_on("shell", DeviceOffline("away", "unplugged"), times=99)
+
+    stored = resume(tmp_path / "out")
+
+    outcomes = {result.cell.device_id: result.outcome for result in stored.results}
+    assert isinstance(outcomes["host"], Measurement)
+    assert outcomes["away"] == NotRun(reason=str(DeviceOffline("away", "unplugged")))
+    assert [cell.device_id for cell in pipeline.cells_left(stored, retry_failed=False)] == ["away"]
+    with pytest.raises(DeviceOffline):
+        resume(tmp_path / "out")
 
 
 def test_a_failure_record_keeps_the_facts_of_its_error() -> None:

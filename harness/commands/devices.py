@@ -123,12 +123,15 @@ def devices_clean(
         harness devices clean R5CT1234ABC --older-than 7
     """
     from harness.deploy.clean import clean  # noqa: PLC0415
+    from harness.device.lease import leased  # noqa: PLC0415
     from harness.device.registry import find_device, on_server  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
-    removed = {
-        found: clean(find_device(found), older_than_days=older_than) for found in on_server(targets, context.obj)
-    }
+    removed = {}
+    for found in on_server(targets, context.obj):
+        device = find_device(found)
+        with leased((device,), "devices clean"):
+            removed[found] = clean(device, older_than_days=older_than)
     if output_format is Output.JSON:
         typer.echo(to_json({found: [str(path) for path in paths] for found, paths in removed.items()}))
         return

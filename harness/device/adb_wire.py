@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from harness.device.adb_link import Deadline
 
 SKIP_CHECKSUM_VERSION = 0x01000001
+_STARTTLS = int.from_bytes(b"STLS", "little")
+"""Source: packages/modules/adb/protocol.txt of Android 11, A_STLS."""
 _PIECE_BYTES = 256 * 1024
 _FOREVER_S = 1e9
 _OTHER_READER_S = 0.1
@@ -110,6 +112,9 @@ class _Packets(_AdbIOManager):  # type: ignore[misc]
     def _read_packet_from_device(self, adb_info: Any) -> tuple[bytes, int, int, bytes]:  # noqa: ANN401
         word, arg0, arg1, size, _ = unpack(self._read_bytes_from_device(constants.MESSAGE_SIZE, adb_info))
         command = constants.WIRE_TO_ID.get(word)
+        if word == _STARTTLS:
+            problem = "it wants the encrypted link of wireless debugging, which an adb server has: `adb pair`"
+            raise InvalidCommandError(problem)
         if command is None:
             problem = f"unknown command {word:#010x}"
             raise InvalidCommandError(problem)

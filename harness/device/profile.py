@@ -186,8 +186,14 @@ def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
 
 
 def profile_of_device(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
-    """A profile for a device that is connected, as a file to keep and to edit."""
+    """A profile for a device that is connected, as a file to keep and to edit.
+
+    How it is reached, and what is accepted, stays as a profile of its own that is in force says.
+    """
     text = json.dumps  # its strings are TOML's
+    before = profile_of(facts.id)
+    reached_by = before.reached_by if before is not None and before.reached_by else facts.id
+    accepts = accepts or (before.accepts if before is not None else ())
     name = facts.name if facts.os is None else f"{facts.name}, {facts.os}"
     return "\n".join(
         [
@@ -195,7 +201,7 @@ def profile_of_device(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
             f"schema = {PROFILE_SCHEMA}",
             f"kind = {text(facts.kind)}",
             f"device_class = {text(facts.device_class)}",
-            f"reached_by = {text(facts.id)}",
+            f"reached_by = {text(reached_by)}",
             f"title = {text(facts.name, ensure_ascii=False)}",
             f"accepts = [{', '.join(text(accepted) for accepted in accepts)}]",
             "",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.device.device import Device
     from harness.records import DeviceKind
 
+ALL_DEVICES = "all"
 VIRTUAL_PREFIX = "virtual:"
 _log = logging.getLogger(__name__)
 
@@ -60,12 +61,22 @@ def find_device(device_id: str) -> Device:
     raise UnknownName("device", device_id, tuple(known))
 
 
-def list_devices() -> tuple[Device, ...]:
+def list_devices(asked: str = ALL_DEVICES) -> tuple[Device, ...]:
     """Every device that is connected.
+
+    Args:
+        asked: `all`, or `all@HOST:PORT` for those of another machine's adb server.
 
     Raises:
         BadSetting: A profile is wrong.
+        DeviceError: That server does not answer.
     """
+    if asked != ALL_DEVICES:
+        from harness.device.adb_server import DEFAULT_PORT, AdbServer, devices_of  # noqa: PLC0415
+
+        host, _, port = asked.removeprefix(f"{ALL_DEVICES}@").partition(":")
+        server = AdbServer(host=host, port=int(port or DEFAULT_PORT))
+        return tuple(find_device(f"{each.serial}@{server}") for each in devices_of(server) if each.state == "device")
     return tuple(
         kind.open(found, profile_of(found) or profile_of(name))
         for name, kind in _KINDS.items()
@@ -93,7 +104,8 @@ def known_ids(server: AdbServer | None = None) -> tuple[str, ...]:
 def on_server(device_ids: Sequence[str], server: AdbServer | None) -> tuple[str, ...]:
     """The ids in full, where a bare serial means a device of another adb server.
 
-    What names its own way (`host`, `adb://`, `virtual:NAME`, `SERIAL@HOST`, a profile that says how) stays as it is.
+    `all` is then every device of that server, and nothing else. What names its own way (`host`, `adb://`,
+    `virtual:NAME`, `SERIAL@HOST`, a profile that says how) stays as it is.
     """
     if server is None:
         return tuple(device_ids)

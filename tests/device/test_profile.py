@@ -190,6 +190,17 @@ def test_a_phone_that_does_not_let_us_in_is_found_but_not_listed(monkeypatch: py
             find_device("ABC").facts()
 
 
+def test_a_profile_that_is_written_again_keeps_the_way_there_and_what_is_accepted(own_folder: Path) -> None:
+    phone = facts(id="R5CT1", kind="android", device_class="phone")
+    (own_folder / "galaxy.toml").write_text(profile_of_device(phone, ("on-battery",)), encoding="utf-8")
+    named = msgspec.structs.replace(phone, id="galaxy")
+
+    (own_folder / "galaxy.toml").write_text(profile_of_device(named), encoding="utf-8")
+
+    again = find_profile("galaxy")
+    assert (again.reached_by, again.accepts) == ("R5CT1", ("on-battery",))
+
+
 def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> None:
     phone = facts(id="adb://10.0.0.7:5555", kind="android", device_class="phone", name='the "red" Pixel ü')
     (own_folder / "red.toml").write_text(profile_of_device(phone, ("on-battery",)), encoding="utf-8")

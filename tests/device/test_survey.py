@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from harness.device.adb_server import AdbServer
-from harness.device.registry import known_ids, on_server
+from harness.device.registry import known_ids, list_devices, on_server
 from harness.device.survey import Seen, look_at, survey
 from harness.errors import DeviceError, DeviceNotFit, DeviceNotFound, DeviceOffline, DeviceUnauthorized, UnknownName
 from harness.records import Obstacle
@@ -58,6 +58,13 @@ def test_only_bare_serials_are_sent_to_another_server() -> None:
 
     assert on_server((*ways, "ABC"), AdbServer(host="farm", port=5038)) == (*ways, "ABC@farm:5038")
     assert on_server(("ABC",), None) == ("ABC",)
+    assert on_server(("all",), AdbServer(host="farm", port=5038)) == ("all@farm:5038",)
+
+
+def test_all_of_another_server_are_its_devices_that_let_us_in() -> None:
+    listed = block("ABC device usb:1-1\nDEF offline usb:1-2\n")
+    with FakeAdbServer({"host:devices-l": b"OKAY" + listed}) as fake:
+        assert [device.id for device in list_devices(f"all@127.0.0.1:{fake.port}")] == [f"ABC@127.0.0.1:{fake.port}"]
 
 
 @pytest.mark.parametrize(("accepted", "fit"), [((), False), (("low-battery",), True)])
