@@ -208,12 +208,13 @@ def _folder(name: str, purpose: str, folder: Path, fix: str) -> Finding:
 def _phone_client() -> Finding:
     """pymobiledevice3 reaches iPhones from every host. It is found, and not started: that takes a second."""
     command = pymobiledevice3.find_command()
+    is_there = command is not None and shutil.which(command[0]) is not None
     return Finding(
         name="pymobiledevice3",
         purpose="iPhones and iPads on this host",
-        version="found" if command else None,
-        ok=command is not None,
-        fix="" if command else pymobiledevice3.missing().install,
+        version="found" if is_there else None,
+        ok=is_there,
+        fix="" if is_there else pymobiledevice3.missing().install,
         detail=" ".join(command) if command else "",
     )
 

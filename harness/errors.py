@@ -333,7 +333,10 @@ class AppMissing(DeviceError):
     """The app that runs jobs is not installed on the device."""
 
     kind = "app_missing"
-    hint = "harness/deploy/ios/README.md says how to build, sign and install it."
+    hint = (
+        "`harness devices install-app` installs it, harness/deploy/ios/README.md says how to build and sign it. One "
+        "that is signed under another identifier is named in HARNESS_IOS_APP."
+    )
 
     def __init__(self, device: str, app: str) -> None:
         super().__init__(device, app)

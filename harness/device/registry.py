@@ -6,6 +6,7 @@ SERIAL@HOST[:PORT]           one that another adb server knows
 adb://HOST[:PORT]            one in the network, without an adb server
 ssh://[USER@]HOST[:PORT]     a board, by ssh; HOST may be a name from ~/.ssh/config
 virtual:NAME                 one that `harness virtual start NAME` has started
+00008020-001A2B3C4D5E6F70    an iPhone or iPad, or a simulator on a Mac, by its UDID
 NAME                         any of these, by a device_profiles/NAME.toml whose `reached_by` says which
 """
 

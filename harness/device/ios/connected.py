@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from harness.device.ios import devicectl, pymobiledevice3, simctl
 from harness.device.ios.device import IosDevice
@@ -30,22 +34,27 @@ class _Reached:
 
 
 def connected_ids() -> tuple[str, ...]:
-    """The UDIDs of those that answer now. A client that fails is passed over: it must not hide other devices."""
+    """The UDIDs of those that answer now. A client that fails or is missing is said, and hides no other device."""
     return tuple(_reached())
 
 
 def open_device(device_id: str, profile: DeviceProfile | None = None) -> IosDevice:
-    """The phone with this UDID; without a profile, with the one of the phone or of its product.
+    """The phone with this UDID, or whose UDID the profile of this name says; with what is known of its product.
 
     Raises:
         UnknownName: It is not connected any more.
         BadSetting: A profile is wrong.
     """
     reached = _reached()
-    if device_id not in reached:
-        raise UnknownName("device", device_id, tuple(reached))
-    found = reached[device_id]
-    return IosDevice(found.phone, found.transport, profile or _profile(found.phone))
+    udid = (profile and profile.reached_by) or device_id
+    if udid not in reached:
+        raise UnknownName("device", device_id if udid == device_id else f"{device_id} ({udid})", tuple(reached))
+    found = reached[udid]
+    known = profile or _profile(found.phone)
+    if known.apple is None and found.phone.product_type:
+        product = find_product(found.phone.product_type)
+        known = msgspec.structs.replace(known, apple=product.apple if product else None)
+    return IosDevice(found.phone, found.transport, known, device_id=device_id)
 
 
 def _reached() -> dict[str, _Reached]:
@@ -53,11 +62,17 @@ def _reached() -> dict[str, _Reached]:
     app = os.environ.get(APP_VARIABLE, DEFAULT_APP)
     reached: dict[str, _Reached] = {}
     for search in _SEARCHES:
-        # DeviceError: the client's own words are in `harness doctor`'s reach, a list of devices is not their place.
-        with contextlib.suppress(DeviceError):
+        try:
             for phone, transport in search(app):
                 reached.setdefault(phone.id, _Reached(phone=phone, transport=transport))
+        except DeviceError as error:  # a client that fails must not hide other devices
+            _warn_once(str(error))
     return reached
+
+
+@cache
+def _warn_once(text: str) -> None:
+    logging.getLogger(__name__).warning("iPhones: %s", text)
 
 
 def _by_devicectl(app: str) -> list[tuple[FoundPhone, Transport]]:
@@ -68,8 +83,11 @@ def _by_devicectl(app: str) -> list[tuple[FoundPhone, Transport]]:
 
 
 def _by_pymobiledevice3(app: str) -> list[tuple[FoundPhone, Transport]]:
-    command = pymobiledevice3.find_command() if pymobiledevice3.usbmuxd_answers() else None
+    if not pymobiledevice3.usbmuxd_answers():
+        return []
+    command = pymobiledevice3.find_command()
     if command is None:
+        _warn_once(f"{(absent := pymobiledevice3.missing())}. {absent.hint}")
         return []
     return [
         (phone, pymobiledevice3.PyMobileDevice3(command, phone.id, app=app, os_version=phone.os))

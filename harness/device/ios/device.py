@@ -69,6 +69,7 @@ class IosDevice:
         phone: As its transport listed it.
         transport: How it is reached.
         profile: What is known of it beforehand.
+        device_id: What people call it, where that is not the UDID.
         poll_s: Between two looks for a result.
         state_timeout_s: How long the app may take to say in which state the phone is.
     """
@@ -79,9 +80,11 @@ class IosDevice:
         transport: Transport,
         profile: DeviceProfile,
         *,
+        device_id: str | None = None,
         poll_s: float = POLL_S,
         state_timeout_s: float = STATE_TIMEOUT_S,
     ) -> None:
+        self._id = device_id or phone.id
         self._phone, self._transport, self._profile = phone, transport, profile
         self._poll_s, self._state_timeout_s = poll_s, state_timeout_s
         self._mirror = cache_dir().absolute() / "device" / "ios" / phone.id
@@ -97,8 +100,8 @@ class IosDevice:
 
     @property
     def id(self) -> str:
-        """The UDID."""
-        return self._phone.id
+        """What people call it: the UDID, unless a profile gives it a name."""
+        return self._id
 
     @property
     def work_folder(self) -> PurePosixPath:
@@ -110,7 +113,7 @@ class IosDevice:
         phone, apple = self._phone, self._profile.apple
         said = self._last[1] if self._last else None
         return DeviceFacts(
-            id=phone.id,
+            id=self._id,
             kind="ios",
             device_class="emulated" if phone.is_simulated else self._profile.device_class,
             name=self._profile.title or phone.name or phone.product_type or phone.id,

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.device.ios.transport import (
     ClientTimedOut,
@@ -40,7 +40,7 @@ from harness.errors import (
 from harness.workspace import cache_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 COMMAND_VARIABLE = "HARNESS_PYMOBILEDEVICE3"
 INSTALL = "scripts/install-ios-tools"
@@ -106,11 +106,18 @@ def connected(command: Sequence[str]) -> tuple[FoundPhone, ...]:
         return read_list(full)
     if "Failed to connect to usbmuxd socket" in full.words:
         return ()
-    # One phone that answers no question makes the whole command fail. Without questions all have at least a number.
+    # One phone that answers no question makes the whole command fail. Without questions all have at least a number, and
+    # each is asked alone.
     simple = _run("ios", command, ("usbmux", "list", "--simple"), timeout_s=LIST_TIMEOUT_S)
     if simple.returncode != 0:
         raise DeviceCommandFailed("ios", simple.argv, simple.returncode, simple.words)
-    return tuple(FoundPhone(id=found) for found in _strings(simple))
+    return tuple(_asked_alone(command, found) for found in _strings(simple))
+
+
+def _asked_alone(command: Sequence[str], udid: str) -> FoundPhone:
+    told = _run(udid, command, ("lockdown", "info", "--udid", udid), timeout_s=LIST_TIMEOUT_S)
+    entry = _json(told) if told.returncode == 0 else None
+    return _phone_of(udid, entry, told) if isinstance(entry, dict) else FoundPhone(id=udid)
 
 
 def read_list(ended: Ended) -> tuple[FoundPhone, ...]:
@@ -120,22 +127,25 @@ def read_list(ended: Ended) -> tuple[FoundPhone, ...]:
         raise _unknown_output(ended)
     phones: dict[str, FoundPhone] = {}
     for entry in entries:
-        found = {key: entry.get(key) for key in ("DeviceName", "ProductType", "ProductVersion", "BuildVersion")}
         udid = entry.get("UniqueDeviceID") or entry.get("Identifier")
-        if not isinstance(udid, str) or not all(value is None or isinstance(value, str) for value in found.values()):
+        if not isinstance(udid, str):
             raise _unknown_output(ended)
-        system = "iPadOS" if str(found["ProductType"]).startswith("iPad") else "iOS"
-        phones.setdefault(
-            udid,
-            FoundPhone(
-                id=udid,
-                name=found["DeviceName"],
-                product_type=found["ProductType"],
-                os=f"{system} {found['ProductVersion']}" if found["ProductVersion"] else None,
-                os_build=found["BuildVersion"],
-            ),
-        )
+        phones.setdefault(udid, _phone_of(udid, entry, ended))
     return tuple(phones.values())
+
+
+def _phone_of(udid: str, entry: Mapping[str, Any], ended: Ended) -> FoundPhone:
+    found = {key: entry.get(key) for key in ("DeviceName", "ProductType", "ProductVersion", "BuildVersion")}
+    if not all(value is None or isinstance(value, str) for value in found.values()):
+        raise _unknown_output(ended)
+    system = "iPadOS" if str(found["ProductType"]).startswith("iPad") else "iOS"
+    return FoundPhone(
+        id=udid,
+        name=found["DeviceName"],
+        product_type=found["ProductType"],
+        os=f"{system} {found['ProductVersion']}" if found["ProductVersion"] else None,
+        os_build=found["BuildVersion"],
+    )
 
 
 class PyMobileDevice3:
@@ -168,10 +178,11 @@ class PyMobileDevice3:
         """See `Transport`. Takes two commands, a second each."""
         try:
             installed = self._app_is_installed()
+            may_develop = self._os_version < (16,) or self._developer_mode()
         except DeviceError as error:
             return (hurdle_of(error),)
         found = [] if installed else [hurdle_of(AppMissing(self._device_id, self._app))]
-        if self._os_version >= (16,) and not self._developer_mode():
+        if not may_develop:
             found.append(
                 Hurdle(
                     name="developer-mode",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.device.ios import pymobiledevice3
-from harness.device.ios.connected import connected_ids, open_device
-from harness.device.registry import list_devices
+from harness.device.ios.connected import _warn_once, connected_ids, open_device
+from harness.device.profile import accepted_obstacles, profile_of_device
+from harness.device.registry import find_device, list_devices
 from harness.errors import UnknownName
 from tests.fakes.iphone import UDID
 
@@ -66,6 +67,52 @@ def test_a_profile_named_after_the_phone_goes_before_the_one_of_its_product(
     monkeypatch.chdir(tmp_path)
 
     assert open_device(UDID).facts().name == "Lab 7"
+
+
+@pytest.mark.usefixtures("client", "phone")
+def test_a_phone_is_meant_by_the_name_of_a_profile_that_says_its_udid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "device_profiles").mkdir()
+    text = profile_of_device(find_device(UDID).facts(), ("on-battery",))
+    (tmp_path / "device_profiles" / "lab7.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    facts = find_device("lab7").facts()
+
+    assert facts.id == "lab7"
+    assert (facts.cpu, facts.newest_os) == (find_device(UDID).facts().cpu, find_device(UDID).facts().newest_os)
+    assert facts.cpu is not None
+    assert accepted_obstacles(facts) == ("on-battery",)
+
+
+def test_one_phone_that_does_not_trust_us_leaves_the_others_their_names(tmp_path: Path) -> None:
+    client = tmp_path / "client"
+    known = '{"UniqueDeviceID": "A", "DeviceName": "Lab 7", "ProductType": "iPhone11,8", "ProductVersion": "18.5"}'
+    client.write_text(f"""#!/bin/sh
+    case "$*" in
+        *--simple*) echo '["A", "B"]' ;;
+        *"info --udid A"*) echo '{known}' ;;
+        *) echo 'PairingDialogResponsePendingError()' >&2; exit 1 ;;
+    esac
+    """)
+    client.chmod(0o755)
+
+    found = pymobiledevice3.connected((str(client),))
+
+    assert [(phone.id, phone.name, phone.os) for phone in found] == [("A", "Lab 7", "iOS 18.5"), ("B", None, None)]
+
+
+def test_a_daemon_without_a_client_is_one_clear_sentence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(pymobiledevice3, "find_command", lambda: None)
+    _warn_once.cache_clear()
+
+    assert connected_ids() == connected_ids() == ()
+    (record,) = caplog.records
+    assert "pymobiledevice3" in record.getMessage()
 
 
 @pytest.mark.usefixtures("client")
