@@ -188,7 +188,15 @@ def why_not_on(choice: RuntimeChoice, device: DeviceFacts) -> str | None:
         return f"Core ML runs on Apple's systems only, and {device.name} has {device.os or 'another'}"
     if device.kind == "ios" and choice.runtime != "coreml":
         return f"the app that runs models on an iPhone has Core ML, and not {RUNTIMES[choice.runtime].title}"
+    unit = _CORE_ML_UNITS.get(choice.accelerator) if choice.runtime == "coreml" else None
+    if unit is not None and device.core_ml_units and unit not in device.core_ml_units:
+        known = " and ".join(name.replace("_", " ") for name in device.core_ml_units)
+        return f"{choice.accelerator} was asked for, and Core ML computes on {known} only on {device.name}"
     return None
+
+
+_CORE_ML_UNITS = {"cpu_and_gpu": "gpu", "cpu_and_ne": "neural_engine"}
+"""Asked for -> the unit that has to be there. `all` and `cpu_only` can be asked of every device."""
 
 
 def _is_suite(reference: str) -> bool:

@@ -4,7 +4,8 @@ A program is started with the flags that `Job.argv` makes, and prints in this or
 
     meta      once     what the program is, which runtime it loaded
     canary    before   a fixed piece of work, timed
-    loaded    once     the session stands: how long that took, what was really set up
+    loaded    once     the session stands: how long that took, what was really set up. Said after the first inference
+                       by a program whose runtime loads the model once more to tell where its nodes run
     first     once     the first inference
     outputs   once     the outputs for every checked sample are in files
     warmup    once     every warm-up time, and whether the times settled
@@ -105,6 +106,8 @@ class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
     """That the process may use, as the system lists them: `0-3,6`."""
     program_version: str | None = None
     """Of a program that is not part of this installation, as the app on a phone."""
+    jobs_before: int = 0
+    """That this very process has done: above 0 only in an app that somebody opened by hand."""
 
 
 class Canary(Record, frozen=True, kw_only=True, tag_field="type", tag="canary"):
@@ -130,6 +133,8 @@ class Loaded(Record, frozen=True, kw_only=True, tag_field="type", tag="loaded"):
     placement_missing: str | None = None
     """Why nobody knows which node runs where, from a runtime that can tell it elsewhere."""
     settings: dict[str, Setting] = {}
+    timings_ns: dict[str, int] = {}
+    """Of what `ns` is made, by the runtime's words, and what loading once more takes where that was tried."""
 
 
 class First(Record, frozen=True, kw_only=True, tag_field="type", tag="first"):

@@ -347,8 +347,8 @@ class Parity(Record, frozen=True, kw_only=True):
     samples: int
     tolerance: Tolerance
     outputs: tuple[OutputParity, ...]
-    passed: bool
-    """No output is too far off. Said of no outputs where nothing on this machine runs the file; `evidence` tells."""
+    passed: bool | None
+    """No output is too far off; None where nothing was compared, since nothing on this machine runs the file."""
     evidence: Evidence | None = None
     """How far this comparison goes, where the system that runs the file is not here; None where it was run itself."""
 
@@ -417,6 +417,8 @@ class DeviceFacts(Record, frozen=True, kw_only=True):
     """Empty where the system does not tell, as in most virtual machines."""
     debuggable: bool | None = None
     """Whether the whole system is a build for debugging, with checks that cost time; None where nobody says."""
+    core_ml_units: tuple[str, ...] = ()
+    """What Core ML computes on there, as the profile of the product says; empty where nobody does."""
 
     @property
     def is_emulated(self) -> bool:
@@ -697,6 +699,11 @@ class ProcessRecord(Record, frozen=True, kw_only=True):
     """A fixed piece of work that has nothing to do with the model, right before and after."""
     outputs_sha256: str | None
     discarded: str | None = None
+    jobs_before: int = 0
+    """That this process had done: above 0 in an app on a phone that was opened by hand. Its start was not cold then."""
+    load_timings_ns: dict[str, int] = {}
+    """Of what `load_ns` is made, where the runtime tells its parts: Core ML's `compile` and `load_cold`. Beside them
+    `load_cached`, loading the compiled model once more, where that was tried."""
 
 
 class MemoryRecord(Record, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ WarningKind: TypeAlias = Literal[
     "placement_unknown",
     "other_threads",
     "untrained",
+    "not_fresh",
     "few_processes",
     "few_samples",
     "imprecise",
@@ -179,7 +180,7 @@ def summarise(result: CellResult, *, canary_baseline_ns: float | None = None) ->
         size_bytes=result.artifact.size_bytes if result.artifact else None,
         deflated_bytes=result.artifact.deflated_bytes if result.artifact else None,
         parity_relative_l2=max((output.relative_l2 for output in outcome.parity.outputs), default=None),
-        parity_passed=outcome.parity.passed,
+        parity_passed=outcome.parity.passed is True,
         not_steady_processes=sum(not process.steady for process in counted),
         disturbed_processes=sum(_is_disturbed(process, baseline) for process in counted),
         drift_pct_per_min=100 * drift.value / p50 if drift else None,
@@ -212,6 +213,7 @@ def warnings(summary: Summary | None, result: CellResult, plan: Plan) -> tuple[C
     found = [
         *_about_the_device(device),
         *_about_what_ran(outcome.ran, result.cell.choice),
+        *_about_the_start(outcome.processes),
         *_about_the_amount(summary, plan.measure, outcome.stopped_by),
         *_about_the_times(summary),
     ]
@@ -319,6 +321,12 @@ def _about_what_ran(ran: RuntimeRan, asked: RuntimeChoice) -> list[CellWarning]:
     if ran.threads is not None and ran.threads != asked.threads:
         found.append(CellWarning(kind="other_threads", facts={"asked": asked.threads, "ran": ran.threads}))
     return found
+
+
+def _about_the_start(processes: Sequence[ProcessRecord]) -> list[CellWarning]:
+    counted = [process for process in processes if _counts(process)]
+    used = sum(process.jobs_before > 0 for process in counted)
+    return [CellWarning(kind="not_fresh", facts={"processes": used, "of": len(counted)})] if used else []
 
 
 def _about_the_amount(summary: Summary, plan: MeasurePlan, stopped_by: str) -> list[CellWarning]:

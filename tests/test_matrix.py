@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import matrix
+from harness.device.profile import find_product
 from harness.errors import BadSetting, MissingExtra, UnknownName
 from harness.matrix import expand, find_suite, need_runtime, parse_artifact, suite_of, why_not_on
 from harness.records import MeasurePlan, Suite, SuiteRuntime
@@ -117,6 +118,22 @@ def test_what_a_device_cannot_run_at_all_is_said_in_a_sentence() -> None:
     assert why_not_on(core_ml, linux) == "Core ML runs on Apple's systems only, and bench-01 has Debian GNU/Linux 12"
     assert why_not_on(onnx, linux) is None
     assert "has Core ML, and not ONNX Runtime" in (why_not_on(onnx, phone) or "")
+
+
+@pytest.mark.parametrize("product_type", ["iPhone7,2", "iPad5,4", "iPhone10,6", "iPad7,11", "iPhone11,8"])
+def test_of_the_studys_five_devices_only_the_iphone_xr_computes_on_its_neural_engine(product_type: str) -> None:
+    profile = find_product(product_type)
+    assert profile is not None
+    assert profile.apple is not None
+    phone = records.device(kind="ios", name=profile.title, core_ml_units=profile.apple.core_ml_units)
+    asked = {
+        accelerator: why_not_on(records.cell(format="coreml", accelerator=accelerator).choice, phone)
+        for accelerator in ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne")
+    }
+
+    refused = f"cpu_and_ne was asked for, and Core ML computes on cpu and gpu only on {profile.title}"
+    assert asked.pop("cpu_and_ne") == (None if product_type == "iPhone11,8" else refused)
+    assert set(asked.values()) == {None}
 
 
 def test_a_missing_runtime_is_told_before_anything_slow_with_the_command_that_adds_it(

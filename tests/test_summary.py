@@ -257,6 +257,14 @@ def test_a_system_that_does_not_tell_where_operations_run_is_said() -> None:
     assert found["placement_unknown"].facts == {"asked": "cpu_and_ne", "reason": "older than iOS 17.4"}
 
 
+def test_a_process_that_had_done_other_jobs_before_is_not_fresh() -> None:
+    first, *rest = steady()
+
+    found = warned(records.result(processes=[msgspec.structs.replace(first, jobs_before=3), *rest]))
+
+    assert found["not_fresh"].facts == {"processes": 1, "of": 5}
+
+
 @pytest.mark.parametrize(("ran_threads", "is_warned"), [(1, True), (2, False), (None, False)])
 def test_another_number_of_threads_is_warned_of_where_it_is_known(ran_threads: int | None, is_warned: bool) -> None:
     ran = msgspec.structs.replace(records.measurement().ran, threads=ran_threads)

@@ -245,7 +245,7 @@ def _made(
         parity=proved.parity,
         conversion=conversion,
     )
-    if not artifact.parity.passed:
+    if artifact.parity.passed is False:
         kept = _keep(path, artifact)
         try:
             require(artifact.parity, what)

@@ -10,6 +10,7 @@ import io
 import logging
 import re
 import warnings
+from collections import Counter
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -214,6 +215,41 @@ def require_stored(path: Path, kind: Literal["fp32", "fp16"]) -> Storage:
         ConversionFailed: Less than `COMPRESSED_SHARE` of its weights are stored so.
     """
     return _require(path, kind, COMPRESSED_SHARE, kind)
+
+
+def require_network_stored(path: Path) -> dict[str, float]:
+    """Read back how a neural network of the older kind stores its weights, biases among them.
+
+    Returns:
+        `fp32`, `fp16` or `quantized` -> share of the elements that is stored so.
+
+    Raises:
+        ConversionFailed: Less than `COMPRESSED_SHARE` is fp32.
+    """
+    found: Counter[str] = Counter()
+    for weights in _weights_in(read_spec(path).neuralNetwork):
+        found["fp32"] += len(weights.floatValue)
+        found["fp16"] += len(weights.float16Value) // 2
+        bits = weights.quantization.numberOfBits or 8
+        found["quantized"] += (len(weights.rawValue) * 8) // bits + len(weights.int8RawValue)
+    shares = {kind: count / found.total() for kind, count in found.most_common() if count}
+    if shares.get("fp32", 0.0) < COMPRESSED_SHARE:
+        stored = ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items()) or "no weights"
+        problem = f"asked for fp32, the neural network stores {stored}"
+        raise ConversionFailed("", "unsupported", problem, "")
+    return shares
+
+
+def _weights_in(message: Any) -> Iterator[Any]:  # noqa: ANN401  (messages have no types)
+    """Every `WeightParams` in a message of coremltools' own format."""
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for each in value if field.is_repeated else (value,):
+            if field.message_type.name == "WeightParams":
+                yield each
+            else:
+                yield from _weights_in(each)
 
 
 def _export(

@@ -390,6 +390,8 @@ def process_record(
         outputs_sha256=transcript.one(Outputs).sha256,
         # Half of the blocks still give an honest median; with fewer the process is repeated.
         discarded=f"{len(bad)} of {len(blocks)} blocks: {bad[0]}" if len(bad) * 2 > len(blocks) else None,
+        jobs_before=transcript.one(Meta).jobs_before,
+        load_timings_ns=transcript.one(Loaded).timings_ns,
     )
 
 

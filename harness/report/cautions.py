@@ -96,6 +96,13 @@ def _untrained(_: Sequence[Facts]) -> tuple[str, str]:
     )
 
 
+def _not_fresh(facts: Sequence[Facts]) -> tuple[str, str]:
+    return (
+        f"Not fresh: {_share(facts)} processes had done other jobs before, since somebody opened the app by hand.",
+        "Their cold start is none. Where this program can start the app itself, each job gets a process of its own.",
+    )
+
+
 def _few_processes(facts: Sequence[Facts]) -> tuple[str, str]:
     needed = facts[0]["needed"]
     return (
@@ -183,6 +190,7 @@ SENTENCES: Mapping[WarningKind, Callable[[Sequence[Facts]], tuple[str, str]]] = 
     "placement_unknown": _placement_unknown,
     "other_threads": _other_threads,
     "untrained": _untrained,
+    "not_fresh": _not_fresh,
     "few_processes": _few_processes,
     "few_samples": _few_samples,
     "imprecise": _imprecise,

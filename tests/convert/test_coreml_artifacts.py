@@ -16,10 +16,11 @@ from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.coreml_package import package_digest, package_size, read_spec, weights_folder
 from harness.catalog.files import read_signature
 from harness.cli import app
+from harness.convert.child import ProveRequest, _prove
 from harness.convert.convert import check_package, is_converted, make_artifact
 from harness.errors import ConversionFailed, ParityFailed
 from harness.parity import tolerance_for
-from harness.records import Artifact, NotRunnable, PythonSource, Suite
+from harness.records import Artifact, NotRunnable, PythonSource, Suite, Tolerance
 from tests.convert.test_coreml_networks import prune_half
 from tests.fakes import modules
 from tests.fakes.device import FACTS, FakeDevice
@@ -95,7 +96,8 @@ def test_a_system_before_ios_15_gets_a_neural_network_that_nothing_here_computes
     artifact = make_artifact(pruned, make_checkpoint(pruned), "coreml", "fp32", system="iOS 14.8")
 
     assert artifact.path.endswith(".mlmodel")
-    assert (artifact.parity.evidence, artifact.parity.outputs) == ("converted", ())
+    assert (artifact.parity.evidence, artifact.parity.outputs, artifact.parity.passed) == ("converted", (), None)
+    assert artifact.conversion.settings["stored"] == "fp32 100.0%"
     assert artifact.parity.executed_by.startswith("nobody")
     assert read_signature(Path(artifact.path), "coreml").inputs[0].shape == (1, 3, 16, 16)
 
@@ -183,6 +185,14 @@ def test_a_palette_of_another_model_is_not_taken_for_a_coarse_copy_of_this_one(m
     assert checked.parity is not None
     assert not checked.parity.passed
     assert checked.evidence == "converted"
+    # The same in a run, where a palette that passes gets its own distance as its limit.
+    proved = _prove(
+        ProveRequest(
+            spec=other, checkpoint=make_checkpoint(other), format="coreml", precision="palette4", path=str(package)
+        )
+    )
+    assert not proved.parity.passed
+    assert proved.parity.tolerance == Tolerance(relative_l2=1.0, cosine=0.5)
 
 
 def test_a_ready_package_that_a_phone_is_too_old_for_is_refused_before_anything_is_sent(

@@ -75,6 +75,22 @@ def test_the_app_says_every_message_with_every_key_and_no_other(kind: str) -> No
         assert required(MESSAGES[kind]) <= keys <= fields(MESSAGES[kind])
 
 
+def test_the_app_says_whether_its_process_is_fresh_and_of_what_the_time_of_loading_is_made() -> None:
+    assert "jobs_before" in said("meta")[0]
+    assert "timings_ns" in said("loaded")[0]
+    assert re.findall(r'\("(\w+)", (?:compiledAt - began|now\(\) - compiledAt)\)', SOURCES["CoreMLBackend.swift"]) == [
+        "compile",
+        "load_cold",
+    ]
+
+
+def test_the_app_asks_where_operations_run_after_the_first_inference_and_never_where_memory_is_measured() -> None:
+    latency, memory = (RUNNER.index(f"func {name}Job(") for name in ("latency", "memory"))
+
+    assert RUNNER.count("session.placement()") == 1
+    assert latency < RUNNER.index("let firstNs = now() - began") < RUNNER.index("session.placement()") < memory
+
+
 def test_the_app_says_no_message_that_this_program_does_not_know() -> None:
     assert set(re.findall(r'say\("(\w+)"', RUNNER)) == set(MESSAGES)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from harness.convert.apple_system import kind_for
 from harness.device.obstacles import OBSTACLE_NAMES
 from harness.device.profile import (
     DeviceProfile,
@@ -61,6 +62,8 @@ def test_every_product_type_is_in_one_profile_only_and_every_product_has_sources
         said = " ".join(apple.sources)
         assert "the chip" in said
         assert ("GPU or CPU" in said) is ("neural_engine" in apple.core_ml_units)
+        # The file that is made for a device goes by the last system alone.
+        assert ("mlprogram" in apple.core_ml_formats) is (kind_for(apple.last_os) == "mlprogram")
         assert ("run on the GPU from A8 on" in said) is ("neural_engine" not in apple.core_ml_units)
 
 

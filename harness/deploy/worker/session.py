@@ -63,16 +63,25 @@ class Session(Protocol):
         ...
 
     def placement(self) -> Placement:
-        """What the runtime says of where its nodes run."""
+        """What the runtime says of where its nodes run. Asked for after the first inference: it may take a while."""
         ...
 
 
 @runtime_checkable
 class SaysSettings(Protocol):
-    """A session that knows more of what it set up than `Session` asks for. Read after loading was timed."""
+    """A session that knows more of what it set up than `Session` asks for."""
 
     def settings(self) -> dict[str, Setting]:
         """What was set up, by the runtime's own words."""
+        ...
+
+
+@runtime_checkable
+class SaysTimings(Protocol):
+    """A session that knows of what the time of its loading is made."""
+
+    def timings_ns(self) -> dict[str, int]:
+        """Each part, and what else tells about loading. May load once more: asked for after the first inference."""
         ...
 
 

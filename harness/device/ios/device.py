@@ -126,6 +126,8 @@ class IosDevice:
             virtual_machine="iOS simulator" if phone.is_simulated else None,
             newest_os=apple.last_os if apple else None,
             transport=self._transport.name,
+            # A simulator computes on the Mac, whatever it plays.
+            core_ml_units=apple.core_ml_units if apple and not phone.is_simulated else (),
         )
 
     def state(self) -> DeviceState:

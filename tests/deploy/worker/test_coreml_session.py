@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import io
+import os
 import platform
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 
-from harness.deploy.worker import coreml_session
+from harness.deploy.worker import __main__ as worker
+from harness.deploy.worker import coreml_session, system
 from harness.deploy.worker.coreml_session import CoreMLSession, PlannedOp, Predictor, core_ml_units, read_plan
 from harness.deploy.worker.session import JobRefused, SaysSettings, Session, runtime_module
+from harness.protocol import Job, Loaded, read_message
 from harness.records import RuntimeChoice, TensorSpec
 
 if TYPE_CHECKING:
@@ -33,18 +38,22 @@ class FakePredictor:
     ops: Sequence[PlannedOp] | None = MIXED
     inputs: tuple[TensorSpec, ...] = (X,)
     outputs: tuple[TensorSpec, ...] = (Y,)
-    timings_ns: Mapping[str, int] = field(default_factory=lambda: {"compile_ns": 5, "load_cold_ns": 6})
+    timings_ns: Mapping[str, int] = field(default_factory=lambda: {"compile": 5, "load_cold": 6})
     seen: list[NDArray[np.generic]] = field(default_factory=list)
     answers: str = "y"
+    calls: list[str] = field(default_factory=list)
 
     def predict(self, values: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
+        self.calls.append("predict")
         self.seen.append(values["x"])
         return {self.answers: values["x"].astype(np.float32) * 2}
 
     def load_again_ns(self) -> int:
+        self.calls.append("load again")
         return 3
 
     def plan(self) -> Sequence[PlannedOp] | None:
+        self.calls.append("plan")
         return self.ops
 
 
@@ -119,12 +128,62 @@ def test_where_there_is_no_plan_nothing_is_known() -> None:
 
 
 def test_cold_and_cached_loads_are_told_apart() -> None:
-    assert session().settings() == {
-        "compute_units": "CPU_AND_NE",
-        "compile_ns": 5,
-        "load_cold_ns": 6,
-        "load_cached_ns": 3,
-    }
+    opened = session()
+
+    assert opened.timings_ns() == {"compile": 5, "load_cold": 6, "load_cached": 3}
+    assert opened.settings() == {"compute_units": "CPU_AND_NE"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "called"),
+    [("latency", ["predict", "load again", "plan"]), ("memory", ["predict"])],
+)
+def test_core_ml_loads_no_second_time_before_the_first_inference_and_never_where_memory_is_measured(
+    mode: Literal["latency", "memory"], called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakePredictor()
+    runtime = SimpleNamespace(open_session=lambda _model, _choice: CoreMLSession(fake, "all"))
+    monkeypatch.setattr(worker, "runtime_module", lambda _name: runtime)
+    (tmp_path / "x.bin").write_bytes(np.zeros(4, np.float32).tobytes())
+    job = Job(
+        choice=RuntimeChoice(runtime="coreml", accelerator="all"),
+        model="m.mlpackage",
+        inputs=(str(tmp_path / "x.bin"),),
+        samples=1,
+        output_folder=str(tmp_path / "out"),
+        mode=mode,
+        blocks=1,
+        block_s=0.001,
+        warmup_s=0.0,
+        warmup_cap_s=0.001,
+    )
+    out = io.BytesIO()
+
+    if mode == "memory":
+        worker._memory_job(job, out)
+    else:
+        worker._latency_job(job, out, 40)
+
+    assert list(dict.fromkeys(fake.calls)) == called
+    said = [read_message(line) for line in out.getvalue().splitlines()]
+    (loaded,) = [message for message in said if isinstance(message, Loaded)]
+    assert loaded.timings_ns == ({"compile": 5, "load_cold": 6, "load_cached": 3} if mode == "latency" else {})
+    assert (loaded.placement_missing is None) == (mode == "latency")
+
+
+def test_the_memory_of_a_mac_is_read_where_the_system_writes_it() -> None:
+    def proc_pid_rusage(pid: int, flavor: int, buffer: Any) -> int:
+        assert (pid, flavor) == (os.getpid(), 4)
+        words = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_uint64))
+        for index in range(37):
+            words[index] = index
+        return 0
+
+    found = system.mac_footprint(SimpleNamespace(proc_pid_rusage=proc_pid_rusage))  # type: ignore[arg-type]
+
+    # Sixteen bytes, then words: the eighth and the twenty-ninth, of thirty-five.
+    assert ctypes.sizeof(system.RusageInfo) == 16 + 35 * 8
+    assert (found.ri_phys_footprint, found.ri_lifetime_max_phys_footprint) == (2 + 7, 2 + 28)
 
 
 @pytest.mark.parametrize(

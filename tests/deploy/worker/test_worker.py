@@ -116,6 +116,8 @@ def test_a_memory_job_says_baseline_loaded_and_peak_in_rising_order(folder: Path
     assert [message.at for message in memory] == ["baseline", "loaded", "peak"]
     assert memory[0].resident_bytes <= memory[1].resident_bytes <= memory[2].resident_bytes
     assert {message.source for message in memory} == {"VmHWM (reset before loading)"}
+    (loaded,) = [message for message in messages if isinstance(message, Loaded)]
+    assert (loaded.nodes_total, loaded.placement_missing) == (None, "not asked in a job that measures memory")
 
 
 def test_a_truncated_onnx_file_is_said_to_be_unreadable(folder: Path) -> None:

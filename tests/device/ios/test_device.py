@@ -364,6 +364,7 @@ def test_facts_come_from_the_list_of_phones_and_the_profile_of_the_product(devic
     assert (facts.id, facts.kind, facts.device_class) == (UDID, "ios", "phone")
     assert (facts.name, facts.cpu) == ("iPhone XR", "Apple A12 Bionic")
     assert (facts.os, facts.os_build, facts.cores) == ("iOS 18.5", "22F76", None)
+    assert facts.core_ml_units == ("cpu", "gpu", "neural_engine")
 
 
 def test_a_phone_that_is_only_looked_at_is_not_asked_to_run_anything(

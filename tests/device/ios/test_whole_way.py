@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch  # noqa: F401  (now, and not first in the fake app's thread while a phone is waited for)
@@ -148,8 +149,11 @@ def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is
     (tmp_path / "suite.toml").write_text(SUITE.replace("{UDID}", UDID))
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "model.toml").write_text(MODEL)
+    meta, loaded, *rest = LATENCY
+    opened_by_hand = msgspec.structs.replace(meta, jobs_before=3)
+    loaded = msgspec.structs.replace(loaded, timings_ns={"compile": 700_000, "load_cold": 300_000})
     phone.app = FakeApp(
-        lines=LATENCY,
+        lines=(opened_by_hand, loaded, *rest),
         memory_lines=(*LATENCY[:2], memory("baseline", 10), memory("loaded", 20), memory("peak", 30), LATENCY[-1]),
         compute=computed,
         state=STATE,
@@ -172,6 +176,9 @@ def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is
     assert (measured.ran.driver, measured.ran.nodes_delegated, measured.ran.nodes_total) == ("ios-runner", 9, 10)
     assert (measured.ran.driver_version, measured.ran.settings) == ("1.0", {"compute_units": "all"})
     assert measured.processes[0].blocks[0].ns == (1_300_000, 1_310_000)
+    assert measured.processes[0].jobs_before == 3
+    assert measured.processes[0].load_timings_ns == {"compile": 700_000, "load_cold": 300_000}
+    assert "Not fresh: 1 of 1 processes had done other jobs before" in " ".join(ended.stdout.split())
     assert measured.parity.passed
     assert (measured.memory[0].source, measured.memory[0].peak_bytes) == ("phys_footprint", 30)
     assert (measured.state_before.thermal_status, measured.state_after.thermal_status) == ("nominal", "nominal")

@@ -23,14 +23,18 @@ struct CoreMLBackend: Backend {
             throw Refusal("bad_setting", "Core ML takes no number of threads, \(choice.threads) came")
         }
         let compiled: URL
+        let began = now()
         do {
             compiled = try MLModel.compileModel(at: model)
         } catch {
             throw Refusal("unreadable_model", "\(error.localizedDescription)")
         }
+        let compiledAt = now()
         do {
             let loaded = try MLModel(contentsOf: compiled, configuration: configuration)
-            return try CoreMLSession(loaded, compiled: compiled, configuration: configuration, asked: choice.accelerator)
+            return try CoreMLSession(
+                loaded, compiled: compiled, configuration: configuration, asked: choice.accelerator,
+                timings: [("compile", compiledAt - began), ("load_cold", now() - compiledAt)])
         } catch {
             try? FileManager.default.removeItem(at: compiled)
             if let refusal = error as? Refusal { throw refusal }
@@ -57,6 +61,7 @@ final class CoreMLSession: Session {
     let inputs: [TensorSpec]
     let outputs: [TensorSpec]
     let settings: [(String, Json)]
+    let timings: [(String, Int)]
     private let model: MLModel
     private let compiled: URL
     private let configuration: MLModelConfiguration
@@ -64,11 +69,14 @@ final class CoreMLSession: Session {
     private var feed: MLFeatureProvider?
     private var answer: MLFeatureProvider?
 
-    init(_ model: MLModel, compiled: URL, configuration: MLModelConfiguration, asked: String) throws {
+    init(
+        _ model: MLModel, compiled: URL, configuration: MLModelConfiguration, asked: String, timings: [(String, Int)]
+    ) throws {
         self.model = model
         self.compiled = compiled
         self.configuration = configuration
         self.asked = asked
+        self.timings = timings
         inputs = try model.modelDescription.inputDescriptionsByName.map { try tensor($0.key, $0.value) }
         outputs = try model.modelDescription.outputDescriptionsByName.map { try tensor($0.key, $0.value) }
         // A loaded model says its tensors by name and in no order, a job sends files in the model's order: which file
@@ -111,7 +119,7 @@ final class CoreMLSession: Session {
         }
     }
 
-    /// Asked for after loading was timed: making a plan loads the model once more.
+    /// Making a plan loads the model once more.
     func placement() -> Placement { findPlacement(compiled, configuration, asked: asked) }
 
     deinit {

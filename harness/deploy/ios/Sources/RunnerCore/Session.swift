@@ -50,9 +50,12 @@ public protocol Session {
     func invoke() throws
     /// A copy of what the last `invoke` computed, in C order.
     func readOutputs() throws -> [Data]
+    /// May load the model once more: asked for after the first inference, and never where memory is measured.
     func placement() -> Placement
     /// What was really set up.
     var settings: [(String, Json)] { get }
+    /// How long the parts of loading took, in ns.
+    var timings: [(String, Int)] { get }
 }
 
 /// A runtime.

@@ -148,6 +148,7 @@ private final class FakeSession: Session {
     let inputs = [TensorSpec(name: "x", shape: [1, 2], dtype: "float32")]
     let outputs = [TensorSpec(name: "y", shape: [1, 2], dtype: "float32")]
     let settings: [(String, Json)] = []
+    let timings = [("compile", 5), ("load_cold", 6)]
     private var input = Data()
 
     func setInputs(_ sample: [Data]) throws { input = sample[0] }
@@ -228,6 +229,17 @@ final class RunnerTests: XCTestCase {
         XCTAssertEqual(try done()["returncode"] as? Int, 0)
         XCTAssertEqual(try lines()[0]["program_version"] as? String, "1.0")
         XCTAssertEqual(try lines()[2]["placement_missing"] as? String, "this backend never tells")
+        XCTAssertEqual(try lines()[2]["timings_ns"] as? [String: Int], ["compile": 5, "load_cold": 6])
+    }
+
+    func test_each_job_says_how_many_came_before_in_its_process() throws {
+        let runner = self.runner()
+        for id in ["j1", "j2"] {
+            try send(jobText(id: id), id: id)
+            XCTAssertTrue(runner.runNext())
+        }
+
+        XCTAssertEqual(try ["j1", "j2"].map { try lines($0)[0]["jobs_before"] as? Int }, [0, 1])
     }
 
     func test_a_memory_job_says_three_times_how_much() throws {
@@ -237,6 +249,8 @@ final class RunnerTests: XCTestCase {
 
         let sizes = try lines().filter { $0["type"] as? String == "memory" }.compactMap { $0["resident_bytes"] as? Int }
         XCTAssertEqual(sizes, [100, 100, 200])
+        let missing = try lines().compactMap { $0["placement_missing"] as? String }
+        XCTAssertEqual(missing, ["not asked in a job that measures memory"])
     }
 
     func test_done_lists_every_other_file_with_its_digest() throws {
