@@ -1,41 +1,43 @@
-"""Every built-in network as Core ML, plain and compressed, against its module; and wrong packages that must be noticed.
+"""Every built-in network as Core ML in every precision there is, by the way a run takes; and wrong packages noticed.
 
-Errors are relative L2 over two images: the largest difference on one image, by that of another fp16 program on it, is
-a quotient of two accidents. The tolerances: 1e-4 for fp32, twice the error of the module's own `.half()` for fp16 (a
-package keeps one sixth in fp16 for each hard sigmoid, which `.half()` does not: MobileNetV3 alone comes to 1.5 times).
-A compressed package is compared with what coremltools' own decompression makes of it, not with the module: how much a
-network loses to 4 bits is the network's business.
+`make_artifact` converts, reads back how weights are stored, compares a compressed package with what coremltools' own
+decompression makes of it, and judges the outputs by the checkpoint's, each by its own limits. Here it has to pass for
+every network. fp16 has a second opinion in the module's own `.half()`, and may be twice as far off: a package keeps one
+sixth in fp16 for each hard sigmoid, which `.half()` does not (MobileNetV3 alone comes to 1.5 times).
 
-Half of every network's weights are zero, as a pruned checkpoint's are: one fp16 package is then the source of each kind
-of compressed one. fp32 and the mutations take the small networks, which hold every operation between them.
+Half of every network's weights are zero, as a pruned checkpoint's are, so that it can be stored sparse. The mutations
+take the small networks, which hold every operation between them.
 """
 
 from __future__ import annotations
 
 import copy
-import gc
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from harness.catalog.coreml_package import package_size, read_spec, weights_folder
+from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.coreml_package import read_spec, weights_folder
 from harness.catalog.ml_program import Program
-from harness.catalog.modules import flat
 from harness.catalog.networks import NETWORKS
 from harness.catalog.networks.network import settle_batchnorm
-from harness.convert import to_coreml
+from harness.convert.convert import make_artifact
+from harness.convert.recipes import SETTINGS
 from harness.errors import UnreadableModel
+from harness.records import BuiltinSource, InputSpec, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from harness.records import Artifact, Checkpoint, Precision
 
 pytestmark = pytest.mark.slow
 
@@ -43,36 +45,49 @@ pytestmark = pytest.mark.slow
 SHAPES = {name: info.input_shape if info.input_shape[1] == 1 else (1, 3, 64, 64) for name, info in NETWORKS.items()}
 IMAGES = 2
 SMALL = ("light_cnn9", "mobilenet_v3_small", "squeezenet1_1")
+PRECISIONS = tuple(precision for model_format, precision in SETTINGS if model_format == "coreml")
+STORED = {"int8_weights": "int8"}
+"""What weights are stored as, where that is not called like the precision."""
+SIZE = {
+    "fp32": 2.1,
+    "fp16": 1.0,
+    "int8_weights": 0.56,
+    "palette8": 0.56,
+    "palette6": 0.44,
+    "palette4": 0.32,
+    "sparse": 0.62,
+}
+"""Precision -> the most that its package may have of the fp16 package's bytes."""
 
 
 @dataclass
 class Case:
-    """A network, images `[2, C, H, W]`, and where its packages go."""
+    """A pruned network, and the checkpoint of it."""
 
-    name: str
     module: nn.Module
-    images: NDArray[np.float32]
-    folder: Path
+    spec: ModelSpec
+    checkpoint: Checkpoint
+
+    def artifact(self, precision: Precision) -> Artifact:
+        return make_artifact(self.spec, self.checkpoint, "coreml", precision)
+
+    def images(self) -> NDArray[Any]:
+        return np.load(Path(self.checkpoint.folder) / "inputs.npz")["image"]
 
     def answer(self) -> NDArray[Any]:
         with torch.no_grad():
-            found: torch.Tensor = self.module(torch.from_numpy(self.images))
+            found: torch.Tensor = self.module(torch.from_numpy(self.images()))
         return found.numpy()
 
     def half_error(self) -> float:
         with torch.no_grad():
-            found = copy.deepcopy(self.module).half()(torch.from_numpy(self.images).half())
+            found = copy.deepcopy(self.module).half()(torch.from_numpy(self.images()).half())
         return relative_l2(found.float().numpy(), self.answer())
 
-    def export(self, precision: Any) -> Path:
-        path = self.folder / f"{precision}.mlpackage"
-        if not path.exists():
-            to_coreml.export_torch(flat(self.module), {"image": self.images}, ["logits"], path, precision=precision)
-        return path
-
     def run(self, path: Path) -> NDArray[Any]:
-        program = Program.load(path)
-        return np.concatenate([found["logits"] for found in program.run_samples({"image": self.images[:, None]})])
+        (output,) = self.checkpoint.outputs
+        runs = Program.load(path).run_samples({"image": self.images()[:, None]})
+        return np.concatenate([run[output.name] for run in runs])
 
 
 def relative_l2(found: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -88,7 +103,17 @@ def make_case(name: str, folder: Path) -> Case:
             parameter.data.normal_(0, 0.1)
     prune_half(module)
     settle_batchnorm(module, [torch.randn(8, *SHAPES[name][1:])])
-    return Case(name=name, module=module.eval(), images=torch.randn(IMAGES, *SHAPES[name][1:]).numpy(), folder=folder)
+    weights = folder / f"{name}.pt"
+    torch.save(module.state_dict(), weights)
+    spec = ModelSpec(
+        schema=1,
+        name=name,
+        task="classification",
+        source=BuiltinSource(network=name, arguments={"num_classes": 100}, weights=str(weights)),
+        inputs=(InputSpec(name="image", shape=SHAPES[name]),),
+        check_samples=IMAGES,
+    )
+    return Case(module=module.eval(), spec=spec, checkpoint=make_checkpoint(spec))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,41 +135,33 @@ def prune_half(module: nn.Module) -> None:
                 parameter[magnitudes <= limit] = 0
 
 
-@pytest.fixture(scope="module", params=sorted(NETWORKS))
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
-    yield make_case(request.param, tmp_path_factory.mktemp(request.param))
-    gc.collect()
+@pytest.fixture
+def case(name: str, shared_cache: Path) -> Case:
+    """One cache for all tests of a network, which one process runs: each package is made once."""
+    return make_case(name, shared_cache)
 
 
-@pytest.fixture(scope="module", params=SMALL)
-def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return make_case(request.param, tmp_path_factory.mktemp(request.param))
+def networks(names: tuple[str, ...]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.xdist_group(f"coreml-{name}")) for name in names]
 
 
-def test_fp16_computes_the_network_as_closely_as_its_own_half(case: Case) -> None:
-    path = case.export("fp16")
+@pytest.mark.parametrize("name", networks(tuple(sorted(NETWORKS))))
+def test_a_network_is_made_in_every_precision_stored_as_asked_and_graph_checked(case: Case) -> None:
+    half_error, plain_size = case.half_error(), case.artifact("fp16").size_bytes
 
-    assert relative_l2(case.run(path), case.answer()) < 2 * case.half_error()
+    for precision in PRECISIONS:
+        artifact = case.artifact(precision)
 
-
-@pytest.mark.parametrize("kind", ["int8", "palette4", "sparse"])
-def test_a_compressed_network_is_stored_as_asked_and_computes_what_its_weights_say(case: Case, kind: str) -> None:
-    path = case.folder / f"{kind}.mlpackage"
-    source = case.export("fp16")
-    if kind == "sparse":
-        storage = to_coreml.store_sparse(source, path)
-        assert storage.zeros_in("sparse") > 0.99
-        assert storage.zero_fraction == pytest.approx(0.5, abs=0.01)
-    else:
-        storage = to_coreml.quantize(source, path) if kind == "int8" else to_coreml.palettize(source, path, bits=4)
-        assert storage.share(kind) > 0.99
-    assert package_size(path) < package_size(source) * {"int8": 0.56, "palette4": 0.32, "sparse": 0.62}[kind]
-
-    dense = case.folder / f"{kind}.dense.mlpackage"
-    to_coreml.decompress(path, dense)
-
-    # Both are fp16 and hold the same weights but for the last bit of some.
-    assert relative_l2(case.run(path), case.run(dense)) < 2 * case.half_error()
+        parity, settings = artifact.parity, artifact.conversion.settings
+        assert (parity.passed, parity.evidence, parity.samples) == (True, "graph-checked", IMAGES), precision
+        kind, share = str(settings["stored"]).split(", ")[0].split(" ")
+        assert kind == STORED.get(precision, precision)
+        assert float(share.rstrip("%")) > 99, precision
+        assert artifact.size_bytes <= SIZE[precision] * plain_size, precision
+        if precision in {"fp32", "fp16", "sparse"}:
+            assert settings["zero_fraction"] == pytest.approx(0.5, abs=0.01)
+        if precision in {"fp16", "sparse"}:
+            assert parity.outputs[0].relative_l2 < 2 * half_error, precision
 
 
 def operations(spec: Any, op_type: str) -> list[Any]:
@@ -235,16 +252,16 @@ MUTATIONS: dict[str, tuple[Callable[[Package], None], ...]] = {
 EVERYWHERE = (flip_a_kernel, zero_a_channel, scale_a_weight, drop_a_bias, forget_a_bias, tilt_the_input)
 
 
+@pytest.mark.parametrize("name", networks(SMALL))
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_right_package_is_within_its_tolerance_and_every_wrong_one_is_not(
-    small: Case, precision: str, tmp_path: Path
+    case: Case, precision: Literal["fp32", "fp16"], tmp_path: Path
 ) -> None:
-    case = small
-    right, expected = case.export(precision), case.answer()
+    right, expected = Path(case.artifact(precision).path), case.answer()
     tolerance = 1e-4 if precision == "fp32" else 2 * case.half_error()
     assert relative_l2(case.run(right), expected) < tolerance
     missed = {}
-    for mutate in (*EVERYWHERE, *MUTATIONS[case.name]):
+    for mutate in (*EVERYWHERE, *MUTATIONS[case.spec.name]):
         package = Package(shutil.copytree(right, tmp_path / f"{mutate.__name__}.mlpackage"))
         mutate(package)
         package.store()

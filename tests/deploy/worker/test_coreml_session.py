@@ -6,6 +6,8 @@ import ctypes
 import io
 import os
 import platform
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +20,9 @@ from harness.deploy.worker import coreml_session, system
 from harness.deploy.worker.coreml_session import CoreMLSession, PlannedOp, Predictor, core_ml_units, read_plan
 from harness.deploy.worker.session import JobRefused, SaysSettings, Session, runtime_module
 from harness.protocol import Job, Loaded, read_message
-from harness.records import RuntimeChoice, TensorSpec
+from harness.records import Measurement, RuntimeChoice, TensorSpec
+from harness.store import StoredRun
+from harness.summary import evidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -236,7 +240,7 @@ def test_elsewhere_than_on_a_mac_the_reason_is_said(tmp_path: Path) -> None:
 @pytest.mark.skipif(platform.system() != "Darwin", reason="needs macOS")
 @pytest.mark.parametrize("accelerator", ["cpu_only", "cpu_and_gpu", "all"])
 def test_a_mac_predicts_plans_and_loads(accelerator: str, tmp_path: Path) -> None:
-    ct = pytest.importorskip("coremltools")
+    import coremltools as ct
     from coremltools.converters.mil import Builder as mb  # type: ignore[import-not-found,unused-ignore]  # noqa: N813
 
     @mb.program(input_specs=[mb.TensorSpec(shape=(1, 4))])  # type: ignore[untyped-decorator,unused-ignore]
@@ -258,4 +262,31 @@ def test_a_mac_predicts_plans_and_loads(accelerator: str, tmp_path: Path) -> Non
 
     assert opened.read_outputs()[0].tolist() == [[2, 4, 6, 8]]
     assert opened.placement().nodes_total in {None, 1}
-    assert int(opened.settings()["load_cold_ns"]) > 0
+    assert opened.timings_ns()["load_cold"] > 0
+
+
+@pytest.mark.mac
+@pytest.mark.skipif(platform.system() != "Darwin", reason="needs macOS")
+def test_a_run_on_a_mac_measures_a_network_with_core_ml_and_says_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    command = ["run", "squeezenet1_1", "-a", "coreml/fp16", "--processes", "2", "--output", str(tmp_path / "out")]
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=False, timeout=800
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    stored = StoredRun.open(tmp_path / "out")
+    (result,) = stored.results
+    assert isinstance(result.outcome, Measurement), result.outcome
+    assert evidence(result, stored.plan.devices[0]) == "measured(mac)"
+    assert result.outcome.parity.passed
+    assert set(result.outcome.processes[0].load_timings_ns) == {"compile", "load_cold", "load_cached"}
+    assert {memory.source for memory in result.outcome.memory} == {"phys_footprint"}
+    assert result.outcome.memory[0].peak_bytes >= result.outcome.memory[0].loaded_bytes > 0
+    ran = result.outcome.ran
+    if tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2]) >= (14, 4):
+        assert sum(ran.nodes_by_accelerator.values()) == ran.nodes_total != 0
+        assert ran.placement_missing is None
