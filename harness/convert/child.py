@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import msgspec
 import numpy as np
 
-from harness.catalog.coreml_package import package_deflated_size, package_digest
+from harness.catalog.coreml_package import package_deflated_size, package_digest, package_size
 from harness.catalog.execute import run_coreml, run_onnx, run_tflite
 from harness.catalog.files import read_signature
 from harness.catalog.modules import flat, load_module
@@ -325,8 +325,8 @@ def _check(request: CheckRequest) -> Checked:
         operations=program.op_counts(),
         stored=dict(storage.shares),
         zero_fraction=storage.zero_fraction,
-        size_bytes=storage.size_bytes,
-        deflated_bytes=storage.deflated_bytes,
+        size_bytes=package_size(path),
+        deflated_bytes=package_deflated_size(path),
         sha256=package_digest(path),
         parity=parity,
     )

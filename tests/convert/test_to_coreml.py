@@ -311,8 +311,6 @@ def test_shares_add_up_and_stand_for_their_family() -> None:
         shares={"fp16": 0.5, "palette4": 0.2, "palette8": 0.1, "sparse": 0.15, "sparse+int8": 0.05},
         elements=100,
         zeros={"fp16": 1, "sparse": 2, "sparse+int8": 1},
-        size_bytes=1,
-        deflated_bytes=1,
     )
 
     assert storage.share("palette") == pytest.approx(0.3)

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.catalog.coreml_package import package_deflated_size, package_size
 from harness.catalog.ml_program.program import Program
 
 if TYPE_CHECKING:
@@ -27,15 +26,11 @@ class Storage:
             that are left are plain floats, or with their kind (`sparse+int8`).
         elements: Of all weights, zeros included.
         zeros: Kind -> how many elements are 0 once decompressed.
-        size_bytes: Of all files of the package.
-        deflated_bytes: The same in a zip.
     """
 
     shares: Mapping[str, float]
     elements: int
     zeros: Mapping[str, int]
-    size_bytes: int
-    deflated_bytes: int
 
     @property
     def zero_fraction(self) -> float:
@@ -70,8 +65,6 @@ def storage_of(path: str | Path) -> Storage:
         shares={kind: count / elements for kind, count in counted.most_common()},
         elements=elements,
         zeros=dict(zeros),
-        size_bytes=package_size(path),
-        deflated_bytes=package_deflated_size(path),
     )
 
 
