@@ -43,7 +43,7 @@ pytestmark = pytest.mark.slow
 
 # ImageNet networks at 64 x 64: the same operations in a twelfth of the time. LightCNN's size is fixed.
 SHAPES = {name: info.input_shape if info.input_shape[1] == 1 else (1, 3, 64, 64) for name, info in NETWORKS.items()}
-# Of its last map 2 x 2 values would be left, too few to average the rounding of fifty layers out: `.half()` is off by 7 %.
+# Of its last map 2 x 2 values would be left, too few to even out the rounding of fifty layers: `.half()` is off by 7 %.
 SHAPES["resnet50"] = (1, 3, 128, 128)
 IMAGES = 2
 SMALL = ("light_cnn9", "mobilenet_v3_small", "squeezenet1_1")
