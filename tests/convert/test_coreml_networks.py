@@ -74,7 +74,9 @@ class Case:
         return make_artifact(self.spec, self.checkpoint, "coreml", precision)
 
     def images(self) -> NDArray[Any]:
-        return np.load(Path(self.checkpoint.folder) / "inputs.npz")["image"]
+        with np.load(Path(self.checkpoint.folder) / "inputs.npz") as stored:
+            images: NDArray[Any] = stored["image"]
+        return images
 
     def answer(self) -> NDArray[Any]:
         with torch.no_grad():
