@@ -13,7 +13,6 @@ import warnings
 from collections import Counter
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from harness.catalog.coreml_package import import_coremltools, read_spec
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    _Array = NDArray[np.generic]
-    _Arrays = Mapping[str, _Array]
+    _Arrays = Mapping[str, NDArray[np.generic]]
 
 FrontEnd: TypeAlias = Literal["torch.export", "torch.jit.trace"]
 Target: TypeAlias = Literal["iOS15", "iOS16", "iOS17", "iOS18"]
@@ -159,8 +157,7 @@ def palettize(source: Path, path: Path, *, bits: int) -> Storage:
     """
     ct = import_coremltools()
     config = ct.optimize.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=_SMALLEST_WEIGHT)
-    with _grouped_values():
-        _compress(ct, "palettize_weights", config, source, path)
+    _compress(ct, "palettize_weights", config, source, path)
     return _require(path, f"palette{bits}", COMPRESSED_SHARE, f"palettes of {bits} bits")
 
 
@@ -401,48 +398,6 @@ def _without_self_checks() -> Iterator[None]:
         yield
     finally:
         Block.validate = checks
-
-
-_GROUPS = 4096
-"""Sixteen for each of the 256 values that a table of 8 bits has."""
-
-
-@contextmanager
-def _grouped_values() -> Iterator[None]:
-    """Find palettes in a fraction of the time: neighbours among a tensor's values are clustered as one, by their mean.
-
-    A tensor has up to some ten thousand different fp16 values, and the time goes with their number times the table's.
-
-    Source: coremltools 9.0, models/neural_network/quantization_utils.py, `_get_kmeans_lookup_table_and_weight`.
-    """
-    from coremltools.models.neural_network.quantization_utils import _kmeans1d  # noqa: PLC0415
-
-    cluster = _kmeans1d.cluster
-    _kmeans1d.cluster = partial(_cluster_groups, cluster)
-    try:
-        yield
-    finally:
-        _kmeans1d.cluster = cluster
-
-
-def _cluster_groups(cluster: Any, values: _Array, count: int, *, weights: _Array) -> Any:  # noqa: ANN401
-    """`kmeans1d.cluster` on groups of neighbours.
-
-    Args:
-        cluster: The function itself.
-        values: Each once, rising.
-        count: Of clusters.
-        weights: How often there is each value.
-    """
-    import numpy as np  # noqa: PLC0415
-
-    if len(values) <= _GROUPS:
-        return cluster(values, count, weights=weights)
-    group = np.arange(len(values)) * _GROUPS // len(values)
-    sizes = np.bincount(group, weights=weights)
-    means = np.bincount(group, weights=weights * values.astype(np.float64)) / sizes
-    found = cluster(means, count, weights=sizes)
-    return found._replace(clusters=np.asarray(found.clusters)[group])
 
 
 def _nothing(*_arguments: object, **_settings: object) -> None:

@@ -130,13 +130,16 @@ def one_thread() -> Iterator[None]:
 
 
 def prune_half(module: nn.Module) -> None:
-    """Set the half of each weight tensor that has the smallest magnitudes to zero."""
+    """Set the half of each filter's weights that has the smallest magnitudes to zero.
+
+    Not of each tensor's: whole filters would go, and BatchNorm would divide by the standard deviation of nothing.
+    """
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.dim() > 1:
-                magnitudes = parameter.abs()
-                limit = magnitudes.flatten().kthvalue(max(1, parameter.numel() // 2)).values
-                parameter[magnitudes <= limit] = 0
+                magnitudes = parameter.abs().flatten(1)
+                limit = magnitudes.kthvalue(max(1, magnitudes.shape[1] // 2), dim=1, keepdim=True).values
+                parameter[(magnitudes <= limit).reshape(parameter.shape)] = 0
 
 
 @pytest.fixture

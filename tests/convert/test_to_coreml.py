@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,20 +242,6 @@ def test_a_palette_is_stored(bits: int, half: Path, net: Net, tmp_path: Path) ->
 
     assert storage.share(f"palette{bits}") == storage.share("palette") == 1.0
     assert error(path, net) < {2: 1.0, 4: 0.3, 6: 0.1, 8: 0.02}[bits]
-
-
-def test_a_palette_of_groups_of_values_loses_no_more_than_one_of_single_values() -> None:
-    from coremltools.models.neural_network.quantization_utils import _kmeans1d
-
-    drawn = np.random.default_rng(0).standard_normal(60_000).astype(np.float16)
-    values, counts = np.unique(drawn, return_counts=True)
-    assert len(values) > 2 * to_coreml._GROUPS
-    lost = []
-    for cluster in (_kmeans1d.cluster, partial(to_coreml._cluster_groups, _kmeans1d.cluster)):
-        found = cluster(values, 64, weights=counts)
-        lost.append(float(np.sum(counts * (values - np.array(found.centroids)[found.clusters]) ** 2)))
-
-    assert lost[0] <= lost[1] < 1.01 * lost[0]
 
 
 def pruned(net: Net, share: float) -> Net:
