@@ -156,7 +156,10 @@ def palettize(source: Path, path: Path, *, bits: int) -> Storage:
         ConversionFailed: Less than `COMPRESSED_SHARE` of the weights became indices of that many bits.
     """
     ct = import_coremltools()
-    config = ct.optimize.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=_SMALLEST_WEIGHT)
+    # A tensor has to have more weights than the table has values. It would grow else, and with equal weights in it
+    # (zeros of a pruned filter) scikit-learn's k-means returns values that are not there: 144 weights, relative L2 1.7.
+    smallest = max(_SMALLEST_WEIGHT, 2**bits)
+    config = ct.optimize.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=smallest)
     _compress(ct, "palettize_weights", config, source, path)
     return _require(path, f"palette{bits}", COMPRESSED_SHARE, f"palettes of {bits} bits")
 

@@ -254,6 +254,30 @@ def pruned(net: Net, share: float) -> Net:
     return module
 
 
+def test_a_tensor_with_fewer_weights_than_a_table_has_values_keeps_them(tmp_path: Path) -> None:
+    class Depthwise(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(16, 16, 3, groups=16)
+            self.last = nn.Linear(16, 100)
+            generator = torch.Generator().manual_seed(0)
+            self.first.weight.data = torch.randn(16, 1, 3, 3, generator=generator)
+            self.first.weight.data[:, :, 0] = 0  # 48 equal ones among 144
+
+        def forward(self, x: Tensor) -> tuple[Tensor]:
+            return (self.last(self.first(x).mean((2, 3))),)
+
+    module, x = Depthwise().eval(), random(1, 16, 8, 8)
+    source, path = tmp_path / "fp16.mlpackage", tmp_path / "palette8.mlpackage"
+    to_coreml.export_torch(module, {"x": x}, ["y"], source, precision="fp16")
+
+    storage = to_coreml.palettize(source, path, bits=8)
+
+    assert storage.share("fp16") == pytest.approx(144 / 1744)
+    found, wanted = Program.load(path).run({"x": x})["y"], expected(module, x)[0]
+    assert np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < 0.02
+
+
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_zeros_of_the_module_are_stored_sparse_and_nothing_else_changes(
