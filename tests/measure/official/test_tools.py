@@ -9,7 +9,16 @@ import pytest
 
 from harness.deploy.tools import push_tool
 from harness.device.host import HostDevice
-from harness.errors import AbiMismatch, HarnessError, RunnerDied, RunnerUnreadable, RuntimeRefused, UnreadableModel
+from harness.device.lease import leased
+from harness.errors import (
+    AbiMismatch,
+    DeviceBusy,
+    HarnessError,
+    RunnerDied,
+    RunnerUnreadable,
+    RuntimeRefused,
+    UnreadableModel,
+)
 from harness.pipeline import run_official_tool
 from harness.records import Obstacle, ToolSummary
 from harness.tables import tool_text
@@ -54,6 +63,11 @@ def test_a_tool_is_sent_run_and_read_into_a_summary_that_says_how(tmp_path: Path
     assert "hot: it is at 60 C" in tool_text(msgspec.structs.replace(found, obstacles=(hot,)))
     assert "470 of 476" in tool_text(found)
     assert "no samples of ours" in tool_text(found)
+
+
+def test_a_tool_keeps_off_a_device_that_a_run_has(tmp_path: Path, model: Path) -> None:
+    with leased((HostDevice(),), "nightly"), pytest.raises(DeviceBusy, match="nightly"):
+        run_official_tool("benchmark_model", program(tmp_path, CLASSIC_NEW), model, "host")
 
 
 @pytest.mark.parametrize(
