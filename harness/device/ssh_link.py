@@ -115,7 +115,8 @@ class SshLink:
             options["port"] = self._port
         if self._user is not None:
             options["username"] = self._user
-        return self._do(_asyncssh().connect(self._host, **options), deadline, connecting=True)
+        connecting: Awaitable[asyncssh.SSHClientConnection] = _asyncssh().connect(self._host, **options)
+        return self._do(connecting, deadline, connecting=True)
 
     def _do_file(
         self, action: str, path: str, work: Awaitable[None], deadline: Deadline, size: int | None = None

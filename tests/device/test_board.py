@@ -17,7 +17,6 @@ import asyncssh
 import psutil
 import pytest
 
-from harness.device import adb_link
 from harness.device.adb_link import Deadline
 from harness.device.board import BoardDevice, SshAddress, read_address
 from harness.device.obstacles import OBSTACLE_NAMES
@@ -174,7 +173,7 @@ def test_a_connection_that_breaks_while_it_is_made_is_made_again(
         answers.start()
         link = board._ssh
         monkeypatch.setattr(link, "_port", busy.getsockname()[1])
-        monkeypatch.setattr(adb_link.time, "sleep", lambda _: setattr(link, "_port", sshd.port))
+        monkeypatch.setattr("harness.device.adb_link.time.sleep", lambda _: setattr(link, "_port", sshd.port))
 
         assert board.shell(("true",), timeout_s=30).returncode == 0
         answers.join()
