@@ -737,7 +737,7 @@ def _device_ids(asked: Sequence[str], accept: Sequence[str]) -> tuple[str, ...]:
                 _preflight(device, accept)
                 with leased((device,), "looking for devices"):
                     pass
-            except DeviceError as error:
+            except (DeviceError, MissingTool) as error:
                 _log.warning("%s is left out: %s", device.id, error)
                 continue
             if found not in seen:

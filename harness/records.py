@@ -759,6 +759,9 @@ class ToolSummary(Record, frozen=True, kw_only=True):
     partitions: int | None = None
     delegate: str | None = None
     fallback_reason: str | None = None
+    state_before: DeviceState | None = None
+    obstacles: tuple[Obstacle, ...] = ()
+    """What stood in the way of a stable figure when it began. It is told, and keeps no tool from running."""
 
 
 class OperatorTime(Record, frozen=True, kw_only=True):

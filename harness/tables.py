@@ -293,6 +293,7 @@ def tool_text(found: ToolSummary) -> str:
         lines.append(f"  {'nodes on the delegate':24} {found.nodes_delegated} of {found.nodes_total}")
     if found.fallback_reason is not None:
         lines.append(f"  {'left to the CPU':24} {found.fallback_reason}")
+    lines += [f"{obstacle.name}: {obstacle.found}. {obstacle.advice}" for obstacle in found.obstacles]
     return "\n".join(lines)
 
 

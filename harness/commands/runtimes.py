@@ -44,7 +44,10 @@ def runtimes_fetch(
     version: VersionOption = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
-    """Fetch a runtime's library from its wheel on PyPI, by SHA-256, into the cache.
+    """Fetch a runtime's library from its wheel on PyPI into the cache.
+
+    It has to have the SHA-256 that PyPI states. That guards the way here and not PyPI itself; the digests of wheel and
+    library are in `harness runtimes --format json`, for you to compare.
 
     Examples:
         harness runtimes fetch onnxruntime --target linux-aarch64

@@ -5,12 +5,13 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.device.shell_device import ShellDevice
 from harness.device.ssh_link import SshLink
-from harness.errors import BadSetting
+from harness.errors import BadSetting, DeviceFileFailed
 
 if TYPE_CHECKING:
     from harness.device.adb_link import Deadline
@@ -58,7 +59,13 @@ class BoardDevice(ShellDevice):
         self, local: Path, temporary: PurePosixPath, remote: PurePosixPath, size: int, deadline: Deadline
     ) -> None:
         mode = 0o755 if os.access(local, os.X_OK) else 0o644
-        self._ssh.put(local, str(temporary), mode, deadline, shown_as=str(remote), size=size)
+        try:
+            self._ssh.put(local, str(temporary), mode, deadline, shown_as=str(remote), size=size)
+        except DeviceFileFailed:
+            # OpenSSH's sftp says "Failure" of a full disk and of much else; a shell there has the system's own words.
+            more = f"LC_ALL=C dd if=/dev/zero bs=1024k count=1 >>{shlex.quote(str(temporary))}"
+            self._file_command("push", remote, more, deadline, size)
+            raise
 
     def _receive(self, remote: PurePosixPath, local: Path, deadline: Deadline) -> None:
         self._ssh.get(str(remote), local, deadline)

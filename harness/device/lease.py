@@ -11,6 +11,7 @@ import contextlib
 import errno
 import getpass
 import hashlib
+import logging
 import os
 import secrets
 import sys
@@ -35,6 +36,7 @@ HEARTBEAT_S = 10.0
 STALE_S = 90.0
 """Nine heartbeats: a machine that is short of memory may miss some."""
 _LOCK_S = 10.0
+_log = logging.getLogger(__name__)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -119,14 +121,15 @@ class Lease:
 
 @contextlib.contextmanager
 def leased(
-    devices: Sequence[Device], run: str, *, taken_over: Callable[[str, str], None] = lambda _device, _previous: None
+    devices: Sequence[Device], run: str, *, taken_over: Callable[[str, str], None] | None = None
 ) -> Iterator[Lease]:
     """Have devices for this run alone while the block lasts.
 
     Args:
         devices: All or none of them are leased.
         run: Name of the run, for others to read.
-        taken_over: Told of each lease that was still there and does not count: the device, and whose it was.
+        taken_over: Told of each lease that was still there and does not count: the device, and whose it was. None
+            for the log.
 
     Raises:
         DeviceBusy: Another run has one of them, or two of them are one and the same.
@@ -153,12 +156,16 @@ def leased(
             # By both: an identity that changes with a restart must not let another run in under the same name.
             for key in dict.fromkeys((device.id, identity(device))):
                 path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-                _take(path, holder, taken_over)
+                _take(path, holder, taken_over or _log_taken_over)
                 held[path] = holder
         threading.Thread(target=lease._beat, name="lease", daemon=True).start()  # noqa: SLF001  (of this module)
         yield lease
     finally:
         lease._give_back()  # noqa: SLF001
+
+
+def _log_taken_over(device_id: str, previous: str) -> None:
+    _log.warning("%s was taken over from %s", device_id, previous)
 
 
 def _take(path: Path, holder: Holder, taken_over: Callable[[str, str], None]) -> None:

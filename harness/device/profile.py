@@ -127,15 +127,19 @@ def profile_of(device_id: str) -> DeviceProfile | None:
         return None
 
 
-def profiles_of_kind(kind: DeviceKind) -> tuple[str, ...]:
-    """The names of the profiles that say how a device of this kind is reached.
+def addresses_of_kind(kind: DeviceKind) -> dict[str, str]:
+    """The profiles that say how a device of this kind is reached: name -> `reached_by`. The user's own go first.
 
     Raises:
         BadSetting: A profile is wrong.
     """
-    files = sorted(path for folder in data_dirs("device_profiles") for path in folder.glob("*.toml"))
-    found = [(path.stem, _read(path)) for path in files]
-    return tuple(dict.fromkeys(name for name, profile in found if profile.kind == kind and profile.reached_by))
+    found: dict[str, str] = {}
+    for folder in data_dirs("device_profiles"):
+        for path in sorted(folder.glob("*.toml")):
+            profile = _read(path)
+            if profile.kind == kind and profile.reached_by:
+                found.setdefault(path.stem, profile.reached_by)
+    return found
 
 
 def accepted_obstacles(device: DeviceFacts) -> tuple[str, ...]:

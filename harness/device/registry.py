@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.device.host import HOST_ID, HostDevice
-from harness.device.profile import DeviceProfile, find_profile, profile_of, profiles_of_kind
+from harness.device.profile import DeviceProfile, addresses_of_kind, find_profile, profile_of
 from harness.errors import DeviceError, DeviceNotFound, UnknownName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.device.adb_server import AdbServer
     from harness.device.device import Device
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
     connected: Callable[[], tuple[str, ...]]
-    """The ids of those that answer now. Quick, and starts nothing."""
+    """The ids of those that are seen without asking them. Quick, and starts nothing."""
     claims: Callable[[str], bool]
     """Whether an id can only be one of these, so that what is wrong with it is for this kind to say."""
     open: Callable[[str, DeviceProfile | None], Device]
@@ -59,11 +59,12 @@ def find_device(device_id: str) -> Device:
         if device_id in connected or kind.claims(device_id):
             return kind.open(device_id, profile or profile_of(name))
         known += connected
+    known += [told for name in _KINDS for told in _told_of(name)]
     raise UnknownName("device", device_id, tuple(known))
 
 
 def list_devices(asked: str = ALL_DEVICES) -> tuple[Device, ...]:
-    """Every device that is connected.
+    """Every device that is connected, and those in the network that profiles tell of; a profile's name goes first.
 
     Args:
         asked: `all`, or `all@HOST:PORT` for those of another machine's adb server.
@@ -77,11 +78,12 @@ def list_devices(asked: str = ALL_DEVICES) -> tuple[Device, ...]:
 
         host, _, port = asked.removeprefix(f"{ALL_DEVICES}@").partition(":")
         server = AdbServer(host=host, port=int(port or DEFAULT_PORT))
-        return tuple(find_device(f"{each.serial}@{server}") for each in devices_of(server) if each.state == "device")
+        answering = (f"{each.serial}@{server}" for each in devices_of(server) if each.state == "device")
+        return tuple(find_device(found) for found in _named("android", answering))
     return tuple(
         kind.open(found, profile_of(found) or profile_of(name))
         for name, kind in _KINDS.items()
-        for found in kind.connected()
+        for found in dict.fromkeys([*_named(name, kind.connected()), *_told_of(name)])
     )
 
 
@@ -95,11 +97,13 @@ def known_ids(server: AdbServer | None = None) -> tuple[str, ...]:
         DeviceError: That server does not answer.
     """
     if server is None:
-        connected = [found for kind in _KINDS.values() for found in kind.connected()]
-        return tuple(dict.fromkeys([*connected, *_known_android()]))
+        connected = [
+            found for name, kind in _KINDS.items() for found in (*_named(name, kind.connected()), *_told_of(name))
+        ]
+        return tuple(dict.fromkeys([*connected, *_named("android", _known_android())]))
     from harness.device.adb_server import devices_of  # noqa: PLC0415
 
-    return tuple(f"{device.serial}@{server}" for device in devices_of(server))
+    return _named("android", (f"{device.serial}@{server}" for device in devices_of(server)))
 
 
 def on_server(device_ids: Sequence[str], server: AdbServer | None) -> tuple[str, ...]:
@@ -111,6 +115,20 @@ def on_server(device_ids: Sequence[str], server: AdbServer | None) -> tuple[str,
     if server is None:
         return tuple(device_ids)
     return tuple(found if _names_its_way(found) else f"{found}@{server}" for found in device_ids)
+
+
+def _named(kind: DeviceKind, found: Iterable[str]) -> tuple[str, ...]:
+    """Each by its profile's name, where one says that it is reached by this id; by two names where two do."""
+    if kind == "host":  # this machine has one id
+        return tuple(found)
+    addresses = addresses_of_kind(kind)
+    names = ([name for name, address in addresses.items() if address == each] or [each] for each in found)
+    return tuple(name for several in names for name in several)
+
+
+def _told_of(kind: DeviceKind) -> tuple[str, ...]:
+    """The profiles of devices in the network, which nothing else tells of, be they there now or not."""
+    return tuple(name for name, address in addresses_of_kind(kind).items() if "://" in address or "@" in address)
 
 
 def _names_its_way(device_id: str) -> bool:
@@ -181,11 +199,6 @@ def _open_board(device_id: str, profile: DeviceProfile | None) -> Device:
     return BoardDevice(device_id, read_address((profile and profile.reached_by) or device_id), profile)
 
 
-def _boards() -> tuple[str, ...]:
-    """Those that the user has a profile of: nothing else says which machines of a network are boards."""
-    return profiles_of_kind("board")
-
-
 def _connected_ios() -> tuple[str, ...]:
     from harness.device.ios.connected import connected_ids  # noqa: PLC0415
 
@@ -204,6 +217,6 @@ _KINDS: dict[DeviceKind, _Kind] = {
     "virtual": _Kind(
         connected=_connected_virtual, claims=lambda found: found.startswith(VIRTUAL_PREFIX), open=_open_virtual
     ),
-    "board": _Kind(connected=_boards, claims=lambda found: found.startswith("ssh://"), open=_open_board),
+    "board": _Kind(connected=lambda: (), claims=lambda found: found.startswith("ssh://"), open=_open_board),
     "ios": _Kind(connected=_connected_ios, claims=lambda _: False, open=_open_ios),
 }

@@ -16,6 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.device.adb_errors import file_error
+from harness.device.adb_link import reached
 from harness.device.adb_services import EXIT, STDERR, STDIN, STDOUT, ShellPackets, shell_packet
 from harness.errors import (
     DeviceError,
@@ -99,20 +100,23 @@ class SshLink:
                 self._connection = None
 
     def _connected(self, deadline: Deadline) -> asyncssh.SSHClientConnection:
-        client = _asyncssh()
         with self._lock:
             if self._connection is None or self._connection.is_closed():
-                options: dict[str, Any] = {
-                    "keepalive_interval": _KEEPALIVE_S,
-                    "connect_timeout": _CONNECT_S,
-                    "login_timeout": _CONNECT_S,
-                }
-                if self._port is not None:
-                    options["port"] = self._port
-                if self._user is not None:
-                    options["username"] = self._user
-                self._connection = self._do(client.connect(self._host, **options), deadline, connecting=True)
+                self._connection = reached(self._device_id, lambda: self._connect(deadline), deadline)
             return self._connection
+
+    def _connect(self, deadline: Deadline) -> asyncssh.SSHClientConnection:
+        options: dict[str, Any] = {
+            "keepalive_interval": _KEEPALIVE_S,
+            "connect_timeout": _CONNECT_S,
+            "login_timeout": _CONNECT_S,
+        }
+        if self._port is not None:
+            options["port"] = self._port
+        if self._user is not None:
+            options["username"] = self._user
+        connecting: Awaitable[asyncssh.SSHClientConnection] = _asyncssh().connect(self._host, **options)
+        return self._do(connecting, deadline, connecting=True)
 
     def _do_file(
         self, action: str, path: str, work: Awaitable[None], deadline: Deadline, size: int | None = None
@@ -152,6 +156,8 @@ class SshLink:
             return DeviceRefused(device, "a connection we can trust", f"its host key is not the known one; {advice}")
         if isinstance(error, client.ChannelOpenError):
             return DeviceRefused(device, deadline.what, str(error))
+        if isinstance(error, client.ConnectionLost | ConnectionResetError):  # while connecting: an sshd that is busy
+            return LinkLost(device, deadline.what, str(error))
         if isinstance(error, client.Error | OSError | EOFError):
             return DeviceNotFound(device, str(error)) if connecting else LinkLost(device, deadline.what, str(error))
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.device.profile import accepted_obstacles
 from harness.device.registry import find_device, known_ids
-from harness.errors import DeviceError, DeviceNotFit
+from harness.errors import DeviceError, DeviceNotFit, HarnessError, MissingTool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +32,10 @@ class Seen:
     obstacles: tuple[Obstacle, ...] = ()
     accepted: tuple[str, ...] = ()
     """Those that its profile takes as they are, by name."""
-    error: DeviceError | None = None
+    error: HarnessError | None = None
 
     @property
-    def unfit(self) -> DeviceError | None:
+    def unfit(self) -> HarnessError | None:
         """Why no measurement would begin there now; None where one would."""
         if self.error is not None:
             return self.error
@@ -62,7 +62,7 @@ def look_at(device_id: str) -> Seen:
             obstacles=device.obstacles(),
             accepted=accepted_obstacles(facts),
         )
-    except DeviceError as error:
+    except (DeviceError, MissingTool) as error:  # what this machine lacks to reach one hides no other
         return Seen(id=device_id, error=error)
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,11 +20,10 @@ from harness.device.adb_link import Deadline
 from harness.device.adb_server import AdbServer, ServerLink, adb_program, connect, server_devices
 from harness.device.adb_services import run
 from harness.device.host import HostDevice
-from harness.device.virtual import VirtualDevice, list_virtual, start_virtual, stop_virtual
+from harness.device.virtual import VirtualDevice, start_virtual, stop_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from harness.device.device import ToldProgram
 
@@ -39,9 +41,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
 @pytest.fixture(scope="session")
 def virtual() -> Iterator[VirtualDevice]:
     """A real adbd on an emulated arm64 machine. Without qemu this fails: see scripts/install-test-tools."""
-    for left in list_virtual():  # of a session that was killed
-        if re.fullmatch(r"test-(b-)?\d+", left.name) and not psutil.pid_exists(int(left.name.rpartition("-")[2])):
-            stop_virtual(left.name)
+    end_leftovers()
     name = f"test-{os.getpid()}"
     try:
         yield start_virtual(name, memory_mib=768, disk_mib=DISK_MIB)
@@ -126,6 +126,19 @@ def frozen(virtual: VirtualDevice) -> Iterator[None]:
         yield
     finally:
         psutil.Process(virtual.pid).send_signal(signal.SIGCONT)
+
+
+def end_leftovers() -> None:
+    """End the virtual devices of test sessions that were killed, whichever cache they are in."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if not process.name().startswith("qemu-system"):
+                continue
+            for word in process.cmdline():
+                owner = re.fullmatch(r".*/virtual/test-(?:[bk]-)?(\d+)/pid", word)
+                if owner and not psutil.pid_exists(int(owner[1])):
+                    process.kill()
+                    shutil.rmtree(Path(word).parent, ignore_errors=True)
 
 
 def answers(server: AdbServer) -> bool:

@@ -6,8 +6,10 @@ import contextlib
 import getpass
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import asyncssh
 import psutil
 import pytest
 
+from harness.device.adb_link import Deadline
 from harness.device.board import BoardDevice, SshAddress, read_address
 from harness.device.obstacles import OBSTACLE_NAMES
 from harness.device.registry import find_device, known_ids
@@ -22,6 +25,7 @@ from harness.errors import (
     BadSetting,
     DeviceError,
     DeviceFileFailed,
+    DeviceFull,
     DeviceNotFound,
     DeviceRefused,
     DeviceTimedOut,
@@ -147,6 +151,32 @@ def test_a_file_that_is_not_there_is_said(board: BoardDevice, tmp_path: Path) ->
     with pytest.raises(DeviceFileFailed, match="none"):
         board.pull(board.work_folder / "none", tmp_path / "back", timeout_s=30)
     assert list(tmp_path.glob(".back*")) == []
+
+
+def test_a_disk_that_fills_in_mid_push_is_told_as_full(board: BoardDevice, tmp_path: Path) -> None:
+    (tmp_path / "net").write_bytes(bytes(200_000))
+    deadline = Deadline("board", "push", 30)
+
+    with pytest.raises(DeviceFull, match="models/net"):
+        board._send(tmp_path / "net", PurePosixPath("/dev/full"), PurePosixPath("models/net"), 200_000, deadline)
+
+
+def test_a_connection_that_breaks_while_it_is_made_is_made_again(
+    sshd: Sshd, board: BoardDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:  # as an sshd with too many strangers: it hangs up
+
+        def hang_up() -> None:
+            busy.accept()[0].close()
+
+        answers = threading.Thread(target=hang_up)
+        answers.start()
+        link = board._ssh
+        monkeypatch.setattr(link, "_port", busy.getsockname()[1])
+        monkeypatch.setattr("harness.device.adb_link.time.sleep", lambda _: setattr(link, "_port", sshd.port))
+
+        assert board.shell(("true",), timeout_s=30).returncode == 0
+        answers.join()
 
 
 @pytest.mark.parametrize(("code", "returned"), [("exit 3", 3), ("kill -9 $$", -9), ("printf x", 0)])

@@ -17,6 +17,8 @@ from tests.fakes.adbd import FakeAdbServer, block, failed
 from tests.fakes.device import FACTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.device.virtual import VirtualDevice
 
 REFUSAL = Obstacle(name="low-battery", severity="refusal", found="the battery is at 9 %", advice="Charge it.")
@@ -65,6 +67,28 @@ def test_all_of_another_server_are_its_devices_that_let_us_in() -> None:
     listed = block("ABC device usb:1-1\nDEF offline usb:1-2\n")
     with FakeAdbServer({"host:devices-l": b"OKAY" + listed}) as fake:
         assert [device.id for device in list_devices(f"all@127.0.0.1:{fake.port}")] == [f"ABC@127.0.0.1:{fake.port}"]
+
+
+def test_a_profile_gives_its_name_to_a_device_that_is_found_and_tells_of_those_in_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "device_profiles").mkdir()
+    with FakeAdbServer({"host:devices-l": b"OKAY" + block("ABC device usb:1-1\nDEF device usb:1-2\n")}) as fake:
+        monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(fake.port))
+        server = AdbServer(port=fake.port)
+        ways = {"galaxy": "ABC", "unplugged": "GHI", "attic": "adb://10.0.0.7", "far": f"DEF@{server}"}
+        for name, way in ways.items():
+            text = f'schema = 1\nkind = "android"\ndevice_class = "phone"\nreached_by = "{way}"\n'
+            (tmp_path / "device_profiles" / f"{name}.toml").write_text(text)
+
+        here, there = [device.id for device in list_devices()], known_ids(server)
+
+        assert set(known_ids()) == set(here)
+    assert {"galaxy", "DEF", "attic", "far"} <= set(here)
+    assert not {"ABC", "unplugged"} & set(here)
+    assert there == (f"ABC@{server}", "far")
 
 
 @pytest.mark.parametrize(("accepted", "fit"), [((), False), (("low-battery",), True)])

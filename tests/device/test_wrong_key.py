@@ -20,7 +20,7 @@ from harness.device.adb_server import ServerLink, connect, server_devices
 from harness.device.virtual import start_virtual, stop_virtual
 from harness.device.virtual_image import Entry, archive, image
 from harness.errors import DeviceUnauthorized
-from tests.device.conftest import on, until
+from tests.device.conftest import end_leftovers, on, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,7 @@ def known_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory: pytest.TempPathFactory, known_keys: Path) -> Iterator[VirtualDevice]:
     """A virtual device whose adbd lets in who has a key that it knows."""
+    end_leftovers()
     made = image()
     adbd = made.initrd.read_bytes()
     assert adbd.count(IS_KEY_REQUIRED) == 1, "Debian has built another adbd: find anew where it decides to ask"

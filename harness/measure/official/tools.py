@@ -66,6 +66,7 @@ def run_tool(
         *TOOLS[tool].arguments(str(model), threads=threads, iterations=iterations, more=more),
     )
     digest = device.sha256(program, timeout_s=timeout_s)
+    obstacles, state = device.obstacles(), device.state()
     done = device.shell(argv, timeout_s=timeout_s)
     try:
         figures = TOOLS[tool].read(f"{done.stdout}\n{done.stderr}")
@@ -83,6 +84,8 @@ def run_tool(
         device_id=device.id,
         is_emulated=device.facts().is_emulated,
         program_sha256=digest,
+        state_before=state,
+        obstacles=obstacles,
         **vars(figures),
     )
 

@@ -9,9 +9,18 @@ import pytest
 
 from harness.deploy.tools import push_tool
 from harness.device.host import HostDevice
-from harness.errors import AbiMismatch, HarnessError, RunnerDied, RunnerUnreadable, RuntimeRefused, UnreadableModel
+from harness.device.lease import leased
+from harness.errors import (
+    AbiMismatch,
+    DeviceBusy,
+    HarnessError,
+    RunnerDied,
+    RunnerUnreadable,
+    RuntimeRefused,
+    UnreadableModel,
+)
 from harness.pipeline import run_official_tool
-from harness.records import ToolSummary
+from harness.records import Obstacle, ToolSummary
 from harness.tables import tool_text
 from harness.workspace import sha256_file
 from tests.fakes.device import FACTS, FakeDevice
@@ -49,8 +58,16 @@ def test_a_tool_is_sent_run_and_read_into_a_summary_that_says_how(tmp_path: Path
     assert found.argv[2:] == ("--num_threads=4", "--num_runs=50", "--use_gpu=true")
     assert Path(found.argv[1].removeprefix("--graph=")).read_bytes() == b"model"
     assert found.mean_ns == 119_375_000
+    assert found.state_before is not None
+    hot = Obstacle(name="hot", severity="refusal", found="it is at 60 C", advice="Let it cool.")
+    assert "hot: it is at 60 C" in tool_text(msgspec.structs.replace(found, obstacles=(hot,)))
     assert "470 of 476" in tool_text(found)
     assert "no samples of ours" in tool_text(found)
+
+
+def test_a_tool_keeps_off_a_device_that_a_run_has(tmp_path: Path, model: Path) -> None:
+    with leased((HostDevice(),), "nightly"), pytest.raises(DeviceBusy, match="nightly"):
+        run_official_tool("benchmark_model", program(tmp_path, CLASSIC_NEW), model, "host")
 
 
 @pytest.mark.parametrize(
