@@ -10,6 +10,7 @@ Knows nothing of stages: what a cell is made of, how it is measured and where it
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from harness.device.device import Device
     from harness.records import DeviceFacts
+
+_log = logging.getLogger(__name__)
 
 PATIENCE_S = 300.0
 """For a device that has gone away, where nobody says: a phone restarts in one or two minutes."""
@@ -127,7 +130,13 @@ def _leave(lanes: Sequence[_Lane], halt: Halt) -> None:
     halt.stop()
     deadline = time.monotonic() + _LEAVE_S
     for lane in lanes:
-        lane.over.wait(max(0.0, deadline - time.monotonic()))
+        if not lane.over.wait(max(0.0, deadline - time.monotonic())):
+            _log.warning(
+                "%s is still sending a file and is not waited for; what arrived of it stays there until "
+                "`harness devices clean %s --older-than 0`",
+                lane.device_id,
+                lane.device_id,
+            )
 
 
 class _Lane:
@@ -136,7 +145,7 @@ class _Lane:
     def __init__(
         self, device: Device, cells: Sequence[Cell], work: Work, terms: Terms, halt: Halt, progress: Progress
     ) -> None:
-        self._id, self._device = device.id, HaltingDevice(device, halt)
+        self.device_id, self._device = device.id, HaltingDevice(device, halt)
         self._cells, self._work, self._terms = cells, work, terms
         self._halt, self._progress = halt, progress
         self._gone: str | None = None
@@ -153,7 +162,7 @@ class _Lane:
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
-        threading.Thread(target=self._run, name=f"device {self._id}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"device {self.device_id}", daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -212,13 +221,13 @@ class _Lane:
         return self._aside is None
 
     def _await_return(self, why: str) -> None:
-        self._terms.watch(DeviceWentAway(self._id, why, self._terms.patience_s))
+        self._terms.watch(DeviceWentAway(self.device_id, why, self._terms.patience_s))
         began = time.monotonic()
         while True:
             absent = self._absent()
             if absent is None:
                 self._gone = None
-                self._terms.watch(DeviceCameBack(self._id, time.monotonic() - began))
+                self._terms.watch(DeviceCameBack(self.device_id, time.monotonic() - began))
                 return
             left_s = self._terms.patience_s - (time.monotonic() - began)
             if left_s <= 0:
@@ -237,11 +246,11 @@ class _Lane:
 
     def _contact(self) -> None:
         """See that it answers, and that it is the one that was planned with."""
-        found = self._terms.find(self._id)
+        found = self._terms.find(self.device_id)
         _probe(found)
-        planned, now = self._terms.facts[self._id], found.facts()
+        planned, now = self._terms.facts[self.device_id], found.facts()
         if (planned.name, planned.cpu) != (now.name, now.cpu):
-            raise DeviceNotFound(self._id, f"another device is there now, {now.name}, and not {planned.name}")
+            raise DeviceNotFound(self.device_id, f"another device is there now, {now.name}, and not {planned.name}")
         try:
             # Only the old object knows what broken pushes left there; but its address may not be the device's any more.
             _probe(self._device)
@@ -249,8 +258,8 @@ class _Lane:
             self._device = HaltingDevice(found, self._halt, self._device.owed)
 
     def _set_aside(self, why: str) -> None:
-        self._aside = f"{self._id}: {why}"
-        self._terms.watch(DeviceSetAside(self._id, why))
+        self._aside = f"{self.device_id}: {why}"
+        self._terms.watch(DeviceSetAside(self.device_id, why))
 
     def _tidy(self) -> None:
         """Remove what is owed, if the device is there after all."""

@@ -271,6 +271,31 @@ def test_ctrl_c_ends_the_programs_that_run_and_stores_none_of_their_cells() -> N
     assert work.saved == {}
 
 
+def test_a_device_that_does_not_stop_in_time_is_named_with_what_it_leaves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sending, sent = threading.Event(), threading.Event()
+
+    def send(_cell: Cell, _device: Device) -> Outcome:
+        sending.set()
+        sent.wait(10)
+        return DONE
+
+    def interrupted() -> None:
+        devices = {"a": named("a")}
+        with at_work(cells("a1"), devices, Script(send), terms(devices)):
+            assert sending.wait(10)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(farm, "_LEAVE_S", 0.05)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    sent.set()
+
+    (record,) = caplog.records
+    assert "harness devices clean a --older-than 0" in record.getMessage()
+
+
 def test_once_all_are_to_stop_a_device_only_tidies_up() -> None:
     device, halt = named("a"), Halt()
     there = HaltingDevice(device, halt)

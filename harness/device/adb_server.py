@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from harness.device.adb_errors import AdbFailed, PeerClosed, mapped
 from harness.device.adb_link import Deadline, reached
-from harness.device.two_way_socket import receive_some, send_all
+from harness.device.two_way_socket import open_socket, receive_some, send_all
 from harness.errors import DeviceNotFound, DeviceRefused, DeviceTimedOut, DeviceUnauthorized, MissingExtra
 
 if TYPE_CHECKING:
@@ -208,7 +208,6 @@ class _SocketStream:
     """A socket as an `AdbStream`."""
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
         self._connection = connection
 
     def send(self, data: bytes | memoryview, deadline: Deadline) -> None:
@@ -238,8 +237,7 @@ class _SocketStream:
 
 def _ask(server: AdbServer, deadline: Deadline, request: str) -> _SocketStream:
     with mapped(deadline, connecting=True):
-        connection = socket.create_connection((server.host, server.port), timeout=deadline.left_s())
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = open_socket(server.host, server.port, deadline.left_s())
     stream = _SocketStream(connection)
     try:
         with mapped(deadline):

@@ -28,7 +28,7 @@ from adb_shell.exceptions import InvalidCommandError
 from adb_shell.transport.tcp_transport import TcpTransport
 
 from harness.device.adb_errors import AdbFailed, PeerClosed, mapped
-from harness.device.two_way_socket import receive_some, send_all
+from harness.device.two_way_socket import open_socket, receive_some, send_all
 
 if TYPE_CHECKING:
     from harness.device.adb_link import Deadline
@@ -48,9 +48,7 @@ class Transport(TcpTransport):  # type: ignore[misc]  # adb-shell has no types
 
     def connect(self, transport_timeout_s: float | None) -> None:
         """Connect."""
-        self._connection = socket.create_connection((self._host, self._port), timeout=transport_timeout_s)
-        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection.setblocking(False)
+        self._connection = open_socket(self._host, self._port, transport_timeout_s)
 
     def bulk_read(self, numbytes: int, transport_timeout_s: float | None) -> bytes:
         """What has come, at least one byte.

@@ -7,13 +7,36 @@ go on waits here, for as long as its own caller says.
 from __future__ import annotations
 
 import selectors
-from typing import TYPE_CHECKING
+import socket
 
-if TYPE_CHECKING:
-    import socket
+_SILENCE_S, _PROBE_S, _PROBES = 10, 5, 4
+"""A connection to a network that is gone without a word is broken after 30 seconds, not after the time-out of a whole
+measurement: adb itself says nothing while a program is silent."""
 
 _SELECTOR = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """Not epoll, which forgets a socket that another thread closes, and whoever waits for it with it."""
+
+
+def open_socket(host: str, port: int, timeout_s: float | None) -> socket.socket:
+    """A connection whose small packets are sent at once, and which notices that nobody is there any more.
+
+    Raises:
+        TimeoutError, OSError: It cannot be made.
+    """
+    connection = socket.create_connection((host, port), timeout=timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Linux and Windows call the first one TCP_KEEPIDLE, macOS TCP_KEEPALIVE.
+    idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+    for option, value in (
+        (idle, _SILENCE_S),
+        (getattr(socket, "TCP_KEEPINTVL", None), _PROBE_S),
+        (getattr(socket, "TCP_KEEPCNT", None), _PROBES),
+    ):
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    connection.setblocking(False)
+    return connection
 
 
 def receive_some(connection: socket.socket, most: int, timeout_s: float | None) -> bytes:
