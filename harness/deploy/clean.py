@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from harness.device.device import CleansItself
 from harness.errors import DeviceCommandFailed
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ def clean(device: Device, *, older_than_days: int, timeout_s: float = 120.0) -> 
         What was removed.
 
     Raises:
-        DeviceCommandFailed: The device would not.
+        DeviceCommandFailed, DeviceRefused: The device would not.
     """
+    if isinstance(device, CleansItself):
+        return device.clean(older_than_days=older_than_days, timeout_s=timeout_s)
     age = ("-mtime", f"+{older_than_days - 1}") if older_than_days > 0 else ()
     there = device.shell(["test", "-d", str(device.work_folder)], timeout_s=timeout_s)
     if there.returncode != 0:

@@ -85,6 +85,19 @@ class TakesApps(Protocol):
         ...
 
 
+@runtime_checkable
+class CleansItself(Protocol):
+    """A device without a shell, on which only its own object finds what was sent."""
+
+    def clean(self, *, older_than_days: int, timeout_s: float) -> tuple[PurePosixPath, ...]:
+        """Remove what was sent longer ago, and return it; 0 days removes all.
+
+        Raises:
+            DeviceRefused: Nothing can be removed there.
+        """
+        ...
+
+
 class Device(Protocol):
     """One reachable device. Time-outs are in seconds; every call blocks for no longer."""
 

@@ -9,8 +9,12 @@ import pytest
 from harness.deploy.clean import clean
 from harness.device.device import ShellResult
 from harness.device.host import HostDevice
-from harness.errors import DeviceCommandFailed
+from harness.device.ios.device import IosDevice
+from harness.device.ios.transport import FoundPhone
+from harness.device.profile import find_profile
+from harness.errors import DeviceCommandFailed, DeviceRefused
 from tests.fakes.device import FakeDevice
+from tests.fakes.iphone import UDID, FakeIphone, FolderTransport
 
 OLD, NEW = "models/old.onnx", "models/new.onnx"
 
@@ -34,6 +38,26 @@ def done(text: str) -> ShellResult:
 
 def names(device: HostDevice) -> list[str]:
     return sorted(path.name for path in Path(device.work_folder).rglob("*") if path.is_file())
+
+
+def test_a_phone_is_cleaned_of_what_this_machine_has_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model.onnx").write_text("model")
+    with FakeIphone(tmp_path / "phone") as phone:
+        transport = FolderTransport(phone)
+        device = IosDevice(FoundPhone(id=UDID), transport, find_profile("iphone-xr"))
+        temporary, model = device.work_folder / "models" / ".new", device.work_folder / "models" / "model.onnx"
+        device.push(tmp_path / "model.onnx", temporary, timeout_s=5)
+        device.rename(temporary, model, timeout_s=5)
+        assert transport.get(model, tmp_path / "there", timeout_s=5)
+
+        assert clean(device, older_than_days=7) == ()
+        assert clean(device, older_than_days=0) == (model,)
+
+        assert not transport.get(model, tmp_path / "gone", timeout_s=5)
+        monkeypatch.setattr(transport, "can_remove", False)
+        with pytest.raises(DeviceRefused, match="deleting the app"):
+            clean(device, older_than_days=0)
 
 
 def test_old_files_go_and_new_ones_stay(host: HostDevice) -> None:

@@ -550,6 +550,7 @@ class FolderTransport:
     """
 
     name = "folder"
+    can_remove = True
 
     def __init__(self, phone: FakeIphone) -> None:
         self._phone = phone

@@ -11,6 +11,7 @@ checked, and read from there.
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import time
@@ -37,6 +38,7 @@ from harness.errors import (
     DeviceCommandFailed,
     DeviceError,
     DeviceFileFailed,
+    DeviceRefused,
     DeviceTimedOut,
     PushCorrupted,
     RunnerUnreadable,
@@ -197,6 +199,26 @@ class IosDevice:
         _forget(there)
         if sent:
             self._transport.remove(remote, timeout_s=timeout_s)
+
+    def clean(self, *, older_than_days: int, timeout_s: float) -> tuple[PurePosixPath, ...]:
+        """See `CleansItself`. What another computer has sent is not known here, and stays."""
+        if not self._transport.can_remove:
+            advice = "deleting the app on the phone removes all that was sent"
+            raise DeviceRefused(self.id, "clean", f"{self._transport.name} cannot remove files; {advice}")
+        latest = time.time() - older_than_days * 86400 if older_than_days > 0 else math.inf
+        removed = []
+        for local in sorted(path for folder in ("models", "inputs") for path in (self._mirror / folder).glob("*")):
+            if local.stat().st_mtime > latest:
+                continue
+            remote = DOCUMENTS / local.relative_to(self._mirror)
+            receipt = f"receipts/{describe(local, remote).receipt}"
+            for there in (remote, DOCUMENTS / receipt):
+                self._transport.remove(there, timeout_s=timeout_s)
+            _forget(self._mirror / receipt)
+            _forget(local)
+            removed.append(remote)
+        self._arrived.clear()
+        return tuple(removed)
 
     def shell(self, argv: Sequence[str], *, timeout_s: float) -> ShellResult:  # noqa: ARG002
         """An iPhone has no shell: every command is one that does not exist."""

@@ -107,6 +107,7 @@ class DeviceCtl:
     """
 
     name = "devicectl"
+    can_remove = False
 
     def __init__(self, command: Sequence[str], device_id: str, *, app: str) -> None:
         self._command, self._device_id, self._app = tuple(command), device_id, app

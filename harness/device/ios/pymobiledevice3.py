@@ -160,6 +160,7 @@ class PyMobileDevice3:
     """
 
     name = "pymobiledevice3"
+    can_remove = True
 
     def __init__(
         self,

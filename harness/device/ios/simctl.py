@@ -64,6 +64,7 @@ class SimCtl:
     """One simulated phone. See `Transport`: its files are files of this Mac."""
 
     name = "simctl"
+    can_remove = True
 
     def __init__(self, command: Sequence[str], device_id: str, *, app: str) -> None:
         self._command, self._device_id, self._app = tuple(command), device_id, app

@@ -84,6 +84,8 @@ class Transport(Protocol):
     """One phone. Paths are below the app's container: `/Documents/...`. Every call blocks for no longer than told."""
 
     name: str
+    can_remove: bool
+    """Whether `remove` does anything."""
 
     def hurdles(self) -> tuple[Hurdle, ...]:
         """What is missing to use it."""
