@@ -92,6 +92,8 @@ class IosDevice:
         self._mirror = cache_dir().absolute() / "device" / "ios" / phone.id
         self._arrived: set[str] = set()
         """Receipts of what is on the phone, as far as this process knows."""
+        self._damaged: set[str] = set()
+        """Receipts that are not true any more; not every transport can remove them."""
         self._hurdles: tuple[Hurdle, ...] | None = None
         self._in_use = False
         """Set once something was pushed: a phone that is only looked at is not asked to run anything."""
@@ -269,8 +271,12 @@ class IosDevice:
             return item
         receipt = self._mirror / "receipts" / item.receipt
         _forget(receipt)
-        if not self._transport.get(DOCUMENTS / "receipts" / item.receipt, receipt, timeout_s=timeout_s):
+        is_certified = item.receipt not in self._damaged and self._transport.get(
+            DOCUMENTS / "receipts" / item.receipt, receipt, timeout_s=timeout_s
+        )
+        if not is_certified:
             self._transport.put(local, remote, timeout_s=timeout_s)
+        self._damaged.discard(item.receipt)
         self._arrived.add(item.receipt)
         return item
 
@@ -341,6 +347,7 @@ class IosDevice:
         """Send these again next time, whatever the app certified before."""
         for item in items:
             self._arrived.discard(item.receipt)
+            self._damaged.add(item.receipt)
             self._transport.remove(DOCUMENTS / "receipts" / item.receipt, timeout_s=SEND_TIMEOUT_S)
 
 

@@ -315,10 +315,14 @@ def test_an_app_that_was_ended_in_the_middle_is_a_runner_that_died(
         run_program(device, job, device.worker_command(), timeout_s=10)
 
 
+@pytest.mark.parametrize("can_remove", [True, False])
 def test_a_file_that_arrived_damaged_is_said_with_both_digests_and_sent_again(
-    device: IosDevice, phone: FakeIphone, job: Job
+    device: IosDevice, phone: FakeIphone, job: Job, monkeypatch: pytest.MonkeyPatch, can_remove: bool
 ) -> None:
     phone.app = FakeApp(lines=LATENCY, outputs={"output-0.bin": b"\1" * 16}, state=STATE)
+    run_program(device, job, device.worker_command(), timeout_s=10)
+    if not can_remove:
+        monkeypatch.setattr(device.transport, "remove", lambda *_arguments, **_settings: None)
     (phone.documents / "inputs" / "cd.bin").write_bytes(b"damaged")
 
     with pytest.raises(PushCorrupted, match=r"inputs/cd.bin has SHA-256"):
