@@ -41,6 +41,7 @@ WarningKind: TypeAlias = Literal[
     "disturbed",
     "discarded",
     "batched",
+    "unprofiled",
     "accepted_obstacles",
     "virtual_machine",
 ]
@@ -217,6 +218,8 @@ def warnings(summary: Summary | None, result: CellResult, plan: Plan) -> tuple[C
         *_about_the_amount(summary, plan.measure, outcome.stopped_by),
         *_about_the_times(summary),
     ]
+    if outcome.profile_missing:
+        found.append(CellWarning(kind="unprofiled", facts={"reason": outcome.profile_missing}))
     if not summary.parity_passed:
         found.append(CellWarning(kind="wrong_numbers", facts={"relative_l2": summary.parity_relative_l2 or 0.0}))
     if model is not None and model.spec.trained is False:

@@ -73,7 +73,10 @@ def run(
     adb_host: AdbHostOption = None,
     adb_port: AdbPortOption = None,
     profile_ops: Annotated[
-        bool, typer.Option("--profile-ops", help="Also take the time of each operator, in a process of its own.")
+        bool,
+        typer.Option(
+            "--profile-ops", help="Also the time of each operator, by ONNX Runtime's or LiteRT's own profiler."
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
     output_format: FormatOption = Output.TABLE,

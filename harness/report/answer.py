@@ -24,6 +24,7 @@ _SHAKY: Final[dict[WarningKind, str]] = {
     "fallback": "partly not on the accelerator asked for",
     "placement_unknown": "of which nobody knows where on the chip they ran",
     "other_threads": "with another number of threads",
+    "not_fresh": "in processes that had done other jobs before",
     "few_processes": "without an interval",
     "few_samples": "with few samples",
     "imprecise": "with a wide interval",
@@ -34,8 +35,8 @@ _SHAKY: Final[dict[WarningKind, str]] = {
     "accepted_obstacles": "taken in spite of an obstacle",
     "virtual_machine": "on a machine that is shared with others",
 }
-"""What is said of rows with a warning. Untrained weights have a sentence of their own; a batch's mean is no reason for
-distrust."""
+"""What is said of rows with a warning. Untrained weights have a sentence of their own; a batch's mean and a missing
+profile are no reasons for distrust."""
 
 
 def answer(view: View) -> tuple[str, ...]:

@@ -170,6 +170,14 @@ def _batched(facts: Sequence[Facts]) -> tuple[str, str]:
     )
 
 
+def _unprofiled(facts: Sequence[Facts]) -> tuple[str, str]:
+    reasons = distinct(str(fact["reason"]) for fact in facts)
+    return (
+        f"How long each operator takes is not known. Reason: {full_stop(reasons)}",
+        "The other figures do not depend on it.",
+    )
+
+
 def _accepted_obstacles(facts: Sequence[Facts]) -> tuple[str, str]:
     names = distinct(str(fact["names"]) for fact in facts)
     return (f"Measured although something stood in the way: {names}.", "It was accepted by name when the run began.")
@@ -199,6 +207,7 @@ SENTENCES: Mapping[WarningKind, Callable[[Sequence[Facts]], tuple[str, str]]] = 
     "disturbed": _disturbed,
     "discarded": _discarded,
     "batched": _batched,
+    "unprofiled": _unprofiled,
     "accepted_obstacles": _accepted_obstacles,
     "virtual_machine": _virtual_machine,
 }

@@ -42,7 +42,7 @@ def test_where_no_model_has_two_files_each_has_its_figure() -> None:
 
 
 def test_every_reason_for_distrust_has_words() -> None:
-    assert set(get_args(WarningKind)) - set(_SHAKY) == {"untrained", "batched"}
+    assert set(get_args(WarningKind)) - set(_SHAKY) == {"untrained", "batched", "unprofiled"}
 
 
 def test_a_row_that_may_be_as_fast_is_not_left_out() -> None:

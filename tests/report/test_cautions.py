@@ -30,6 +30,7 @@ FACTS: dict[str, dict[str, Setting]] = {
     "disturbed": {"processes": 2, "of": 5},
     "discarded": {"processes": 1, "blocks": 3},
     "batched": {"iterations_per_sample": 16},
+    "unprofiled": {"reason": "it has none"},
     "accepted_obstacles": {"names": "load"},
     "virtual_machine": {"name": "KVM"},
 }
@@ -43,6 +44,7 @@ SAID = {
     "drift": "up to -12 % a minute",
     "discarded": "1 process and 3 blocks",
     "batched": "up to 16",
+    "unprofiled": "not known. Reason: it has none.",
     "virtual_machine": "(KVM)",
 }
 
