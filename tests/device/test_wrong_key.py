@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,10 +24,10 @@ from harness.device.virtual import start_virtual, stop_virtual
 from harness.device.virtual_image import Entry, archive, image
 from harness.errors import DeviceUnauthorized
 from tests.device.conftest import end_leftovers, on, until
+from tests.fakes.models import save_dense_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from harness.device.adb_server import AdbServer
     from harness.device.virtual import VirtualDevice
@@ -96,3 +99,32 @@ def test_a_key_that_a_real_adbd_does_not_know_is_refused_through_a_server(
 
     with pytest.raises(DeviceUnauthorized):
         on(AndroidDevice("phone", link, kind="virtual"), "echo in")
+
+
+def test_a_phone_that_does_not_know_our_key_ends_a_run_before_anything_is_made_and_is_listed_with_the_cure(
+    asking: VirtualDevice, adb_server: AdbServer, tmp_path: Path
+) -> None:
+    save_dense_onnx(tmp_path / "dense.onnx")
+    until(lambda: "unauthorized" in [device.state for device in server_devices(adb_server)])
+
+    run = harness(tmp_path, "run", "dense.onnx", "-d", f"{asking.address}@{adb_server}")
+    listed = harness(tmp_path, "devices", "-H", adb_server.host, "-P", str(adb_server.port))
+
+    assert run.returncode == 3
+    assert "Unlock the device" in run.stderr
+    assert not (tmp_path / "reports").exists()
+    assert listed.returncode == 0, listed.stderr
+    assert "Unlock the device" in " ".join(listed.stdout.split())
+
+
+def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )

@@ -331,6 +331,7 @@ static void say_meta(struct program *program, const struct job *job, const struc
     char processors[PROCESSORS_TEXT];
     line_text(line, "processors", allowed_processors(processors, sizeof processors) ? processors : NULL);
     line_text(line, "program_version", NULL); /* an app has one; this program is built from the source beside it */
+    line_integer(line, "jobs_before", 0);     /* in this process, which is fresh */
     line_send(line, program->output);
 }
 
@@ -363,6 +364,8 @@ static void say_loaded(struct program *program, uint64_t ns, int threads) {
     line_text(line, "fallback_reason", placement->fallback_reason);
     line_text(line, "placement_missing", NULL); /* both runtimes say where nodes run */
     line_open(line, "settings", '{');
+    line_close(line, '}');
+    line_open(line, "timings_ns", '{'); /* loading has no parts that could be told apart */
     line_close(line, '}');
     line_send(line, program->output);
 }
