@@ -66,6 +66,8 @@ def prune(
         best = _best(together, max(1, round(kept_fraction * together.numel())))
         split = torch.split(best, [score.numel() for score in scores.values()])
         chosen = {name: mask.view(scores[name].shape) for name, mask in zip(scores, split, strict=True)}
+    for name, mask in (masks or {}).items():  # where more may stay than the earlier step has left
+        chosen[name] = chosen[name] & mask
     hold(module, chosen)
     return chosen
 

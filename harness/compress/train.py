@@ -143,6 +143,7 @@ def _train_epoch(
     began = time.monotonic()
     trained = [value for group in optimizer.param_groups for value in group["params"]]
     device = trained[0].device
+    parameters = dict(module.named_parameters())
     module.train()
     order = np.random.default_rng((training.seed, number, _ORDER)).permutation(len(samples.labels))
     changes = np.random.default_rng((training.seed, number, _CHANGES))
@@ -160,6 +161,10 @@ def _train_epoch(
             raise NonFiniteOutput("training", f"the loss of epoch {number}", 1, 1)
         optimizer.zero_grad()
         found.backward()  # type: ignore[no-untyped-call]
+        for name, mask in masks.items():  # what cannot change has no part in the norm
+            grad = parameters[name].grad
+            if grad is not None:
+                grad.mul_(mask)
         torch.nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
         optimizer.step()
         hold(module, masks)

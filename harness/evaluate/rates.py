@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from harness.records import Estimate, RatePoint, Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -68,23 +69,29 @@ def verify(scores: Scores, *, embedding_length: int, samples: int = BOOTSTRAP_SA
     """
     curves = _Curves(scores)
     curve = curves.of(None)
+    assert curve is not None
+    figures: dict[str, Callable[[Curve], float]] = {"eer": Curve.eer, "auc": Curve.auc}
+    for name, fmr in (("fnmr_at_fmr_1e2", 1e-2), ("fnmr_at_fmr_1e3", 1e-3)):
+        if len(scores.impostor) * fmr >= 1:  # else not even one false match is allowed: that says nothing of this rate
+            figures[name] = partial(Curve.fnmr_at, fmr=fmr)
     generator = np.random.default_rng(seed)
-    drawn: list[Curve] = []
+    drawn: dict[str, list[float]] = {name: [] for name in figures}
     for _ in range(samples):
         counts = np.bincount(generator.integers(0, scores.subjects, scores.subjects), minlength=scores.subjects)
-        again = curves.of(counts)
+        again = curves.of(counts)  # as large as all scores, so that no two are kept
         if again is not None:
-            drawn.append(again)
-    assert curve is not None
+            for name, figure in figures.items():
+                drawn[name].append(figure(again))
+    found = {name: estimate(figure(curve), drawn[name]) for name, figure in figures.items()}
     return Verification(
         pairing=scores.pairing,
         genuine_pairs=len(scores.genuine),
         impostor_pairs=len(scores.impostor),
         embedding_length=embedding_length,
-        eer=estimate(Curve.eer, curve, drawn),
-        auc=estimate(Curve.auc, curve, drawn),
-        fnmr_at_fmr_1e2=_fnmr_at(1e-2, scores, curve, drawn),
-        fnmr_at_fmr_1e3=_fnmr_at(1e-3, scores, curve, drawn),
+        eer=found["eer"],
+        auc=found["auc"],
+        fnmr_at_fmr_1e2=found.get("fnmr_at_fmr_1e2"),
+        fnmr_at_fmr_1e3=found.get("fnmr_at_fmr_1e3"),
         curve=_thinned(curve),
     )
 
@@ -96,13 +103,13 @@ def curve_of(scores: Scores) -> Curve:
     return curve
 
 
-def estimate(figure: Callable[[Curve], float], curve: Curve, drawn: list[Curve]) -> Estimate:
-    """A figure of the curve, with the percentiles of the same figure of the curves drawn again."""
+def estimate(value: float, drawn: Sequence[float]) -> Estimate:
+    """A figure, with the percentiles of the same figure where subjects were drawn again."""
     if len(drawn) < 2:
-        return Estimate(value=figure(curve))
+        return Estimate(value=value)
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile([figure(again) for again in drawn], (tail, 100 - tail))
-    return Estimate(value=figure(curve), low=float(low), high=float(high))
+    low, high = np.percentile(drawn, (tail, 100 - tail))
+    return Estimate(value=value, low=float(low), high=float(high))
 
 
 class _Curves:
@@ -128,13 +135,8 @@ class _Curves:
             np.concatenate(([0.0], np.cumsum(np.bincount(place, weights=weights, minlength=points))))
             for place, weights in ((self._genuine, genuine_weights), (self._impostor, impostor_weights))
         ]
-        return Curve(self._thresholds, 1 - below[1] / below[1][-1], below[0] / below[0][-1])
-
-
-def _fnmr_at(fmr: float, scores: Scores, curve: Curve, drawn: list[Curve]) -> Estimate | None:
-    if len(scores.impostor) * fmr < 1:
-        return None  # not even one false match would be allowed: that says nothing about this rate
-    return estimate(lambda some: some.fnmr_at(fmr), curve, drawn)
+        # Not 1 - below / all, which is a rounding above 1 of 100 where 99 are below.
+        return Curve(self._thresholds, (below[1][-1] - below[1]) / below[1][-1], below[0] / below[0][-1])
 
 
 def _thinned(curve: Curve) -> tuple[RatePoint, ...]:

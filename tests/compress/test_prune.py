@@ -96,6 +96,16 @@ def test_a_second_step_keeps_zero_what_was_zero() -> None:
     assert not any((second[name] & ~first[name]).any() for name in first)
 
 
+def test_a_layer_of_which_less_is_left_than_may_stay_gets_nothing_back() -> None:
+    module = net()
+    with torch.no_grad():
+        next(module.parameters()).mul_(1e-3)
+    first = prune(module, PARTS, method="global-magnitude", ratio=2)
+    second = prune(module, PARTS, method="layer-magnitude", ratio=2.2, masks=first)
+
+    assert not any((second[name] & ~first[name]).any() for name in first)
+
+
 @pytest.mark.parametrize(("network", "classes", "largest"), [("resnet50", 1000, 12.16), ("mobilenet_v2", 1000, 2.67)])
 def test_the_largest_ratio_is_what_the_literature_has(network: str, classes: int, largest: float) -> None:
     module = NETWORKS[network].build(num_classes=classes)

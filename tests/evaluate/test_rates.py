@@ -46,6 +46,14 @@ def test_a_case_worked_out_by_hand() -> None:
     assert curve.fnmr_at(0.01) == 0.25
 
 
+@pytest.mark.parametrize("impostors", [100, 1000])
+def test_exactly_the_allowed_rate_of_false_matches_is_allowed(impostors: int) -> None:
+    curve = curve_of(scores_of([0.5, 0.95], [0.9, *np.linspace(0, 0.1, impostors - 1)]))
+
+    assert curve.fnmr_at(1 / impostors) == 0.0
+    assert curve.fnmr_at(0.5 / impostors) == 0.5
+
+
 def test_equal_scores_of_both_kinds_count_half() -> None:
     curve = curve_of(scores_of([0.5, 0.5], [0.5, 0.5]))
 
