@@ -89,7 +89,7 @@ def train(
     loss = loss or CrossEntropy(label_smoothing=training.label_smoothing)
     own = loss.own_layers()
     trained = torch.nn.ModuleList([module] if own is None else [module, own])
-    key = _key(trained, samples, training, masks)
+    key = _key(trained, samples, training, masks, loss)
     device = training_device()
     masks = {name: mask.to(device) for name, mask in (masks or {}).items()}
     for network in (trained, *loss.frozen()):
@@ -206,14 +206,21 @@ def _augmented(images: Tensor, generator: np.random.Generator) -> Tensor:
     return shifted * contrast + brightness
 
 
-def _key(trained: nn.Module, samples: Samples, training: Training, masks: Masks | None) -> str:
-    """What has to be the same for training to go on where it stopped."""
-    content = hashlib.sha256(repr(training).encode())
+def _key(trained: nn.Module, samples: Samples, training: Training, masks: Masks | None, loss: Loss) -> str:
+    """What has to be the same for training to go on where it stopped: all that goes in, also the loss's teacher."""
+    plain = {name: value for name, value in sorted(vars(loss).items()) if isinstance(value, int | float | str)}
+    content = hashlib.sha256(f"{training!r} {type(loss).__name__} {plain!r}".encode())
     content.update(samples.labels.tobytes())
-    content.update(samples.images(np.arange(1)).tobytes())
-    for name, value in (*trained.state_dict().items(), *sorted((masks or {}).items())):
+    for start in range(0, len(samples.labels), training.batch):
+        some = np.arange(start, min(start + training.batch, len(samples.labels)))
+        content.update(np.ascontiguousarray(samples.images(some)).tobytes())
+    for network in (trained, *loss.frozen()):
+        for name, value in network.state_dict().items():
+            content.update(name.encode())
+            content.update(value.contiguous().cpu().numpy().tobytes())
+    for name, mask in sorted((masks or {}).items()):
         content.update(name.encode())
-        content.update(value.contiguous().numpy().tobytes())
+        content.update(mask.contiguous().numpy().tobytes())
     return content.hexdigest()
 
 

@@ -51,6 +51,7 @@ class Study(Record, frozen=True, kw_only=True):
     dataset: str
     """Its name, as tables show it."""
     is_synthetic: bool
+    dataset_sha256: str = ""
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -110,7 +111,7 @@ class StudyFolder:
         if not (path / "study.json").exists():
             write_atomically(path / "study.json", msgspec.json.format(msgspec.json.encode(study), indent=1))
         there = cls.open(path)
-        for field in ("profile", "data", "dataset"):
+        for field in ("profile", "data", "dataset", "dataset_sha256"):
             if getattr(there.study, field) != getattr(study, field):
                 raise UsageError(
                     f"{path} holds a study with another {field}; take another --output, or delete that folder"

@@ -91,6 +91,7 @@ def run_study(
         data=data or profile.data,
         dataset=dataset.name,
         is_synthetic=dataset.is_synthetic,
+        dataset_sha256=dataset.sha256,
     )
     folder = StudyFolder.begin(path, study)
     if until != "train":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -90,6 +91,21 @@ def test_the_progress_of_another_training_is_refused(squares: Squares, tmp_path:
     (tmp_path / "p.pt").write_bytes(b"half")
     with pytest.raises(UsageError, match="damaged"):
         train(net(), squares, TRAINING, progress=tmp_path / "p.pt")
+
+
+def test_training_goes_on_only_with_the_same_loss_teacher_and_images(squares: Squares, tmp_path: Path) -> None:
+    teacher, other = net().eval(), net(4).eval()
+    taught = LogitDistillation(teacher=teacher, temperature=2.0, alpha=0.5)
+    train(net(8), squares, TRAINING, loss=taught, progress=tmp_path / "p.pt")
+    last = squares.pixels[-1].copy()
+
+    for loss in (None, dataclasses.replace(taught, alpha=0.9), dataclasses.replace(taught, teacher=other)):
+        with pytest.raises(UsageError, match="another training"):
+            train(net(8), squares, TRAINING, loss=loss, progress=tmp_path / "p.pt")
+    squares.pixels[-1] += 1
+    with pytest.raises(UsageError, match="another training"):
+        train(net(8), squares, TRAINING, loss=taught, progress=tmp_path / "p.pt")
+    squares.pixels[-1] = last
 
 
 def test_zeros_stay_zero_and_the_rest_is_trained(squares: Squares) -> None:
