@@ -236,7 +236,7 @@ class _Lane:
             self._halt.sleep(min(_POLL_S, left_s))
 
     def _absent(self) -> str | None:
-        """Why it is not there, or None: then it is, and what could not be removed from it has been."""
+        """Why it is not there, or None: then it is, and nothing is owed to it any more."""
         try:
             self._contact()
             self._device.pay(timeout_s=_PROBE_S)
@@ -262,7 +262,7 @@ class _Lane:
         self._terms.watch(DeviceSetAside(self.device_id, why))
 
     def _tidy(self) -> None:
-        """Remove what is owed, if the device is there after all."""
+        """Do what is owed, if the device is there after all."""
         if self._device.owed:
             self._absent()
 

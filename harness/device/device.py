@@ -72,6 +72,15 @@ class TellsPrograms(Protocol):
 
 
 @runtime_checkable
+class PaysLater(Protocol):
+    """A device whose owner will make good what cannot be done there now."""
+
+    def owe(self, argv: Sequence[str]) -> None:
+        """Have a command run once the device answers again."""
+        ...
+
+
+@runtime_checkable
 class TakesApps(Protocol):
     """A device on which work is done by an app, which has to be installed first."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import DeviceError
@@ -78,22 +79,35 @@ class Halt:
                 self._running.discard(program)
 
 
+@dataclass
+class Owed:
+    """What could not be put in order on a device because it did not answer."""
+
+    paths: set[PurePosixPath] = field(default_factory=set)
+    """Files and folders to remove."""
+    commands: set[tuple[str, ...]] = field(default_factory=set)
+    """That set back what was set."""
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.commands)
+
+
 class HaltingDevice:
     """A `Device` that does nothing more once all are to stop, but tidy up.
 
     Args:
         device: What does the work.
         halt: Says when to stop.
-        owed: What earlier could not be removed there.
+        owed: What is left from earlier.
 
     Attributes:
         device: As above.
-        owed: Files and folders that could not be removed because the device did not answer.
+        owed: What is still to be put in order there.
     """
 
-    def __init__(self, device: Device, halt: Halt, owed: set[PurePosixPath] | None = None) -> None:
+    def __init__(self, device: Device, halt: Halt, owed: Owed | None = None) -> None:
         self.device, self._halt = device, halt
-        self.owed: set[PurePosixPath] = owed or set()
+        self.owed = owed or Owed()
 
     @property
     def id(self) -> str:
@@ -150,12 +164,16 @@ class HaltingDevice:
         try:
             self.device.remove(remote, timeout_s=timeout_s)
         except DeviceError:
-            self.owed.add(remote)
+            self.owed.paths.add(remote)
             raise
 
     def shell(self, argv: Sequence[str], *, timeout_s: float) -> ShellResult:
         """As the device does, also while all stop: what a device was set to is put back by a command."""
         return self.device.shell(argv, timeout_s=timeout_s)
+
+    def owe(self, argv: Sequence[str]) -> None:
+        """Have a command run once the device answers again."""
+        self.owed.commands.add(tuple(argv))
 
     def start(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> RunningProgram:
         """As the device does; the program ends when all are to stop."""
@@ -167,14 +185,17 @@ class HaltingDevice:
         return self.device.worker_command()
 
     def pay(self, *, timeout_s: float) -> None:
-        """Remove what is owed.
+        """Do what is owed.
 
         Raises:
-            DeviceError: It still cannot be.
+            DeviceError: It still cannot be done.
         """
-        for path in sorted(self.owed):
+        for command in sorted(self.owed.commands):
+            self.device.shell(command, timeout_s=timeout_s)
+            self.owed.commands.discard(command)
+        for path in sorted(self.owed.paths):
             self.device.remove(path, timeout_s=timeout_s)
-            self.owed.discard(path)
+            self.owed.paths.discard(path)
 
 
 class _HaltingProgram:

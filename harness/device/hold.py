@@ -12,6 +12,7 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
+from harness.device.device import PaysLater
 from harness.errors import DeviceError, DeviceRefused
 
 if TYPE_CHECKING:
@@ -43,14 +44,17 @@ def fixed_performance(device: Device) -> Iterator[bool | None]:
         yield device.shell((*_SET, "true"), timeout_s=_TIMEOUT_S).returncode == 0
     finally:
         # Also where it was refused, or the answer was lost on its way: to switch off what is off does no harm.
+        off = (*_SET, "false")
         try:
-            device.shell((*_SET, "false"), timeout_s=_TIMEOUT_S)
+            device.shell(off, timeout_s=_TIMEOUT_S)
         except DeviceError as error:
+            if isinstance(device, PaysLater):
+                device.owe(off)
             _log.warning(
-                "%s may still be in its fixed-performance mode (%s); end it: adb shell %s false",
+                "%s may be in its fixed-performance mode until this run finds it again (%s); or end it: adb shell %s",
                 device.id,
                 error,
-                " ".join(_SET),
+                " ".join(off),
             )
 
 

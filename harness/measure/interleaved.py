@@ -28,6 +28,7 @@ from harness.measure.program import Transcript, heard, run_program
 from harness.measure.session import (
     Question,
     check_outputs,
+    first_caps_hz,
     job_for,
     memory_record,
     process_record,
@@ -272,9 +273,8 @@ class _Side:
         """What a timed process said, its set-up and its answers checked."""
         self.ran = what_ran(self._arm.question, self._device, transcript)
         check_outputs(self._arm.question, self._device, transcript, self._checks)
-        record = process_record(transcript, index, 0, caps_hz=self.caps_hz)
-        self.caps_hz = self.caps_hz or record.blocks[0].conditions.cpu_caps_hz
-        return record
+        self.caps_hz = self.caps_hz or first_caps_hz(transcript)
+        return process_record(transcript, index, 0, caps_hz=self.caps_hz)
 
 
 def _measure_plan(plan: ComparePlan) -> MeasurePlan:

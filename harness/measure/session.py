@@ -208,9 +208,8 @@ class _Session:
         transcript = self._run("latency")
         self._ran = what_ran(self.question, self.device, transcript)
         check_outputs(self.question, self.device, transcript, self._checks)
-        record = process_record(transcript, index, attempt, caps_hz=self.caps_hz)
-        self.caps_hz = self.caps_hz or record.blocks[0].conditions.cpu_caps_hz
-        return record
+        self.caps_hz = self.caps_hz or first_caps_hz(transcript)
+        return process_record(transcript, index, attempt, caps_hz=self.caps_hz)
 
     def memory(self) -> MemoryRecord:
         """Memory of one process that is not timed."""
@@ -372,8 +371,9 @@ def process_record(
         attempt: How often it had to be repeated.
         caps_hz: The limits of the clocks, below which a block does not count.
     """
-    blocks = tuple(_block(message, caps_hz) for message in transcript.all(TimedBlock))
-    bad = [block.discarded for block in blocks if block.discarded is not None]
+    messages = transcript.all(TimedBlock)
+    blocks = tuple(_block(message, caps_hz) for message in messages)
+    throttled = [reason for message in messages if (reason := _throttled(message, caps_hz)) is not None]
     warmup = transcript.one(Warmup)
     return ProcessRecord(
         index=index,
@@ -388,11 +388,15 @@ def process_record(
         canary_before_ns=transcript.canary_ns("before"),
         canary_after_ns=transcript.canary_ns("after"),
         outputs_sha256=transcript.one(Outputs).sha256,
-        # Half of the blocks still give an honest median; with fewer the process is repeated.
-        discarded=f"{len(bad)} of {len(blocks)} blocks: {bad[0]}" if len(bad) * 2 > len(blocks) else None,
+        discarded=_too_little_left(blocks, throttled),
         jobs_before=transcript.one(Meta).jobs_before,
         load_timings_ns=transcript.one(Loaded).timings_ns,
     )
+
+
+def first_caps_hz(transcript: Transcript) -> tuple[float, ...] | None:
+    """The limits of the clocks in the first timed block, for a device that did not tell them before."""
+    return transcript.all(TimedBlock)[0].conditions.cpu_caps_hz
 
 
 def unless_warmed(record: ProcessRecord, reason: str | None) -> ProcessRecord:
@@ -402,31 +406,44 @@ def unless_warmed(record: ProcessRecord, reason: str | None) -> ProcessRecord:
     return msgspec.structs.replace(record, discarded=reason)
 
 
+def _too_little_left(blocks: Sequence[Block], throttled: Sequence[str]) -> str | None:
+    """Why a process has to be repeated; None where it stands."""
+    bad = [block.discarded for block in blocks if block.discarded is not None]
+    # A processor that had to slow down is not the one that was asked about, in the other blocks neither. What others
+    # took of its time is over with the block: half of the blocks still give an honest median.
+    if throttled or len(bad) * 2 > len(blocks):
+        return f"{len(bad)} of {len(blocks)} blocks: {(throttled or bad)[0]}"
+    return None
+
+
 def _block(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> Block:
     return Block(
         start_ns=message.start_ns,
         iterations_per_sample=message.iterations_per_sample,
         ns=message.ns,
         conditions=message.conditions,
-        discarded=_disturbance(message, caps_hz),
+        discarded=_throttled(message, caps_hz) or _taken_from(message),
     )
 
 
-def _disturbance(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> str | None:
-    """What makes a block's times those of something else than the model."""
-    conditions = message.conditions
-    lasted_ms = sum(message.ns) / 1e6
-    if conditions.steal_ms is not None and conditions.steal_ms > STEAL_LIMIT * lasted_ms:
-        share = 100 * conditions.steal_ms / lasted_ms
-        return f"the hypervisor took {share:.0f} % of a processor's time"
-    if conditions.throttle_events:
-        return f"the processor throttled itself {conditions.throttle_events} times"
-    now_hz = conditions.cpu_caps_hz
+def _throttled(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> str | None:
+    """How the processor was held back during a block, below what it could do when the cell began."""
+    if message.conditions.throttle_events:
+        return f"the processor throttled itself {message.conditions.throttle_events} times"
+    now_hz = message.conditions.cpu_caps_hz
     if caps_hz is not None and now_hz is not None and len(caps_hz) == len(now_hz):
         before, now = min(zip(caps_hz, now_hz, strict=True), key=lambda pair: pair[1] / pair[0])
         if now < before:
             return f"a clock's upper limit fell from {before / 1e6:.0f} to {now / 1e6:.0f} MHz"
     return None
+
+
+def _taken_from(message: TimedBlock) -> str | None:
+    """How much of its time others took from a block."""
+    steal_ms, lasted_ms = message.conditions.steal_ms, sum(message.ns) / 1e6
+    if steal_ms is None or steal_ms <= STEAL_LIMIT * lasted_ms:
+        return None
+    return f"the hypervisor took {100 * steal_ms / lasted_ms:.0f} % of a processor's time"
 
 
 def _half_width_pct(counted: Sequence[ProcessRecord]) -> float:

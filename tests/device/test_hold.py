@@ -11,6 +11,7 @@ import pytest
 
 from harness.deploy.worker import system
 from harness.device.device import ShellResult
+from harness.device.halting import Halt, HaltingDevice
 from harness.device.hold import confined, confined_as_asked, fixed_performance, processors_for, read_processors
 from harness.device.registry import find_device
 from harness.errors import DeviceRefused, DeviceTimedOut
@@ -84,7 +85,20 @@ def test_a_device_that_has_gone_does_not_hide_what_went_wrong(caplog: pytest.Log
     with pytest.raises(ValueError, match="first"), fixed_performance(Phone(breaks_at="false")):
         raise ValueError("first")
 
-    assert "may still be in its fixed-performance mode" in caplog.text
+    assert "may be in its fixed-performance mode" in caplog.text
+
+
+def test_the_mode_of_a_device_that_has_gone_is_switched_off_when_it_is_back() -> None:
+    away = Phone(breaks_at="false")
+    before = HaltingDevice(away, Halt())
+    with fixed_performance(before):
+        pass
+    back = Phone()
+
+    HaltingDevice(back, Halt(), before.owed).pay(timeout_s=1)
+
+    assert back.asked == [f"{MODE} false"]
+    assert not before.owed
 
 
 def test_only_android_has_the_mode() -> None:

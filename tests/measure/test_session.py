@@ -283,6 +283,23 @@ def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditi
     assert reason in str(measured.processes[1].blocks[0].discarded)
 
 
+def test_one_throttled_block_repeats_its_process_and_one_that_was_taken_from_does_not() -> None:
+    def with_last(conditions: BlockConditions) -> FakeProgram:
+        lines = latency_lines(conditions=BlockConditions(cpu_caps_hz=(2.0e9,)))
+        blocks = [index for index, line in enumerate(lines) if isinstance(line, TimedBlock)]
+        lines[blocks[-1]] = msgspec.structs.replace(lines[blocks[-1]], conditions=conditions)
+        return latency(lines)
+
+    throttled = with_last(BlockConditions(cpu_caps_hz=(1.0e9,)))
+    taken_from = with_last(BlockConditions(steal_ms=5.0))
+    device = playing([throttled, taken_from, *[latency()] * 4, MEMORY])
+
+    measured = measure(question(), device, PLAN)
+
+    reason = "1 of 2 blocks: a clock's upper limit fell from 2000 to 1000 MHz"
+    assert [process.discarded for process in measured.processes] == [reason, *[None] * 5]
+
+
 def test_a_cell_that_begins_throttled_is_no_norm_for_itself() -> None:
     capped = latency(latency_lines(conditions=BlockConditions(cpu_caps_hz=(1.7e9, 1.0e9))))
     cool = latency(latency_lines(conditions=BlockConditions(cpu_caps_hz=(1.7e9, 2.0e9))))
