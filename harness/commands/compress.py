@@ -45,7 +45,9 @@ EpochsOption = Annotated[int, typer.Option("--epochs", min=1, help="How often ea
 BatchOption = Annotated[int, typer.Option("--batch", min=2, help="Images a step.")]
 RateOption = Annotated[float, typer.Option("--learning-rate", help="The largest step of AdamW.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="CPU threads to train on.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", help="Of what training and pruning draw; first weights have the model's own.")
+]
 KindOption = Annotated[Kind, typer.Option("--kind", help="What the teacher teaches.")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Softens answers, for --kind logit.")]
 AlphaOption = Annotated[float, typer.Option("--alpha", min=0, max=1, help="The teacher's share of the loss.")]

@@ -57,8 +57,9 @@ def evaluate(
 ) -> None:
     """Test a network on labelled images: the model itself, and each converted file through its own runtime.
 
-    Embeddings are compared by their cosine; images of one session are not compared with each other where there are
-    several sessions. Intervals come from drawing the subjects again.
+    Core ML's are computed by this program's evaluator, and say so. Embeddings are compared by their cosine; images of
+    one session are not compared with each other where there are several sessions. Intervals come from drawing the
+    subjects again.
 
     Examples:
         harness evaluate embedder.tflite --task embedding --data ~/visob

@@ -240,7 +240,8 @@ def _footer(study: Study) -> Markup:
     )
     said = (
         "EER: the rate at which as many strangers are accepted as right persons are refused; "
-        f"{folds}. Before: of the checkpoint. After conversion: of the file, through its own runtime. Parameters and "
+        f"{folds}. Before: of the checkpoint. After conversion: of the file, through its own runtime; "
+        "Core ML's through the evaluator of this program. Parameters and "
         "MACs: of what is deployed, the classifier not counted. Compression: parameters before over parameters left. "
         "p50: the median over processes of each process's median, with its interval; a dash: not measured."
     )
