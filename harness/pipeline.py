@@ -384,7 +384,7 @@ def evaluate_model(
         WrongInput: The model does not take such images.
     """
     spec = find_model(reference).spec
-    require_task(task or spec.task, spec.name)
+    require_task(task or spec.task, spec.name, fold=fold)
     checkpoint = make_checkpoint(spec)
     size, channels = image_shape(checkpoint.inputs, spec.name)
     dataset = open_dataset(data, size=size, channels=channels, watch=watch_data)

@@ -516,6 +516,9 @@ class Verification(Record, frozen=True, kw_only=True):
     fnmr_at_fmr_1e3: Estimate | None
     curve: tuple[RatePoint, ...]
     """Thinned out; FMR falls."""
+    eer_redrawn: tuple[float, ...] = ()
+    """The EER each time the subjects were drawn again. The draws are the same for every network that is tested on the
+    same subjects, so that differences between two networks can be taken draw by draw."""
 
 
 class Classification(Record, frozen=True, kw_only=True):

@@ -15,10 +15,10 @@ from harness.decoding import decode
 from harness.parity import TOLERANCES
 from harness.regress.selftest.report import SelftestReport, report_markdown
 from harness.report import render
+from harness.study.claims import HOW_CHOSEN, claims
 from harness.study.folder import StudyFolder
 from harness.study.report import summary_table
-from harness.study.rows import rows_of
-from harness.study.words import claims
+from harness.study.rows import redrawn_of, rows_of
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ROOT / "reports" / "baselines"
@@ -60,7 +60,8 @@ def _ocular() -> str:
         return ""
     kept = StudyFolder.open(folder)
     rows = rows_of(kept)
-    parts = [summary_table(kept.study, rows), *claims(rows), "All of it: `reports/baselines/ocular/report.md`."]
+    said = (*claims(rows, redrawn_of(kept)), f"{HOW_CHOSEN} All of it: `reports/baselines/ocular/report.md`.")
+    parts = [summary_table(kept.study, rows), *said]
     return "\n\n".join(parts) + "\n"
 
 

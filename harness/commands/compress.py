@@ -1,4 +1,4 @@
-"""`harness compress`, `harness distill` and `harness train`: models to smaller, taught and trained models."""
+"""`harness compress`, `distill`, `train` and `embed`: models to smaller, taught, trained and verifying models."""
 
 from __future__ import annotations
 
@@ -204,6 +204,30 @@ def train(
         watch=_say_epoch,
     )
     _show(made, output_format)
+
+
+def embed(
+    model: Annotated[str, typer.Argument(help="A classifier: a built-in network, or the folder of its model.toml.")],
+    output: OutputOption = None,
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Take a classifier off its network: what is left answers with embeddings.
+
+    Embeddings tell apart people whom the network was not trained on, which its classes cannot. Train, prune and
+    distill with the classifier; evaluate and deploy without it.
+
+    Examples:
+        harness embed models/student
+
+        harness evaluate models/student-embedding --data eyes/ --fold 0
+    """
+    from harness.catalog.models import find_model  # noqa: PLC0415
+    from harness.compress.compress import without_classifier  # noqa: PLC0415
+    from harness.tables import to_json  # noqa: PLC0415
+
+    spec = find_model(model).spec
+    made = without_classifier(spec, output or Path("models") / f"{spec.name}-embedding")
+    typer.echo(to_json(made) if output_format is Output.JSON else f"{made.name}: {spec.name} without its classifier")
 
 
 def _samples(spec: ModelSpec, data: str | None, fold: int, *, size: int | None = None) -> Samples:

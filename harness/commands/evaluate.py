@@ -64,9 +64,9 @@ def evaluate(
     Examples:
         harness evaluate embedder.tflite --task embedding --data ~/visob
 
-        harness evaluate models/student -a onnx/int8 -a tflite/int8 --data synthetic --fold 0
+        harness evaluate models/eyes -a onnx/int8 -a tflite/int8 --data synthetic --fold 0
 
-        harness evaluate models/student -a onnx/int8 --data ~/visob --keep-in reports/nightly
+        harness evaluate models/eyes -a onnx/int8 --data ~/visob --keep-in reports/nightly
     """
     from harness import pipeline  # noqa: PLC0415
     from harness.evaluate.plots import draw_curves  # noqa: PLC0415

@@ -99,7 +99,7 @@ def compress(
     module = open_module(spec)
     parts = parts_of(module, spec)
     before, parent_sha256 = sizes(module, parts), weights_sha256(module)
-    example = _example(spec)
+    example = example_of(spec)
     if kept_fraction is not None:
         ratio = ratio_for(module, parts, kept_fraction=kept_fraction)
     assert ratio is not None
@@ -172,7 +172,7 @@ def fit(
     """
     refuse_existing(folder)
     module = open_module(spec)
-    parts, example = parts_of(module, spec), _example(spec)
+    parts, example = parts_of(module, spec), example_of(spec)
     before, parent_sha256 = sizes(module, parts), weights_sha256(module)
     require_classes(module, samples, example)
     loss = _loss(teaching, module, parts, example, samples)
@@ -211,8 +211,39 @@ def suited(spec: ModelSpec, *, classes: int, shape: tuple[int, ...], embedding: 
     return msgspec.structs.replace(
         spec,
         source=msgspec.structs.replace(source, arguments=arguments),
+        task="classification",  # LightCNN is published for embedding
         inputs=(msgspec.structs.replace(spec.inputs[0], shape=shape),),
     )
+
+
+def without_classifier(spec: ModelSpec, folder: Path, *, samples: Samples | None = None) -> ModelSpec:
+    """Take the head off: what is left answers with embeddings, and tells apart people it was not trained on.
+
+    Args:
+        spec: A classifier.
+        folder: Of the new model, which takes its name.
+        samples: See `save_model`; None keeps those of the classifier.
+
+    Raises:
+        UsageError: It has no classifier, or is written in code of the user's own.
+    """
+    refuse_existing(folder)
+    source = spec.source
+    if not isinstance(source, BuiltinSource):
+        raise UsageError(
+            f"the classifier of {spec.name} can only be taken off a built-in network: write a model.toml whose network "
+            "returns the embedding"
+        )
+    module = open_module(spec)
+    if spec.task != "classification":
+        raise UsageError(f"{spec.name} has no classifier to take off: it is for {spec.task}")
+    from torch import nn  # noqa: PLC0415
+
+    for name in parts_of(module, spec).head:
+        module.set_submodule(name, nn.Identity())
+    source = msgspec.structs.replace(source, arguments={**source.arguments, "num_classes": 0})
+    answering = msgspec.structs.replace(spec, source=source, task="embedding", head=())
+    return save_model(answering, module, folder, compression=spec.compression, samples=samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +309,8 @@ def _check(
         raise UsageError("a teacher teaches while fine-tuning: say for how many epochs")
 
 
-def _example(spec: ModelSpec) -> Tensor:
+def example_of(spec: ModelSpec) -> Tensor:
+    """One input of zeros, in the shape that a model takes."""
     import torch  # noqa: PLC0415
 
     return torch.zeros(spec.inputs[0].shape)

@@ -41,10 +41,7 @@ def prune_channels(module: nn.Module, parts: Parts, example: Tensor, *, ratio: f
     if round_to < 1:
         raise UsageError(f"channels cannot be rounded to a multiple of {round_to}")
     before = _size(module)
-    smallest = _without(module, parts, example, _HIGHEST_SHARE, round_to)
-    if _size(smallest) * ratio > before:
-        raise ImpossibleRatio(ratio, before / _size(smallest), before, _size(smallest))
-    low, high, best = 0.0, _HIGHEST_SHARE, smallest
+    low, high, best = 0.0, _HIGHEST_SHARE, require_channels(module, parts, example, ratio=ratio, round_to=round_to)
     for _ in range(_HALVINGS):
         share = (low + high) / 2
         tried = _without(module, parts, example, share, round_to)
@@ -53,6 +50,15 @@ def prune_channels(module: nn.Module, parts: Parts, example: Tensor, *, ratio: f
         else:
             high, best = share, tried
     return best
+
+
+def require_channels(module: nn.Module, parts: Parts, example: Tensor, *, ratio: float, round_to: int = 8) -> nn.Module:
+    """Make the smallest module there is, and refuse a ratio beyond it. Arguments and errors as for `prune_channels`."""
+    before = _size(module)
+    smallest = _without(module, parts, example, _HIGHEST_SHARE, round_to)
+    if _size(smallest) * ratio > before:
+        raise ImpossibleRatio(ratio, before / _size(smallest), before, _size(smallest))
+    return smallest
 
 
 def _without(module: nn.Module, parts: Parts, example: Tensor, share: float, round_to: int) -> nn.Module:

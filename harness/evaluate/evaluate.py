@@ -73,7 +73,7 @@ def evaluate(
         UnreadableModel: Its runtime refuses the file.
     """
     name = subject.model if isinstance(subject, Artifact) else subject[0].name
-    require_task(task, name)
+    require_task(task, name, fold=fold)
     answers, executed_by = _answers(subject, part, name)
     values = _chosen(answers, output, name)
     what = f"{name} ({subject.format}/{subject.precision})" if isinstance(subject, Artifact) else f"{name} (checkpoint)"
@@ -102,8 +102,13 @@ def evaluate(
     )
 
 
-def require_task(task: Task, name: str) -> None:
-    """Raise UsageError unless a network is for something that can be tested."""
+def require_task(task: Task, name: str, *, fold: int | None = None) -> None:
+    """Raise UsageError unless a network is for something that can be tested on such images."""
+    if task == "classification" and fold is not None:
+        raise UsageError(
+            f"{name} classifies the people it was trained on, and those whom a fold tests are others. Take its "
+            f"classifier off (`harness embed`) and evaluate the embeddings, or leave --fold out"
+        )
     if task not in {"embedding", "classification"}:
         raise UsageError(
             f"{name} is neither for embedding nor for classification, but for {task}; say which with --task"

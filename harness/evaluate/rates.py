@@ -93,6 +93,7 @@ def verify(scores: Scores, *, embedding_length: int, samples: int = BOOTSTRAP_SA
         fnmr_at_fmr_1e2=found.get("fnmr_at_fmr_1e2"),
         fnmr_at_fmr_1e3=found.get("fnmr_at_fmr_1e3"),
         curve=_thinned(curve),
+        eer_redrawn=tuple(round(eer, 6) for eer in drawn["eer"]),
     )
 
 

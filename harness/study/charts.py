@@ -22,6 +22,7 @@ HOW: Final[Mapping[Kind, str]] = {
     "teacher": "uncompressed",
     "pruned": "pruned weights",
     "structured": "pruned channels",
+    "control": "trained on labels alone",
     "student": "distilled",
 }
 _LEAST: Final = 1e-4
@@ -44,10 +45,10 @@ def charts(rows: Sequence[StudyRow], curves: Mapping[str, Verification], data: s
 
 
 def shown_in_det(rows: Sequence[StudyRow]) -> tuple[str, ...]:
-    """Names of the uncompressed network, the best of each kind of compression at each ratio, and all students."""
+    """Names of all networks, but of those that were pruned the best of each kind at each ratio only."""
     best: dict[tuple[str, object], StudyRow] = {}
     for row in rows:
-        key = (row.kind, row.network if row.kind == "student" else row.asked_ratio)
+        key = (row.kind, row.asked_ratio if row.kind in {"pruned", "structured"} else row.network)
         known = best.get(key)
         if row.eer_before is not None and (
             known is None or known.eer_before is None or row.eer_before.value < known.eer_before.value

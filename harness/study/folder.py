@@ -70,6 +70,9 @@ class NetworkResult(Record, frozen=True, kw_only=True):
     macs: int | None
     compression: Compression | None
     accuracy: Accuracy | None
+    """On the subjects that nothing is trained on or chosen by."""
+    validation: Accuracy | None = None
+    """On those by which networks are chosen, who are not trained on either."""
     problem: Failure | None = None
     """Why there is no accuracy."""
 

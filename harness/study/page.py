@@ -13,9 +13,10 @@ from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
 from harness.report.view import clean
 from harness.study.charts import HOW, charts, shown_in_det
+from harness.study.claims import HOW_CHOSEN, PAPER, claims
 from harness.study.folder import STUDY_SCHEMA, Study
-from harness.study.rows import StudyRow  # noqa: TC001  (msgspec reads the annotation)
-from harness.study.words import PAPER, claims, share, what_paid
+from harness.study.rows import StudyRow, redrawn_of
+from harness.study.words import share, what_paid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,8 @@ class StudyDocument(Record, frozen=True, kw_only=True):
     """What was done, on which data and devices, and what is not complete."""
     claims: tuple[str, ...]
     rows: tuple[StudyRow, ...]
+    redrawn: dict[str, tuple[float, ...]]
+    """EERs of each checkpoint where the test subjects were drawn again, the same draws for all: for differences."""
     curves: dict[str, Verification]
     """Of the networks whose DET curves are drawn, by name; each as its checkpoint does it, of the first fold."""
 
@@ -74,12 +77,14 @@ def document(folder: StudyFolder, rows: Sequence[StudyRow], about: Sequence[str]
         and network.accuracy is not None
         and network.accuracy.verification is not None
     }
+    redrawn = redrawn_of(folder)
     return StudyDocument(
         schema=STUDY_SCHEMA,
         study=folder.study,
         about=tuple(about),
-        claims=claims(rows),
+        claims=claims(rows, redrawn),
         rows=tuple(rows),
+        redrawn=redrawn,
         curves=curves,
     )
 
@@ -122,7 +127,9 @@ def _header(figures: StudyDocument) -> Markup:
             "section",
             *(element("p", *marked(text)) for text in figures.claims),
             *(element("p", *marked(text)) for text in figures.about if "Not complete" in text),
-            element("p", f"The claims are from {PAPER}: other eyes, networks and devices.", class_="quiet"),
+            element(
+                "p", f"The claims are from {PAPER}: other eyes, networks and devices. {HOW_CHOSEN}", class_="quiet"
+            ),
             class_="answer",
             aria_label="Answer",
         ),
@@ -223,7 +230,7 @@ def _paid(rows: Sequence[StudyRow]) -> Markup | None:
             parts.append(element("details", element("summary", "Each file"), element("ul", *items)))
         else:
             parts.append(element("p", *marked(text)))
-    intro = "Against the uncompressed fp32 file, on the same runtime. Deflated: zlib, level 6."
+    intro = "Against the uncompressed file, on the same runtime. Deflated: zlib, level 6."
     return element("section", element("h2", "What paid off where"), element("p", intro, class_="quiet"), *parts)
 
 

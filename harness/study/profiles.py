@@ -37,6 +37,8 @@ class Profile(Record, frozen=True, kw_only=True):
     """Parameters before to parameters that are left, for unstructured pruning."""
     structured_ratios: tuple[float, ...]
     students: tuple[str, ...]
+    controls: tuple[str, ...]
+    """Students that are also trained as long on labels alone: what the teacher adds."""
     quantized: tuple[str, ...]
     """Variants that are also converted to int8, by name; all students are."""
     artifacts: tuple[str, ...] = ("onnx/fp32", "tflite/fp32", "coreml/fp16")
@@ -63,6 +65,7 @@ PROFILES = {
             ratios=(4,),
             structured_ratios=(2,),
             students=("mobilenet_v3_small",),
+            controls=("mobilenet_v3_small",),
             quantized=("teacher",),
             artifacts=("onnx/fp32", "tflite/fp32"),
             bootstrap_samples=20,
@@ -90,6 +93,7 @@ PROFILES = {
             ratios=(2, 8, 32),
             structured_ratios=(2, 4, 8),
             students=("mobilenet_v2", "mobilenet_v3_small", "light_cnn9", "resnet10_w32"),
+            controls=("resnet10_w32",),
             quantized=("teacher", "layer-magnitude-8x", "structured-4x"),
             measure=MeasurePlan(processes_min=5, processes_max=5, blocks=2, block_s=0.15, budget_s=10.0),
         ),
@@ -105,6 +109,7 @@ PROFILES = {
             ratios=(2, 4, 8, 16, 32),
             structured_ratios=(2, 4, 8),
             students=("mobilenet_v2", "mobilenet_v3_small", "light_cnn9", "resnet10_w32"),
+            controls=("mobilenet_v2", "mobilenet_v3_small", "light_cnn9", "resnet10_w32"),
             quantized=("teacher", "layer-magnitude-8x", "structured-4x"),
             folds=(0, 1, 2),
             measure=MeasurePlan(),

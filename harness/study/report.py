@@ -9,9 +9,10 @@ from harness import units
 from harness.matrix import parse_artifact
 from harness.report.pictures import write_charts
 from harness.study import page
-from harness.study.rows import rows_of
+from harness.study.claims import HOW_CHOSEN, PAPER, claims
+from harness.study.rows import redrawn_of, rows_of
 from harness.study.variants import artifacts_of
-from harness.study.words import PAPER, claims, share, share_interval, what_paid
+from harness.study.words import share, share_interval, what_paid
 from harness.workspace import write_atomically
 
 if TYPE_CHECKING:
@@ -76,13 +77,14 @@ def document(folder: StudyFolder, rows: Sequence[StudyRow], pictures: Sequence[P
     """The whole report as Markdown."""
     study = folder.study
     parts = [f"# Ocular study, profile {study.profile.name}", *_about(folder), "## The two claims"]
-    parts += [f"They are from {PAPER}: eyes of real people, networks of another size, other devices.", *claims(rows)]
+    parts += [f"They are from {PAPER}: eyes of real people, networks of another size, other devices. {HOW_CHOSEN}"]
+    parts += claims(rows, redrawn_of(folder))
     parts += ["## Summary", summary_table(study, rows)]
     parts += [f"![{path.stem}]({path.name})" for path in pictures]
     parts += ["## Every file", full_table(study, rows)]
     paid = what_paid(rows)
     if paid:
-        intro = "Against the uncompressed fp32 file, on the same runtime. `x smaller deflated` is zlib, level 6."
+        intro = "Against the uncompressed file, on the same runtime. `x smaller deflated` is zlib, level 6."
         parts += ["## What paid off where", intro, *paid]
     return "\n\n".join(parts) + "\n"
 

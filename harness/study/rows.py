@@ -52,6 +52,8 @@ class StudyRow(Record, frozen=True, kw_only=True):
     deflated_bytes: int | None
     eer_before: Estimate | None
     """Of the checkpoint. With several folds: the mean, and one standard deviation to either side."""
+    eer_validation: Estimate | None
+    """Of the checkpoint on other subjects: by this one networks are chosen."""
     eer_after: Estimate | None
     """Of the file, through its own runtime."""
     executed_by: str | None
@@ -69,6 +71,21 @@ def rows_of(folder: StudyFolder) -> tuple[StudyRow, ...]:
         for summary in [summarise_all(stored.results)[result.cell.id]]
     ]
     return tuple(row for variant in folder.study.variants for row in _rows(folder, variant, measured))
+
+
+def redrawn_of(folder: StudyFolder) -> dict[str, tuple[float, ...]]:
+    """EERs of each network's checkpoint where the test subjects were drawn again; with several folds their means."""
+    found = {}
+    for variant in folder.study.variants:
+        networks = [folder.network(variant, fold) for fold in folder.study.profile.folds]
+        drawn = [
+            network.accuracy.verification.eer_redrawn
+            for network in networks
+            if network is not None and network.accuracy is not None and network.accuracy.verification is not None
+        ]
+        if len(drawn) == len(networks):
+            found[variant.name] = tuple(sum(eers) / len(eers) for eers in zip(*drawn, strict=False))
+    return found
 
 
 def _rows(
@@ -135,6 +152,7 @@ def _row(variant: Variant, networks: Sequence[NetworkResult], **figures: object)
         nonzero_parameters=network.nonzero_parameters,
         macs=network.macs,
         eer_before=_over_folds([result.accuracy for result in networks]),
+        eer_validation=_over_folds([result.validation for result in networks]),
         **known,  # type: ignore[arg-type]
     )
 

@@ -29,14 +29,14 @@ from harness.store import StoredRun, keep_accuracy
 from harness.study.events import DataProgress, Evaluated, Step, Stopping, VariantStarted
 from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
 from harness.study.trainers import at_once, train_together
-from harness.study.training import Maker
+from harness.study.training import Maker, require_possible
 from harness.study.variants import artifacts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from harness.catalog.datasets.dataset import Dataset
+    from harness.catalog.datasets.dataset import Dataset, Part
     from harness.records import Checkpoint, ModelSpec, Plan
     from harness.study.events import StudyEvent
     from harness.study.profiles import Profile
@@ -73,6 +73,7 @@ def run_study(
 
     Raises:
         UnusableData: The data are empty, mixed up or damaged, or too few.
+        ImpossibleRatio: The teacher cannot be pruned as far as the profile asks.
         UsageError: The folder holds another study.
         UnknownName, DeviceNotFit, MissingExtra: See `plan_run`. Nothing slow was begun.
     """
@@ -82,7 +83,7 @@ def run_study(
         data or profile.data, size=profile.size, watch=lambda done, total: watch(DataProgress(done, total))
     )
     for fold in profile.folds:
-        dataset.split(fold)
+        require_possible(profile, dataset.split(fold))
     study = Study(
         schema=SCHEMA_VERSION,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -170,11 +171,12 @@ def _evaluate_variant(
     watch(VariantStarted("evaluate", variant, fold, variants.index(variant) + 1, len(variants)))
     reference = str(maker.deployed(variant))
 
-    def tested(subject: Artifact | tuple[ModelSpec, Checkpoint]) -> tuple[Accuracy | None, Failure | None]:
+    def tested(
+        subject: Artifact | tuple[ModelSpec, Checkpoint], part: Part = maker.split.test
+    ) -> tuple[Accuracy | None, Failure | None]:
         try:
-            test = maker.split.test
             samples = profile.bootstrap_samples
-            return evaluate(subject, dataset, test, task="embedding", fold=fold, samples=samples), None
+            return evaluate(subject, dataset, part, task="embedding", fold=fold, samples=samples), None
         except HarnessError as error:
             return None, pipeline.failure("evaluate", error)
 
@@ -182,6 +184,7 @@ def _evaluate_variant(
         spec = find_model(reference).spec
         checkpoint = make_checkpoint(spec)
         accuracy, problem = tested((spec, checkpoint))
+        validation, _ = tested((spec, checkpoint), maker.split.validation)
         network = NetworkResult(
             schema=SCHEMA_VERSION,
             variant=variant,
@@ -190,6 +193,7 @@ def _evaluate_variant(
             macs=checkpoint.macs,
             compression=spec.compression,
             accuracy=accuracy,
+            validation=validation,
             problem=problem,
         )
         folder.keep(network, fold)

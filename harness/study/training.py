@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from harness.catalog.models import find_model
-from harness.compress.compress import Teaching, compress, distill, fit
-from harness.compress.model_folder import open_module, save_model
+from harness.compress.compress import Teaching, compress, distill, example_of, fit, without_classifier
+from harness.compress.model_folder import open_module
+from harness.compress.parts import parts_of
+from harness.compress.prune import kept_fraction_for
+from harness.compress.structured import require_channels
 from harness.records import BuiltinSource, InputSpec, ModelSpec
-from harness.study.variants import TEACHER
+from harness.study.variants import TEACHER, variants_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,8 @@ class Maker:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if variant.kind == "teacher":
             return fit(self.untrained(variant), folder, samples=samples, training=profile.training, watch=watch)
+        if variant.kind == "control":
+            return fit(self.untrained(variant), folder, samples=samples, training=profile.distillation, watch=watch)
         teacher = find_model(str(self.folder / "trained" / TEACHER)).spec
         if variant.kind == "student":
             student = self.untrained(variant)
@@ -88,30 +91,43 @@ class Maker:
 
     def untrained(self, variant: Variant) -> ModelSpec:
         """A network as it is before anything was learnt. Draws nothing yet."""
-        profile = self.profile
-        size, channels = profile.size, self.split.train.channels
-        return ModelSpec(
-            schema=1,
-            name=variant.name,
-            source=BuiltinSource(
-                network=variant.network,
-                arguments={"num_classes": len(self.split.train.subjects), "embedding": profile.embedding},
-            ),
-            task="classification",
-            trained=False,
-            seed=profile.seed,
-            inputs=(InputSpec(name="images", shape=(1, channels, size, size)),),
-        )
+        return _untrained(self.profile, self.split, variant)
 
     def _deploy(self, variant: Variant, trained: ModelSpec) -> None:
         """Store a network without its classifier."""
-        from torch import nn  # noqa: PLC0415
-
-        module = open_module(trained)
-        module.classifier = nn.Identity()
-        assert isinstance(trained.source, BuiltinSource)
-        source = msgspec.structs.replace(trained.source, arguments={**trained.source.arguments, "num_classes": 0})
-        spec = msgspec.structs.replace(trained, source=source, task="embedding")
         folder = self.deployed(variant)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        save_model(spec, module, folder, compression=trained.compression, samples=self.split.train)
+        without_classifier(trained, folder, samples=self.split.train)
+
+
+def require_possible(profile: Profile, split: Split) -> None:
+    """Refuse what the teacher cannot be pruned to, now and not after it was trained.
+
+    How large a network can be made does not depend on its weights.
+
+    Raises:
+        ImpossibleRatio: The first such ratio, with the largest possible one.
+    """
+    variants = variants_of(profile)
+    spec = _untrained(profile, split, next(variant for variant in variants if variant.kind == "teacher"))
+    module = open_module(spec)
+    parts = parts_of(module, spec)
+    for ratio in profile.ratios:
+        kept_fraction_for(module, parts, ratio=ratio)
+    if profile.structured_ratios:
+        require_channels(module, parts, example_of(spec), ratio=max(profile.structured_ratios))
+
+
+def _untrained(profile: Profile, split: Split, variant: Variant) -> ModelSpec:
+    return ModelSpec(
+        schema=1,
+        name=variant.name,
+        source=BuiltinSource(
+            network=variant.network,
+            arguments={"num_classes": len(split.train.subjects), "embedding": profile.embedding},
+        ),
+        task="classification",
+        trained=False,
+        seed=profile.seed,
+        inputs=(InputSpec(name="images", shape=(1, split.train.channels, profile.size, profile.size)),),
+    )

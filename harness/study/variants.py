@@ -9,7 +9,7 @@ from harness.records import PruningMethod, Record
 if TYPE_CHECKING:
     from harness.study.profiles import Profile
 
-Kind: TypeAlias = Literal["untrained", "teacher", "pruned", "structured", "student"]
+Kind: TypeAlias = Literal["untrained", "teacher", "pruned", "structured", "control", "student"]
 TEACHER = "teacher"
 INT8 = ("onnx/int8", "tflite/int8")
 SPARSE = "coreml/sparse"
@@ -60,6 +60,10 @@ def variants_of(profile: Profile) -> tuple[Variant, ...]:
             ratio=ratio,
         )
         for ratio in profile.structured_ratios
+    ]
+    made += [
+        Variant(name=f"labels-{network}", kind="control", network=network, method="labels alone")
+        for network in profile.controls
     ]
     made += [
         Variant(name=f"student-{network}", kind="student", network=network, method="distilled")

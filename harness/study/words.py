@@ -1,4 +1,4 @@
-"""The study in sentences: what is under way, which compression paid off where, and what becomes of the two claims."""
+"""The study in words: what is under way, and which compression paid off where."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from harness.study.events import DataProgress, Evaluated, Stopping, Trained, Var
 from harness.study.folder import FileResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.records import Estimate
     from harness.study.events import StudyEvent
     from harness.study.rows import StudyRow, Timing
 
-PAPER = "Almadan and Rattani 2021, arXiv 2110.04953"
-_UNSTRUCTURED = "pruned"
+UNCOMPRESSED = ("fp32", "fp16")
+"""Precisions of which the uncompressed file is the measure, the first that a device ran: an iPhone's is fp16."""
 
 
 def line_for(event: StudyEvent) -> str | None:
@@ -59,9 +59,14 @@ def share_interval(estimate: Estimate | None) -> str:
     return f"{share(estimate)} ({100 * estimate.low:.2f}–{100 * estimate.high:.2f})"
 
 
-def claims(rows: Sequence[StudyRow]) -> tuple[str, ...]:
-    """The paper's two claims, answered from the figures as they fell."""
-    return (_which_pruning_wins(rows), *_distillation_against_pruning(rows))
+def points(difference: Estimate | None) -> str:
+    """A difference of two shares in points of a hundred, with its interval in brackets where there is one."""
+    if difference is None:
+        return "–"
+    said = f"{100 * difference.value:+.2f}"
+    if difference.low is None or difference.high is None:
+        return said
+    return f"{said} ({100 * difference.low:+.2f} to {100 * difference.high:+.2f})"
 
 
 def what_paid(rows: Sequence[StudyRow]) -> tuple[str, ...]:
@@ -69,78 +74,18 @@ def what_paid(rows: Sequence[StudyRow]) -> tuple[str, ...]:
     return tuple(_paid(rows))
 
 
-def _which_pruning_wins(rows: Sequence[StudyRow]) -> str:
-    pruned = [row for row in _networks(rows) if row.kind == _UNSTRUCTURED and row.eer_before is not None]
-    if not pruned:
-        return "**Which pruning wins?** No pruned network was evaluated."
-    sentences = []
-    for ratio in sorted({row.asked_ratio for row in pruned if row.asked_ratio is not None}):
-        there = sorted((row for row in pruned if row.asked_ratio == ratio), key=_eer)
-        best, others = there[0], there[1:]
-        text = f"at {ratio:g}x {best.method} with an EER of {share_interval(best.eer_before)} %"
-        if others:
-            text += " before " + ", ".join(f"{row.method} {share(row.eer_before)}" for row in others)
-            if _overlap(best.eer_before, others[0].eer_before):
-                text += " (the first two within each other's intervals)"
-        sentences.append(text)
-    at_8 = [row for row in pruned if row.asked_ratio == 8]
-    verdict = ""
-    if len({row.method for row in at_8}) > 1:
-        best = min(at_8, key=_eer)
-        agrees = best.method == "layer-magnitude"
-        verdict = " The paper names layerwise magnitude at 8x; " + (
-            "so do these figures." if agrees else f"here it is {best.method}."
-        )
-    return f"**Which pruning wins?** {_capital('; '.join(sentences))}.{verdict}"
-
-
-def _distillation_against_pruning(rows: Sequence[StudyRow]) -> Iterator[str]:
-    networks = [row for row in _networks(rows) if row.eer_before is not None]
-    students = sorted((row for row in networks if row.kind == "student"), key=_eer)
-    pruned = sorted((row for row in networks if row.kind == _UNSTRUCTURED and (row.asked_ratio or 0) >= 8), key=_eer)
-    if not students or not pruned:
-        yield "**Distillation or pruning?** No student, or no network pruned to 8x or more, was evaluated."
-        return
-    student, other = students[0], pruned[0]
-    better = _eer(student) < _eer(other)
-    unsure = _overlap(student.eer_before, other.eer_before)
-    yield (
-        f"**Distillation or pruning, in error?** The best student, {_name(student)}, has an EER of "
-        f"{share_interval(student.eer_before)} %; the best network pruned to 8x or more, {other.variant}, "
-        f"{share_interval(other.eer_before)} %. The paper finds distillation better; here it is "
-        + ("better" if better else "worse")
-        + (", but the intervals overlap." if unsure else ".")
-    )
-    lines = []
-    for device, runtime in _places(rows):
-        fast = _fastest(rows, "student", device, runtime)
-        slow = _fastest(rows, _UNSTRUCTURED, device, runtime)
-        if fast and slow:
-            (one, one_ns), (two, two_ns) = fast, slow
-            lines.append(
-                f"on {device} with {runtime} the fastest student, {_name(one)} ({_file(one)}), takes "
-                f"{units.duration(one_ns)} and the fastest pruned network, {two.variant} ({_file(two)}), "
-                f"{units.duration(two_ns)}"
-            )
-    if lines:
-        yield f"**Distillation or pruning, in time?** {_capital('; '.join(lines))}."
-    elif any(timing.is_emulated for row in rows for timing in row.timings):
-        yield "**Distillation or pruning, in time?** Only emulated devices were measured, and their times mean nothing."
-    else:
-        yield "**Distillation or pruning, in time?** Nothing was measured yet."
-
-
 def _paid(rows: Sequence[StudyRow]) -> Iterator[str]:
-    for device, runtime in _places(rows):
-        timed = [(row, timing) for row in rows if (timing := _timing(row, device, runtime)) is not None]
-        base = next(((r, t) for r, t in timed if r.kind == "teacher" and r.precision == "fp32"), None)
+    for device, runtime in places(rows):
+        timed = [(row, timing) for row in rows if (timing := timing_of(row, device, runtime)) is not None]
+        whole = [pair for pair in timed if pair[0].kind == "teacher" and pair[0].precision in UNCOMPRESSED]
+        base = min(whole, key=lambda pair: UNCOMPRESSED.index(pair[0].precision or ""), default=None)
         if base is None:
             continue
         lines = []
         for row, timing in timed:
             if row is not base[0]:
                 lines.append(_compared(row, timing, base))
-        yield f"**{device}, {runtime}** (uncompressed: {units.duration(base[1].p50_ns)})"
+        yield f"**{device}, {runtime}** (uncompressed, {file_of(base[0])}: {units.duration(base[1].p50_ns)})"
         yield "\n".join(f"- {line}" for line in lines)
 
 
@@ -166,7 +111,7 @@ def _compared(row: StudyRow, timing: Timing, base: tuple[StudyRow, Timing]) -> s
     if row.eer_after is not None and teacher.eer_after is not None:
         points = 100 * (row.eer_after.value - teacher.eer_after.value)
         parts.append(f"EER {points:+.2f} points")
-    return f"{_name(row)} {_file(row)}: {', '.join(parts)}"
+    return f"{name_of(row)} {file_of(row)}: {', '.join(parts)}"
 
 
 def _apart(one: Timing, other: Timing) -> bool | None:
@@ -176,50 +121,28 @@ def _apart(one: Timing, other: Timing) -> bool | None:
     return one.p50_high_ns < other.p50_low_ns or other.p50_high_ns < one.p50_low_ns  # type: ignore[operator]
 
 
-def _overlap(one: Estimate | None, other: Estimate | None) -> bool:
-    if one is None or other is None or None in {one.low, one.high, other.low, other.high}:
-        return True
-    return one.low <= other.high and other.low <= one.high  # type: ignore[operator]
-
-
-def _networks(rows: Sequence[StudyRow]) -> list[StudyRow]:
-    """One row a network."""
-    return list({row.variant: row for row in reversed(rows)}.values())[::-1]
-
-
-def _places(rows: Sequence[StudyRow]) -> list[tuple[str, str]]:
-    """Where times were measured that mean something: an emulated device's are compared with nothing."""
+def places(rows: Sequence[StudyRow]) -> list[tuple[str, str]]:
+    """Devices and runtimes whose times mean something: an emulated device's are compared with nothing."""
     timings = (t for row in rows for t in row.timings if t.p50_ns is not None and not t.is_emulated)
     return list(dict.fromkeys((t.device, t.runtime) for t in timings))
 
 
-def _timing(row: StudyRow, device: str, runtime: str) -> Timing | None:
+def timing_of(row: StudyRow, device: str, runtime: str) -> Timing | None:
+    """What a file took there; None where it was not timed."""
     there = (t for t in row.timings if (t.device, t.runtime) == (device, runtime) and t.p50_ns is not None)
     return next(there, None)
 
 
-def _fastest(rows: Sequence[StudyRow], kind: str, device: str, runtime: str) -> tuple[StudyRow, float] | None:
-    timed = [
-        (row, timing.p50_ns)
-        for row in rows
-        if row.kind == kind and (timing := _timing(row, device, runtime)) is not None and timing.p50_ns is not None
-    ]
-    by_time: Callable[[tuple[StudyRow, float]], float] = lambda pair: pair[1]  # noqa: E731
-    return min(timed, key=by_time, default=None)
-
-
-def _eer(row: StudyRow) -> float:
-    assert row.eer_before is not None
-    return row.eer_before.value
-
-
-def _name(row: StudyRow) -> str:
+def name_of(row: StudyRow) -> str:
+    """A student goes by the name of its network."""
     return row.network if row.kind == "student" else row.variant
 
 
-def _file(row: StudyRow) -> str:
+def file_of(row: StudyRow) -> str:
+    """As `format/precision`."""
     return f"{row.format}/{row.precision}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
     return text[:1].upper() + text[1:]

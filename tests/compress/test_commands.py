@@ -25,10 +25,26 @@ def test_a_teacher_is_trained_pruned_and_distilled_by_commands(tmp_path: Path) -
     )
     taught = _run("distill", teacher, "mobilenet_v3_small", *DATA, "--epochs", "1", "-o", student)
 
+    eyes = _run("embed", student, "-o", str(tmp_path / "eyes"))
+    tested = _run("evaluate", str(tmp_path / "eyes"), *DATA, "--fold", "0")
+
+    assert (eyes["task"], eyes["source"]["arguments"]["num_classes"]) == ("embedding", 0)
+    assert tested["checkpoint"]["verification"]["embedding_length"] == 16
+    assert tested["checkpoint"]["subjects"] == 6
     assert pruned["compression"]["method"] == "layer-magnitude + embedding-distillation"
     assert pruned["compression"]["reached_ratio"] == pytest.approx(8, rel=0.01)
     assert taught["compression"]["teacher"] == "teacher"
     assert taught["source"]["arguments"]["embedding"] == 16
+
+
+def test_a_classifier_is_not_tested_on_people_it_does_not_know(tmp_path: Path) -> None:
+    teacher = str(tmp_path / "teacher")
+    _run("train", "resnet10_w32", *DATA, "--size", "32", "--epochs", "1", "-o", teacher)
+
+    result = CliRunner().invoke(app, ["evaluate", teacher, *DATA, "--fold", "0"])
+
+    assert isinstance(result.exception, UsageError)
+    assert "harness embed" in str(result.exception)
 
 
 def test_training_without_images_says_what_to_give(tmp_path: Path) -> None:

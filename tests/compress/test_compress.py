@@ -8,8 +8,10 @@ import torch
 
 from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.models import find_model
-from harness.compress.compress import Teaching, compress, distill, fit, suited
+from harness.catalog.networks import NETWORKS
+from harness.compress.compress import Teaching, compress, distill, fit, suited, without_classifier
 from harness.compress.model_folder import open_module, weights_sha256
+from harness.compress.parts import embed_and_answer, parts_of
 from harness.errors import ImpossibleRatio, UsageError
 from harness.records import BuiltinSource, OnnxSource, Training
 
@@ -135,3 +137,19 @@ def test_what_cannot_be_done_is_refused_before_anything_is_made(
         compress(ready, tmp_path / "x", method="random", ratio=2)
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_built_in_network_answers_with_its_embedding_once_the_classifier_is_off(
+    network: str, tmp_path: Path
+) -> None:
+    classifier = suited(find_model(network).spec, classes=7, shape=(1, 3, 64, 64))
+    module = open_module(classifier)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted, _ = embed_and_answer(module, parts_of(module, classifier), image)
+
+        found = open_module(without_classifier(classifier, tmp_path / "embedding"))(image)
+
+    pooled = wanted.reshape(*found.shape[:2], -1).mean(-1)  # SqueezeNet's head classifies each place, and then pools
+    assert torch.allclose(found.flatten(1), pooled, rtol=1e-5, atol=1e-6)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.records import Estimate, RatePoint, Verification
+from harness.study.claims import claims
 from harness.study.page import StudyDocument, as_json, pictures, render
-from harness.study.words import claims
 from tests.report.test_html import HOSTILE, Page
 from tests.study.test_words import STUDENT, STUDY, TEACHER, pruned
 
@@ -32,7 +32,9 @@ CURVE = Verification(
 
 def document(*rows: StudyRow, about: tuple[str, ...] = ()) -> StudyDocument:
     curves = {row.variant: CURVE for row in rows[:1]}
-    return StudyDocument(schema=1, study=STUDY, about=about, claims=claims(rows), rows=rows, curves=curves)
+    return StudyDocument(
+        schema=1, study=STUDY, about=about, claims=claims(rows, {}), rows=rows, redrawn={}, curves=curves
+    )
 
 
 def figures_of_every_kind() -> StudyDocument:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pytest
 
-from harness.errors import MissingExtra, TrainerDied, UnknownName, UsageError
+from harness.catalog.datasets.dataset import VALIDATION_SHARE, Part, Split
+from harness.errors import ImpossibleRatio, MissingExtra, TrainerDied, UnknownName, UsageError
 from harness.records import Accuracy, Artifact
 from harness.report.view import view
 from harness.study.events import Trained, VariantStarted
@@ -23,13 +25,20 @@ from harness.study.profiles import PROFILES
 from harness.study.report import write_report
 from harness.study.study import run_study
 from harness.study.trainers import train_together
+from harness.study.training import require_possible
 from harness.study.variants import variants_of
 
 if TYPE_CHECKING:
     from harness.study.events import StudyEvent
+    from harness.study.profiles import Profile
 
 TINY = msgspec.structs.replace(
-    PROFILES["smoke"], students=("resnet10_w32",), structured_ratios=(), quantized=(), artifacts=("onnx/fp32",)
+    PROFILES["smoke"],
+    students=("resnet10_w32",),
+    controls=(),
+    structured_ratios=(),
+    quantized=(),
+    artifacts=("onnx/fp32",),
 )
 
 
@@ -113,6 +122,30 @@ def test_what_is_deployed_has_no_classifier_and_the_zeros_of_its_ratio(study: St
     assert pruned is not None
     assert pruned.parameters == teacher.parameters
     assert teacher.nonzero_parameters / pruned.nonzero_parameters == pytest.approx(4, rel=0.1)
+
+
+def test_networks_are_chosen_on_subjects_who_are_neither_trained_on_nor_tested(study: StudyFolder) -> None:
+    network = study.network(study.study.variants[1], 0)
+
+    assert network is not None
+    assert isinstance(network.accuracy, Accuracy)
+    assert isinstance(network.validation, Accuracy)
+    assert network.accuracy.subjects == 8
+    assert network.validation.subjects == 2
+    assert network.accuracy.verification is not None
+    assert len(network.accuracy.verification.eer_redrawn) == TINY.bootstrap_samples
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_what_each_profile_asks_can_be_had(profile: Profile) -> None:
+    require_possible(profile, _split(profile))
+
+
+def test_an_impossible_ratio_ends_a_study_before_anything_is_trained(tmp_path: Path) -> None:
+    for ratios in ({"ratios": (4.0, 4000.0)}, {"structured_ratios": (4000.0,)}):
+        with pytest.raises(ImpossibleRatio, match="4000"):
+            run_study(tmp_path / "study", msgspec.structs.replace(TINY, **ratios))
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_study_that_is_done_does_nothing_twice(study: StudyFolder) -> None:
@@ -201,6 +234,15 @@ def test_parents_come_before_their_children_and_quantized_ones_exist(profile: ob
 
     assert [variant.kind for variant in variants][:2] == ["untrained", "teacher"]
     assert set(profile.quantized) <= {variant.name for variant in variants}  # type: ignore[attr-defined]
+
+
+def _split(profile: Profile) -> Split:
+    """As many subjects as a profile trains on, without any image."""
+    subjects = int(profile.data.partition("subjects=")[2].partition(",")[0])
+    none = np.zeros(0, np.int64)
+    names = tuple(map(str, range(round(subjects * 2 / 3 * (1 - VALIDATION_SHARE)))))
+    part = Part(indices=none, labels=none, sessions=none, subjects=names, channels=3, pixels=Path())
+    return Split(train=part, validation=part, test=part)
 
 
 def _everything() -> tuple[str, ...]:

@@ -1,0 +1,205 @@
+"""The paper's two claims, answered from the figures as they fell.
+
+Which networks are compared is chosen on validation subjects; how they compare is told from others, on whom nothing was
+trained or chosen. Two networks are tested on the same subjects, so that their difference is taken draw by draw of
+the bootstrap: the intervals of the two by themselves are wider, and may overlap where the difference is plain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness import units
+from harness.evaluate.rates import estimate
+from harness.study.words import capital, file_of, name_of, places, points, share, share_interval, timing_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from harness.records import Estimate
+    from harness.study.rows import StudyRow, Timing
+    from harness.study.variants import Kind
+
+    Redrawn = Mapping[str, Sequence[float]]
+
+PAPER = "Almadan and Rattani 2021, arXiv 2110.04953"
+HOW_CHOSEN = (
+    "Networks are chosen on validation subjects and compared on others. A difference has the 95 % interval that "
+    "drawing the same subjects again for both gives, each difference by itself."
+)
+_PAPERS_METHOD, _PAPERS_RATIO = "layer-magnitude", 8.0
+
+
+def claims(rows: Sequence[StudyRow], redrawn: Redrawn) -> tuple[str, ...]:
+    """The two claims, in sentences.
+
+    Args:
+        rows: The study's figures.
+        redrawn: EERs of each network where the subjects were drawn again, by variant; see `rows.redrawn_of`.
+    """
+    networks = [
+        row
+        for row in {row.variant: row for row in reversed(rows)}.values()
+        if row.eer_before is not None and row.eer_validation is not None
+    ][::-1]
+    return (
+        _which_pruning_wins(networks, redrawn),
+        *_distillation_against_pruning(networks, redrawn),
+        *_what_the_teacher_adds(networks, redrawn),
+        *_in_time(rows, networks),
+    )
+
+
+def difference(one: StudyRow, other: StudyRow, redrawn: Redrawn) -> Estimate | None:
+    """How much more often one network errs than another, with its interval; None where one was not evaluated."""
+    if one.eer_before is None or other.eer_before is None:
+        return None
+    pairs = zip(redrawn.get(one.variant, ()), redrawn.get(other.variant, ()), strict=False)
+    return estimate(one.eer_before.value - other.eer_before.value, [a - b for a, b in pairs])
+
+
+def _which_pruning_wins(networks: Sequence[StudyRow], redrawn: Redrawn) -> str:
+    pruned = [row for row in networks if row.kind == "pruned"]
+    if not pruned:
+        return "**Which pruning wins?** No pruned network was evaluated."
+    sentences = []
+    verdict = ""
+    for ratio in sorted({row.asked_ratio for row in pruned if row.asked_ratio is not None}):
+        there = [row for row in pruned if row.asked_ratio == ratio]
+        best = min(there, key=_eer_on_validation)
+        others = sorted((row for row in there if row is not best), key=_eer)
+        text = f"at {ratio:g}x {best.method} is chosen, with an EER of {share_interval(best.eer_before)} %"
+        if others:
+            text += "; against it " + ", ".join(
+                f"{row.method} {_said(difference(row, best, redrawn))}" for row in others
+            )
+        sentences.append(text)
+        if ratio == _PAPERS_RATIO and others:
+            verdict = _verdict(best, others, redrawn)
+    return f"**Which pruning wins?** {'. '.join(capital(text) for text in sentences)}.{verdict}"
+
+
+def _verdict(best: StudyRow, others: Sequence[StudyRow], redrawn: Redrawn) -> str:
+    said = " The paper names layerwise magnitude at 8x; "
+    papers = next((row for row in others if row.method == _PAPERS_METHOD), None)
+    if best.method == _PAPERS_METHOD:
+        nearest = difference(others[0], best, redrawn)
+        return f"{said}here it is chosen, too" + (
+            "." if _sign(nearest) > 0 else f", but {others[0].method} is not shown to be worse."
+        )
+    if papers is not None and _sign(difference(papers, best, redrawn)) <= 0:
+        return f"{said}here it is {best.method}, but layerwise magnitude is not shown to be worse."
+    return f"{said}here it is {best.method}."
+
+
+def _distillation_against_pruning(networks: Sequence[StudyRow], redrawn: Redrawn) -> Iterator[str]:
+    student, other = _chosen(networks, "student"), _chosen(networks, "pruned", "structured")
+    if student is None or other is None:
+        yield "**Distillation or pruning?** No student, or no network pruned to 8x or more, was evaluated."
+        return
+    found = difference(student, other, redrawn)
+    fell = {-1: "here it is better", 1: "here it is worse", 0: "here no difference is shown"}[_sign(found)]
+    yield (
+        f"**Distillation or pruning, in error?** The chosen student, {name_of(student)}, has an EER of "
+        f"{share_interval(student.eer_before)} %; the network chosen of those pruned to 8x or more, {other.variant}, "
+        f"{share_interval(other.eer_before)} %: {_said(found)}. The paper finds distillation better; {fell}."
+    )
+
+
+def _what_the_teacher_adds(networks: Sequence[StudyRow], redrawn: Redrawn) -> Iterator[str]:
+    """A student may be good because its layers are: what came of it without a teacher is the measure."""
+    students = {row.network: row for row in networks if row.kind == "student"}
+    for control in networks:
+        student = students.get(control.network)
+        if control.kind == "control" and student is not None:
+            yield (
+                f"**What does the teacher add?** {control.network}, trained as long on labels alone, has an EER of "
+                f"{share_interval(control.eer_before)} %; with the teacher {share(student.eer_before)} %: "
+                f"{_said(difference(student, control, redrawn))}."
+            )
+
+
+def _in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow]) -> Iterator[str]:
+    head = "**Distillation or pruning, in time?**"
+    lines = [line for place in places(rows) for line in _compared_in_time(rows, networks, place)]
+    if lines:
+        yield f"{head} {'. '.join(capital(line) for line in lines)}."
+    elif any(timing.is_emulated for row in rows for timing in row.timings):
+        yield f"{head} Only emulated devices were measured, and their times mean nothing."
+    else:
+        yield f"{head} Nothing was measured yet."
+
+
+def _compared_in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow], place: tuple[str, str]) -> Iterator[str]:
+    """The two networks that were chosen, in the same kind of file; and the fastest file of each way to compress."""
+    student, other = _chosen(networks, "student"), _chosen(networks, "pruned", "structured")
+    where = f"on {place[0]} with {place[1]}"
+    if student is not None and other is not None:
+        for row in rows:
+            partner = next(
+                (
+                    each
+                    for each in rows
+                    if each.variant == other.variant and (each.format, each.precision) == (row.format, row.precision)
+                ),
+                None,
+            )
+            one = timing_of(row, *place) if row.variant == student.variant else None
+            two = timing_of(partner, *place) if partner is not None else None
+            if one is not None and two is not None:
+                yield (
+                    f"{where} the chosen student takes {_took(one)} and the chosen pruned network, {other.variant}, "
+                    f"{_took(two)} (both {file_of(row)})"
+                )
+                break
+    fastest = []
+    for name, kind in (("student", "student"), ("with channels taken out", "structured"), ("with zeros", "pruned")):
+        timed = [
+            (timing, row)
+            for row in rows
+            if row.kind == kind and (timing := timing_of(row, *place)) is not None and timing.p50_ns is not None
+        ]
+        if timed:
+            timing, row = min(timed, key=lambda pair: pair[0].p50_ns or 0.0)
+            fastest.append(f"{name} {name_of(row)} ({file_of(row)}) at {_took(timing)}")
+    if len(fastest) > 1:
+        yield f"the fastest {where}: {'; '.join(fastest)}"
+
+
+def _chosen(networks: Sequence[StudyRow], *kinds: Kind) -> StudyRow | None:
+    """The best on validation subjects; of pruned ones among those of at least the ratio that the paper names."""
+    among = [
+        row
+        for row in networks
+        if row.kind in kinds and (row.kind == "student" or (row.asked_ratio or 0) >= _PAPERS_RATIO)
+    ]
+    return min(among, key=_eer_on_validation, default=None)
+
+
+def _took(timing: Timing) -> str:
+    assert timing.p50_ns is not None
+    said = units.duration(timing.p50_ns)
+    if timing.p50_low_ns is None or timing.p50_high_ns is None:
+        return f"{said} (no interval: too few processes)"
+    return f"{said} ({units.milliseconds(timing.p50_low_ns)}–{units.milliseconds(timing.p50_high_ns)} ms)"
+
+
+def _said(found: Estimate | None) -> str:
+    return f"{points(found)} points" + ("" if _sign(found) else ", no difference shown")
+
+
+def _sign(found: Estimate | None) -> int:
+    """1: errs more, and the interval says so; -1: less; 0: not shown."""
+    if found is None or found.low is None or found.high is None:
+        return 0
+    return (found.low > 0) - (found.high < 0)
+
+
+def _eer(row: StudyRow) -> float:
+    assert row.eer_before is not None
+    return row.eer_before.value
+
+
+def _eer_on_validation(row: StudyRow) -> float:
+    assert row.eer_validation is not None
+    return row.eer_validation.value
