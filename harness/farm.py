@@ -248,9 +248,7 @@ class _Lane:
         """See that it answers, and that it is the one that was planned with."""
         found = self._terms.find(self.device_id)
         _probe(found)
-        planned, now = self._terms.facts[self.device_id], found.facts()
-        if (planned.name, planned.cpu) != (now.name, now.cpu):
-            raise DeviceNotFound(self.device_id, f"another device is there now, {now.name}, and not {planned.name}")
+        require_planned(self._terms.facts[self.device_id], found.facts())
         try:
             # Only the old object knows what broken pushes left there; but its address may not be the device's any more.
             _probe(self._device)
@@ -265,6 +263,16 @@ class _Lane:
         """Do what is owed, if the device is there after all."""
         if self._device.owed:
             self._absent()
+
+
+def require_planned(planned: DeviceFacts, now: DeviceFacts) -> None:
+    """See that a device is the one that a run was planned with.
+
+    Raises:
+        DeviceNotFound: Another one has its address now.
+    """
+    if (planned.name, planned.cpu) != (now.name, now.cpu):
+        raise DeviceNotFound(planned.id, f"another device is there now, {now.name}, and not {planned.name}")
 
 
 def _probe(device: Device) -> None:

@@ -67,7 +67,7 @@ from harness.events import (
     LeaseTakenOver,
     ProcessEnded,
 )
-from harness.farm import PATIENCE_S, Terms, at_work
+from harness.farm import PATIENCE_S, Terms, at_work, require_planned
 from harness.matrix import expand, need_runtime, why_not_on
 from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
@@ -419,8 +419,10 @@ def _run_cells(
     plan: Plan, cells: Sequence[Cell], writer: RunWriter, watch: Callable[[Event], None], patience_s: float
 ) -> None:
     watch = _one_at_a_time(watch)
-    devices, absent = _there_and_not(dict.fromkeys(cell.device_id for cell in cells))
     facts = {device.id: device for device in plan.devices}
+    devices, absent = _there_and_not(
+        [facts[device_id] for device_id in dict.fromkeys(cell.device_id for cell in cells)]
+    )
 
     def taken_over(device_id: str, previous: str) -> None:
         watch(LeaseTakenOver(device_id, previous))
@@ -443,22 +445,25 @@ def _run_cells(
             _prepare({model.name: model.spec for model in plan.models}, work.wanted, watch, hand_over)
 
 
-def _there_and_not(device_ids: Iterable[str]) -> tuple[dict[str, Device], dict[str, str]]:
+def _there_and_not(planned: Iterable[DeviceFacts]) -> tuple[dict[str, Device], dict[str, str]]:
     """The devices that answer, and why the others do not: a run that is resumed does what can be done.
+
+    Another device at the address of one that the run was planned with is not that one.
 
     Raises:
         HarnessError: None of them answers.
     """
     there: dict[str, Device] = {}
     absent: dict[str, HarnessError] = {}
-    for device_id in device_ids:
+    for facts in planned:
         try:
-            device = find_device(device_id)
+            device = find_device(facts.id)
             identity(device)
+            require_planned(facts, device.facts())
         except HarnessError as error:  # UnknownName, too: an adb server forgets what is unplugged
-            absent[device_id] = error
+            absent[facts.id] = error
         else:
-            there[device_id] = device
+            there[facts.id] = device
     if absent and not there:
         raise next(iter(absent.values()))
     return there, {device_id: str(error) for device_id, error in absent.items()}

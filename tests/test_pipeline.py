@@ -251,6 +251,20 @@ def test_a_run_is_resumed_on_the_devices_that_are_there(
         resume(tmp_path / "out")
 
 
+def test_another_device_at_the_address_of_a_planned_one_does_not_go_on_with_its_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = FakeDevice(facts=msgspec.structs.replace(FACTS, id="adb://10.0.0.7", name="Pixel 8"))
+    monkeypatch.setattr(pipeline, "find_device", {"adb://10.0.0.7": planned}.__getitem__)
+    with write_run(tmp_path / "out", plan_run(suite(model, devices=("adb://10.0.0.7",)))):
+        pass
+    other = FakeDevice(facts=msgspec.structs.replace(planned.facts(), name="Galaxy S23"))
+    monkeypatch.setattr(pipeline, "find_device", {"adb://10.0.0.7": other}.__getitem__)
+
+    with pytest.raises(DeviceNotFound, match="another device is there now, Galaxy S23, and not Pixel 8"):
+        resume(tmp_path / "out")
+
+
 def test_a_failure_record_keeps_the_facts_of_its_error() -> None:
     record = failure("measure", DeviceNotFit("pixel", "low-battery", "the battery is at 9 %", "Charge it."))
 

@@ -112,7 +112,7 @@ class _Packets(_AdbIOManager):  # type: ignore[misc]
         command = constants.WIRE_TO_ID.get(word)
         if word == _STARTTLS:
             problem = "it wants the encrypted link of wireless debugging, which an adb server has: `adb pair`"
-            raise InvalidCommandError(problem)
+            raise AdbFailed(problem)
         if command is None:
             problem = f"unknown command {word:#010x}"
             raise InvalidCommandError(problem)

@@ -24,6 +24,7 @@ import msgspec
 import psutil
 
 from harness.decoding import decode
+from harness.device.profile import profile_of
 from harness.errors import DeviceBusy, HarnessError, LeaseLost, UnwritableFolder
 from harness.records import Record
 
@@ -67,15 +68,19 @@ def lease_folder() -> Path:
 
 
 def identity(device: Device) -> str:
-    """What tells a device from every other, however it is reached; its id where it does not say.
+    """What tells a device from every other, however it is reached; where it does not say, the id it is reached by.
 
     The number of its system's present start: two addresses of one phone have the same.
 
     Raises:
         DeviceError: It cannot be asked.
+        BadSetting: Its profile is wrong.
     """
     found = device.shell(["cat", _BOOT_ID], timeout_s=60)
-    return found.stdout.strip() if found.returncode == 0 and found.stdout.strip() else device.id
+    if found.returncode == 0 and found.stdout.strip():
+        return found.stdout.strip()
+    profile = profile_of(device.id)  # an iPhone: by its profile's name, or by its UDID, it is the same one
+    return (profile and profile.reached_by) or device.id
 
 
 class Lease:

@@ -160,7 +160,7 @@ def noise_of(device: DeviceFacts) -> Noise | None:
     """
     profile = profile_of(device.id) or profile_of(device.kind)
     noise = profile.noise if profile else None
-    return noise if noise is not None and noise.cpu == (device.cpu or device.name) else None
+    return noise if noise is not None and noise.cpu == _processor(device) else None
 
 
 def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
@@ -181,9 +181,8 @@ def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
     in_force = [found / path.name for found in (folder, *data_dirs("device_profiles"))]
     text = next((each.read_text(encoding="utf-8") for each in in_force if each.is_file()), profile_of_device(device))
     kept = re.sub(r"(?ms)^\[noise\]\n.*?(?=^\[|\Z)", "", text).rstrip()
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in msgspec.to_builtins(noise).items()]
     try:
-        write_atomically(path, "\n".join([kept, "", "[noise]", *lines, ""]).encode())
+        write_atomically(path, "\n".join([kept, *_noise_table(noise), ""]).encode())
     except OSError as error:
         raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
     return path
@@ -192,12 +191,17 @@ def keep_noise(device: DeviceFacts, noise: Noise, folder: Path) -> Path:
 def profile_of_device(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
     """A profile for a device that is connected, as a file to keep and to edit.
 
-    How it is reached, and what is accepted, stays as a profile of its own that is in force says.
+    How it is reached stays as a profile of its own that is in force says; and, unless its noise was measured on another
+    processor, what is accepted and how noisy it was found.
     """
     text = json.dumps  # its strings are TOML's
     before = profile_of(facts.id)
     reached_by = before.reached_by if before is not None and before.reached_by else facts.id
-    accepts = accepts or (before.accepts if before is not None else ())
+    noise = before.noise if before is not None else None
+    if before is not None and (noise is None or noise.cpu == _processor(facts)):
+        accepts = accepts or before.accepts
+    else:  # another device is at that address now
+        noise = None
     name = facts.name if facts.os is None else f"{facts.name}, {facts.os}"
     return "\n".join(
         [
@@ -208,9 +212,21 @@ def profile_of_device(facts: DeviceFacts, accepts: tuple[str, ...] = ()) -> str:
             f"reached_by = {text(reached_by)}",
             f"title = {text(facts.name, ensure_ascii=False)}",
             f"accepts = [{', '.join(text(accepted) for accepted in accepts)}]",
+            *(_noise_table(noise) if noise is not None else ()),
             "",
         ]
     )
+
+
+def _processor(device: DeviceFacts) -> str:
+    """What a device's noise is known by."""
+    return device.cpu or device.name
+
+
+def _noise_table(noise: Noise) -> list[str]:
+    """Noise as the lines of a profile."""
+    values = msgspec.to_builtins(noise).items()
+    return ["", "[noise]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values)]
 
 
 def find_profile(device_id: str) -> DeviceProfile:

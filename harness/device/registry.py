@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.device.host import HOST_ID, HostDevice
 from harness.device.profile import DeviceProfile, addresses_of_kind, find_profile, profile_of
-from harness.errors import DeviceError, DeviceNotFound, UnknownName
+from harness.errors import BadSetting, DeviceError, DeviceNotFound, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -70,14 +70,18 @@ def list_devices(asked: str = ALL_DEVICES) -> tuple[Device, ...]:
         asked: `all`, or `all@HOST:PORT` for those of another machine's adb server.
 
     Raises:
-        BadSetting: A profile is wrong.
+        BadSetting: A profile is wrong, or `asked` is neither.
         DeviceError: That server does not answer.
     """
     if asked != ALL_DEVICES:
         from harness.device.adb_server import DEFAULT_PORT, AdbServer, devices_of  # noqa: PLC0415
 
         host, _, port = asked.removeprefix(f"{ALL_DEVICES}@").partition(":")
-        server = AdbServer(host=host, port=int(port or DEFAULT_PORT))
+        port = port or str(DEFAULT_PORT)
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            forms = ("all@HOST", "all@HOST:PORT")
+            raise BadSetting("the devices", None, asked, "is no address of an adb server", forms)
+        server = AdbServer(host=host, port=int(port))
         answering = (f"{each.serial}@{server}" for each in devices_of(server) if each.state == "device")
         return tuple(find_device(found) for found in _named("android", answering))
     return tuple(

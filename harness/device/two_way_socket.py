@@ -13,6 +13,9 @@ _SILENCE_S, _PROBE_S, _PROBES = 10, 5, 4
 """A connection to a network that is gone without a word is broken after 30 seconds, not after the time-out of a whole
 measurement: adb itself says nothing while a program is silent."""
 
+CONNECT_S = 10.0
+"""A device that is switched off says nothing to a first packet: it is not waited for as long as for one that works."""
+
 _SELECTOR = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """Not epoll, which forgets a socket that another thread closes, and whoever waits for it with it."""
 
@@ -21,9 +24,16 @@ def open_socket(host: str, port: int, timeout_s: float | None) -> socket.socket:
     """A connection whose small packets are sent at once, and which notices that nobody is there any more.
 
     Raises:
-        TimeoutError, OSError: It cannot be made.
+        TimeoutError: Not even `timeout_s` were left to connect in.
+        OSError: It cannot be made, or nobody answers.
     """
-    connection = socket.create_connection((host, port), timeout=timeout_s)
+    patience_s = CONNECT_S if timeout_s is None else min(timeout_s, CONNECT_S)
+    try:
+        connection = socket.create_connection((host, port), timeout=patience_s)
+    except TimeoutError as error:
+        if timeout_s is not None and timeout_s <= CONNECT_S:
+            raise
+        raise OSError(f"nobody answers at {host}:{port} within {CONNECT_S:g} s") from error
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # Linux and Windows call the first one TCP_KEEPIDLE, macOS TCP_KEEPALIVE.

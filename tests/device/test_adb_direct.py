@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -14,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import padding, utils
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from harness.device import adb_direct
+from harness.device import adb_direct, two_way_socket
 from harness.device.adb_direct import DirectLink, key_folder, make_key, read_address
 from harness.device.adb_link import Deadline
 from harness.device.adb_services import run
-from harness.errors import DeviceTimedOut, DeviceUnauthorized, LinkLost
+from harness.errors import DeviceNotFound, DeviceRefused, DeviceTimedOut, DeviceUnauthorized, LinkLost
 from tests.fakes.adbd import FakeAdbd, exit_packet
 
 if TYPE_CHECKING:
@@ -89,9 +90,35 @@ def test_a_command_that_broke_off_is_never_sent_a_second_time(keys: Path) -> Non
         assert adbd.opened == ["shell,v2,raw:work"]
 
 
-def test_an_address_where_nobody_speaks_times_out(keys: Path) -> None:
-    import socket
+def test_a_device_that_wants_an_encrypted_link_says_who_has_one(keys: Path) -> None:
+    with (
+        FakeAdbd(services=WORK, wants_tls=True) as adbd,
+        pytest.raises(DeviceRefused, match="wireless debugging") as caught,
+    ):
+        run(DirectLink("phone", "127.0.0.1", adbd.port, keys=keys), "work", soon())
 
+    assert "makes no sense" not in str(caught.value)
+    assert "adb pair" in str(caught.value)
+
+
+def test_an_address_where_nobody_answers_is_not_waited_for_as_long_as_for_a_device_at_work(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(two_way_socket, "CONNECT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        callers = []
+        for _ in range(4):  # what does not fit into its queue gets no answer, as from a device that is switched off
+            caller = socket.socket()
+            caller.setblocking(False)
+            caller.connect_ex(full.getsockname())
+            callers.append(caller)
+        with pytest.raises(DeviceNotFound, match="nobody answers at 127.0.0.1"):
+            run(DirectLink("phone", "127.0.0.1", full.getsockname()[1], keys=keys), "work", soon(60))
+        for caller in callers:
+            caller.close()
+
+
+def test_an_address_where_nobody_speaks_times_out(keys: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         link = DirectLink("phone", "127.0.0.1", silent.getsockname()[1], keys=keys)
         with pytest.raises(DeviceTimedOut):

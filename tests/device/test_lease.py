@@ -156,6 +156,17 @@ def test_a_device_that_does_not_say_which_it_is_counts_by_its_id() -> None:
     assert identity(device("pixel", "b1-b2")) == "b1-b2"
 
 
+def test_a_device_that_only_its_profile_knows_is_the_same_by_both_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "device_profiles").mkdir()
+    text = 'schema = 1\nkind = "ios"\ndevice_class = "phone"\nreached_by = "00008020-001A"\n'
+    (tmp_path / "device_profiles" / "lab7.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    assert identity(device("lab7")) == identity(device("00008020-001A")) == "00008020-001A"
+
+
 @pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="becomes other users")
 def test_users_keep_off_each_others_devices_and_take_over_what_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as shared:  # pytest's own folders are closed to others

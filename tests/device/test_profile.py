@@ -9,9 +9,11 @@ from harness.convert.apple_system import kind_for
 from harness.device.obstacles import OBSTACLE_NAMES
 from harness.device.profile import (
     DeviceProfile,
+    Noise,
     accepted_obstacles,
     find_product,
     find_profile,
+    keep_noise,
     profile_of,
     profile_of_device,
 )
@@ -202,6 +204,28 @@ def test_a_profile_that_is_written_again_keeps_the_way_there_and_what_is_accepte
 
     again = find_profile("galaxy")
     assert (again.reached_by, again.accepts) == ("R5CT1", ("on-battery",))
+
+
+def test_a_profile_that_is_written_again_keeps_the_noise_of_the_same_processor_only(own_folder: Path) -> None:
+    noise = Noise(cpu="Tensor G3", p50_pct=0.4, trial_s=20.0, trials=30, model="mobilenet_v2", measured_at="2026-11-01")
+    phone = facts(id="adb://10.0.0.7", kind="android", device_class="phone", cpu="Tensor G3")
+    path = own_folder / "adb-10.0.0.7.toml"
+    path.write_text(profile_of_device(phone, ("on-battery",)), encoding="utf-8")
+    keep_noise(phone, noise, own_folder)
+
+    path.write_text(profile_of_device(phone), encoding="utf-8")
+
+    kept = find_profile(phone.id)
+    assert (kept.noise, kept.accepts) == (noise, ("on-battery",))
+    path.write_text(profile_of_device(msgspec.structs.replace(phone, cpu="Exynos 2200")), encoding="utf-8")
+    other = find_profile(phone.id)
+    assert (other.noise, other.accepts) == (None, ())
+
+
+def test_an_address_of_a_server_that_is_none_is_refused() -> None:
+    for asked in ("all@", "all@host:adb", "all@host:70000", "all@:5037"):
+        with pytest.raises(BadSetting, match="no address of an adb server"):
+            list_devices(asked)
 
 
 def test_a_profile_made_from_a_device_can_be_read_again(own_folder: Path) -> None:

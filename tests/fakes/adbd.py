@@ -44,6 +44,7 @@ class FakeAdbd:
             breaks the connection. A service that is not here is refused.
         wants_key: Ask for a key, and accept only what `accepts_signature` accepts.
         version: What it says about itself: from 0x01000001 on, checksums are neither sent nor looked at.
+        wants_tls: Ask for an encrypted link, as wireless debugging does.
         breaks_off: This many connections are closed before a word is said.
         early: Sent as soon as a stream is written to, before the write is acknowledged.
 
@@ -62,11 +63,13 @@ class FakeAdbd:
         accepts_signature: Callable[[bytes, bytes], bool] = lambda _token, _signature: False,
         version: int = 0x01000001,
         breaks_off: int = 0,
+        wants_tls: bool = False,
         early: bytes = b"",
     ) -> None:
         self._services = dict(services or {})
         self._wants_key, self._accepts_signature = wants_key, accepts_signature
         self._version, self._breaks_off, self._early = version, breaks_off, early
+        self._wants_tls = wants_tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
@@ -120,6 +123,8 @@ class FakeAdbd:
 
     def _greet(self, connection: socket.socket) -> None:
         self._read(connection)
+        if self._wants_tls:
+            self._send(connection, b"STLS", 0x01000000, 0, b"")
         token = b"t" * 20
         while self._wants_key:
             self._send(connection, b"AUTH", 1, 0, token)
