@@ -420,9 +420,8 @@ def _run_cells(
 ) -> None:
     watch = _one_at_a_time(watch)
     facts = {device.id: device for device in plan.devices}
-    devices, absent = _there_and_not(
-        [facts[device_id] for device_id in dict.fromkeys(cell.device_id for cell in cells)]
-    )
+    used = dict.fromkeys(cell.device_id for cell in cells)
+    devices, absent = _there_and_not(facts[device_id] for device_id in used)
 
     def taken_over(device_id: str, previous: str) -> None:
         watch(LeaseTakenOver(device_id, previous))

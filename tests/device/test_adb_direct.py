@@ -112,7 +112,7 @@ def test_an_address_where_nobody_answers_is_not_waited_for_as_long_as_for_a_devi
             caller.setblocking(False)
             caller.connect_ex(full.getsockname())
             callers.append(caller)
-        with pytest.raises(DeviceNotFound, match="nobody answers at 127.0.0.1"):
+        with pytest.raises(DeviceNotFound, match="nobody answers at"):
             run(DirectLink("phone", "127.0.0.1", full.getsockname()[1], keys=keys), "work", soon(60))
         for caller in callers:
             caller.close()
