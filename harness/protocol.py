@@ -85,9 +85,49 @@ class Job(Record, frozen=True, kw_only=True):
             flags += ["--option", f"{key}={_option_text(value)}"]
         return tuple(flags)
 
+    def asked(self) -> Asked:
+        """What a program that has read the flags right says of them in `meta`."""
+        choice = self.choice
+        return Asked(
+            accelerator=choice.accelerator,
+            threads=choice.threads,
+            graph_optimization=choice.graph_optimization,
+            options={key: _plain(value) for key, value in choice.options.items()},
+            mode=self.mode,
+            samples=self.samples,
+            blocks=self.blocks,
+            block_s=float(f"{self.block_s:g}"),
+            block_iterations=self.block_iterations,
+            warmup_iterations=self.warmup_iterations,
+            warmup_s=float(f"{self.warmup_s:g}"),
+            warmup_cap_s=float(f"{self.warmup_cap_s:g}"),
+            memory_iterations=self.memory_iterations,
+            profile_iterations=self.profile_iterations,
+        )
+
+
+class Asked(Record, frozen=True, kw_only=True):
+    """What a program understood that it is asked for. Whoever asked compares it with the job."""
+
+    accelerator: str
+    threads: int
+    graph_optimization: str
+    options: dict[str, str]
+    """As the runtimes take them: texts, 1 and 0 for true and false."""
+    mode: str
+    samples: int
+    blocks: int
+    block_s: float
+    block_iterations: int
+    warmup_iterations: int
+    warmup_s: float
+    warmup_cap_s: float
+    memory_iterations: int
+    profile_iterations: int
+
 
 class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
-    """What the program is."""
+    """What the program is, and what it was asked for; what really ran, `loaded` says."""
 
     protocol: int
     program: Literal["python-worker", "bench", "ios-runner"]
@@ -106,6 +146,8 @@ class Meta(Record, frozen=True, kw_only=True, tag_field="type", tag="meta"):
     """That the process may use, as the system lists them: `0-3,6`."""
     program_version: str | None = None
     """Of a program that is not part of this installation, as the app on a phone."""
+    asked: Asked | None = None
+    """None from an app, which reads a job file and refuses what it does not know."""
     jobs_before: int = 0
     """That this very process has done: above 0 only in an app that somebody opened by hand."""
 
@@ -259,6 +301,13 @@ def read_options(pairs: Sequence[str]) -> dict[str, Setting]:
             raise ValueError(problem)
         options[key] = decode(value, Setting)
     return options
+
+
+def _plain(value: Setting) -> str:
+    """An option as runtimes take it."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return value if isinstance(value, str) else _option_text(value)
 
 
 def _option_text(value: Setting) -> str:

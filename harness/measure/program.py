@@ -133,6 +133,11 @@ def _accepted(message: Message, line: str, device: Device, job: Job) -> Message:
     if isinstance(message, Meta) and message.protocol != PROTOCOL_VERSION:
         problem = f"it speaks version {message.protocol}, this program version {PROTOCOL_VERSION}"
         raise RunnerUnreadable(device.id, line, problem)
+    if isinstance(message, Meta) and message.asked is not None and message.asked != job.asked():
+        found, wanted = message.asked, job.asked()
+        wrong = next(name for name in found.__struct_fields__ if getattr(found, name) != getattr(wanted, name))
+        problem = f"it was asked for {wrong} = {getattr(wanted, wrong)} and understood {getattr(found, wrong)}"
+        raise RunnerUnreadable(device.id, line, problem)
     return message
 
 

@@ -364,8 +364,24 @@ def test_option_values_arrive_as_the_runtime_takes_them(bench: Path, folder: Pat
     choice = RuntimeChoice(runtime="onnxruntime", options=options)
     job = with_inputs(bench, job_for(folder, "dense.onnx", choice=choice), folder)
 
-    _, returncode, log = say(with_library(bench, "onnxruntime"), job)
+    said, returncode, log = say(with_library(bench, "onnxruntime"), job)
     assert returncode == 0, log
+    assert isinstance(said[0], Meta)
+    assert said[0].asked == job.asked()
+    assert said[0].asked.options["session.intra_op.allow_spinning"] == "0"
+
+
+@pytest.mark.parametrize("mode", ["latency", "memory", "profile"])
+def test_both_programs_say_what_they_were_asked_for(bench: Path, folder: Path, mode: str) -> None:
+    choice = RuntimeChoice(runtime="onnxruntime", threads=2, graph_optimization="basic")
+    job = with_inputs(bench, job_for(folder, "dense.onnx", choice=choice), folder)
+    job = msgspec.structs.replace(job, mode=mode, memory_iterations=3, profile_iterations=4, blocks=3, block_s=1 / 30)
+
+    for command in (with_library(bench, "onnxruntime"), [sys.executable, "-m", "harness.deploy.worker"]):
+        meta = say(command, job)[0][0]
+
+        assert isinstance(meta, Meta)
+        assert meta.asked == job.asked()
 
 
 def test_answers_that_are_not_numbers_are_the_same_answers(bench: Path, folder: Path) -> None:

@@ -24,11 +24,13 @@ from harness.errors import (
     UnreadableModel,
 )
 from harness.measure import cooling
+from harness.measure.program import heard
 from harness.measure.session import Question, measure
 from harness.protocol import (
     Canary,
     End,
     First,
+    Job,
     Loaded,
     Memory,
     Message,
@@ -490,6 +492,19 @@ def test_what_the_program_refuses_becomes_the_error_of_that_kind(kind: str, erro
 
     with pytest.raises(error, match="FOO"):
         measure(question(), device, PLAN)
+
+
+def test_a_program_that_understood_something_else_is_not_believed() -> None:
+    meta, *rest = latency_lines()
+    assert isinstance(meta, Meta)
+    job = Job(
+        choice=RuntimeChoice(runtime="onnxruntime", threads=2), model="m", inputs=(), samples=1, output_folder="."
+    )
+    understood = msgspec.structs.replace(meta, asked=msgspec.structs.replace(job.asked(), threads=1))
+    lines = [msgspec.json.encode(line).decode() for line in (understood, *rest)]
+
+    with pytest.raises(RunnerUnreadable, match="it was asked for threads = 2 and understood 1"):
+        list(heard(lines, FakeDevice(), job))
 
 
 def test_an_interruption_leaves_no_program_behind() -> None:

@@ -48,6 +48,7 @@ static bool run_block(struct program *program, const struct runtime *runtime, co
                       uint64_t index, struct failure *why);
 static bool serve(struct program *program, const struct runtime *runtime, const struct block_plan *plan,
                   struct failure *why);
+static void say_asked(struct line *line, const struct job *job);
 static void say_meta(struct program *program, const struct job *job, const struct runtime *runtime,
                      const char *version, uint64_t startup_ns);
 static void say_canary(struct program *program, const char *when);
@@ -314,6 +315,31 @@ static bool serve(struct program *program, const struct runtime *runtime, const 
     return fail(why, "usage", "standard input was closed before the line `end`");
 }
 
+/* What was understood of the flags, so that whoever gave them can compare. */
+static void say_asked(struct line *line, const struct job *job) {
+    const struct choice *choice = &job->choice;
+    line_open(line, "asked", '{');
+    line_text(line, "accelerator", choice->accelerator);
+    line_integer(line, "threads", choice->threads);
+    line_text(line, "graph_optimization", choice->graph_optimization);
+    line_open(line, "options", '{');
+    for (size_t index = 0; index < choice->option_count; index++) {
+        line_text(line, choice->options[index].key, choice->options[index].value);
+    }
+    line_close(line, '}');
+    line_text(line, "mode", job->is_memory ? "memory" : job->is_profile ? "profile" : "latency");
+    line_integer(line, "samples", (int64_t)job->samples);
+    line_integer(line, "blocks", (int64_t)job->blocks);
+    line_number(line, "block_s", job->block.seconds);
+    line_integer(line, "block_iterations", (int64_t)job->block.iterations);
+    line_integer(line, "warmup_iterations", (int64_t)job->warmup.iterations);
+    line_number(line, "warmup_s", job->warmup.seconds);
+    line_number(line, "warmup_cap_s", job->warmup.cap_s);
+    line_integer(line, "memory_iterations", (int64_t)job->memory_iterations);
+    line_integer(line, "profile_iterations", (int64_t)job->profile_iterations);
+    line_close(line, '}');
+}
+
 static void say_meta(struct program *program, const struct job *job, const struct runtime *runtime,
                      const char *version, uint64_t startup_ns) {
     struct line *line = &program->line;
@@ -331,6 +357,7 @@ static void say_meta(struct program *program, const struct job *job, const struc
     char processors[PROCESSORS_TEXT];
     line_text(line, "processors", allowed_processors(processors, sizeof processors) ? processors : NULL);
     line_text(line, "program_version", NULL); /* an app has one; this program is built from the source beside it */
+    say_asked(line, job);
     line_integer(line, "jobs_before", 0);     /* in this process, which is fresh */
     line_send(line, program->output);
 }

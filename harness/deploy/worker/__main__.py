@@ -87,6 +87,7 @@ def _do(job: Job, out: BinaryIO) -> None:
         clock_cost_ns=clock_cost_ns,
         startup_ns=startup_ns,
         processors=system.allowed_processors(),
+        asked=job.asked(),
     )
     _say(out, meta)
     if job.mode == "profile":
