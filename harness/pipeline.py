@@ -37,6 +37,7 @@ from harness.convert.convert import is_converted, make_artifact, need_converters
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
+from harness.device import retries
 from harness.device.halting import Halted
 from harness.device.lease import identity, leased
 from harness.device.obstacles import THERMAL_STATUS
@@ -555,6 +556,7 @@ class _CellWork:
             macs=ready.checkpoint.macs if ready.checkpoint else None,
             started_at=began_at.isoformat(timespec="milliseconds"),
             seconds=seconds,
+            retries=retries.taken(cell.device_id),
         )
         self._writer.save(result)
         self._watch(CellEnded(result, number, self._total))

@@ -852,6 +852,8 @@ class CellResult(Record, frozen=True, kw_only=True):
     macs: int | None
     started_at: str
     seconds: float
+    retries: tuple[str, ...] = ()
+    """Why contact with the device had to be made again, once each time; nothing else is ever done twice."""
 
 
 class PlannedModel(Record, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -11,10 +11,12 @@ import pytest
 
 import harness
 from harness import pipeline
+from harness.device import retries
 from harness.device.host import HostDevice
 from harness.device.lease import leased
 from harness.errors import BadSetting, DeviceNotFit, DeviceNotFound, DeviceOffline, MissingTool, RunLocked
 from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event
+from harness.measure.session import measure
 from harness.pipeline import failure, plan_run, resume, run
 from harness.records import Failure, Measurement, MeasurePlan, NotRun, NotRunnable, Obstacle, Suite, SuiteRuntime
 from harness.store import write_run
@@ -122,6 +124,24 @@ def test_what_nobody_foresaw_in_one_cell_is_a_failure_of_that_cell_with_its_trac
     assert first.outcome.message == "RuntimeError: can't start new thread"
     assert first.outcome.log is not None
     assert "in broken" in Path(first.outcome.log).read_text()
+
+
+def test_contact_that_was_made_again_is_in_the_record_of_its_cell_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def after_a_retry(*arguments: Any, **settings: Any) -> Measurement:
+        calls.append(1)
+        if len(calls) == 1:
+            retries.note("host", "the link broke")
+        return measure(*arguments, **settings)
+
+    monkeypatch.setattr(pipeline, "measure", after_a_retry)
+
+    first, second = run(plan_run(suite(model, threads=(1, 2))), tmp_path / "out").results
+
+    assert (first.retries, second.retries) == (("the link broke",), ())
 
 
 def test_resuming_a_complete_run_does_nothing(model: Path, tmp_path: Path) -> None:

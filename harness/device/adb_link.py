@@ -9,6 +9,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from harness.device.retries import note
 from harness.errors import DeviceError, DeviceTimedOut
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class AdbLink(Protocol):
 def reached(device: str, attempt: Callable[[], _Result], deadline: Deadline) -> _Result:
     """What `attempt` returns. It only makes contact, so it may be repeated: nothing has been asked of the device yet.
 
-    Errors that trying again can help are tried again, a bounded number of times, and each is written to the log.
+    Errors that trying again can help are tried again, a bounded number of times; each is written to the log, and noted
+    for the record of what is measured.
     """
     for pause_s in _PAUSES_S:
         try:
@@ -110,5 +112,6 @@ def reached(device: str, attempt: Callable[[], _Result], deadline: Deadline) -> 
             if not error.transient or isinstance(error, DeviceTimedOut) or (deadline.left_s() or pause_s) < pause_s:
                 raise
             log.warning("%s: %s; trying again in %g s", device, error, pause_s)
+            note(device, str(error))
             time.sleep(pause_s)
     return attempt()

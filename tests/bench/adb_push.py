@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SIZE_BYTES = 200 * 2**20
 ROUNDS = 5
+LEAST_SHARE, THERE_S = 0.9, 0.1
 ADBD_PORT, SERVER_PORT = 15555, 15037
 INSIDE = "HARNESS_BENCH_INSIDE"
 
@@ -87,8 +88,12 @@ def measure(result: Result, folder: Path) -> None:
     speed = {name: SIZE_BYTES / 2**20 / statistics.median(seconds) for name, seconds in times.items()}
     bare = {"harness, adb server": "adb push", "harness, direct": "adb-shell"}
     for name, mib_per_s in speed.items():
-        of_bare = f"{100 * mib_per_s / speed[bare[name]]:.0f} % of {bare[name]}" if name in bare else "–"
-        result.add(client=name, push=f"{mib_per_s:.0f} MiB/s", against_bare=of_bare)
+        of_bare = limit = "–"
+        if name in bare:
+            share = mib_per_s / speed[bare[name]]
+            of_bare = f"{100 * share:.0f} % of {bare[name]}"
+            limit = result.limit(f"{name} at least {LEAST_SHARE:.0%}", holds=share >= LEAST_SHARE)
+        result.add(client=name, push=f"{mib_per_s:.0f} MiB/s", against_bare=of_bare, limit=limit)
     for name, device in devices.items():
         waits = []
         for _ in range(ROUNDS + 1):
@@ -109,6 +114,7 @@ def measure(result: Result, folder: Path) -> None:
             client=f"{name}, already there",
             push=f"200 MiB {statistics.median(waits) * 1e3:.0f} ms, 1 MiB {statistics.median(quick) * 1e3:.0f} ms",
             against_bare="–",
+            limit=result.limit(f"{name} already there under 100 ms", holds=statistics.median(waits[1:]) < THERE_S),
         )
 
 

@@ -23,12 +23,14 @@ class Result:
         what: What the rows say, a sentence.
         rows: Column -> value as shown, for each row.
         machine: What it ran on.
+        broken: Limits that did not hold; the program then ends with code 1.
         load_1min: The machine's load when it began: other work shows in the figures.
     """
 
     name: str
     what: str
     rows: list[dict[str, str]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     at: str = ""
     machine: str = ""
     load_1min: float = 0.0
@@ -49,11 +51,19 @@ class Result:
         self.rows.append(columns)
         print("  ".join(f"{head} {value}" for head, value in columns.items()), flush=True)
 
+    def limit(self, what: str, *, holds: bool) -> str:
+        """The verdict on a limit, for a row."""
+        if not holds:
+            self.broken.append(what)
+        return f"{what}: {'holds' if holds else 'BROKEN'}"
+
     def finish(self) -> None:
-        """Store it where `--output` says."""
+        """Store it where `--output` says; end with code 1 where a limit is broken."""
         parser = argparse.ArgumentParser(prog=f"python -m tests.bench.{self.name}")
         parser.add_argument("--output", type=Path, help="Folder for the JSON file that the README is made from.")
         output = parser.parse_args(sys.argv[1:]).output
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             (output / f"{self.name}.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        if self.broken:
+            sys.exit(f"broken: {'; '.join(self.broken)}")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, utils
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from harness.device import adb_direct, two_way_socket
+from harness.device import adb_direct, retries, two_way_socket
 from harness.device.adb_direct import DirectLink, key_folder, make_key, read_address
 from harness.device.adb_link import Deadline
 from harness.device.adb_services import run
@@ -75,18 +75,24 @@ def test_a_device_that_does_not_know_the_key_is_shown_it_and_then_given_up(
 
 
 def test_a_device_that_breaks_off_at_first_is_tried_again(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    retries.taken("phone")
     with FakeAdbd(services=WORK, breaks_off=1) as adbd:
         result = run(DirectLink("phone", "127.0.0.1", adbd.port, keys=keys), "work", soon())
 
         assert (result.returncode, adbd.connections, adbd.opened) == (0, 2, ["shell,v2,raw:work"])
     assert [record.levelno for record in caplog.records if record.name.startswith("harness")] == [logging.WARNING]
+    (noted,) = retries.taken("phone")
+    assert "phone" in noted
+    assert retries.taken("phone") == ()
 
 
 def test_a_command_that_broke_off_is_never_sent_a_second_time(keys: Path) -> None:
+    retries.taken("phone")
     with FakeAdbd(services={"shell,v2,raw:work": [None]}) as adbd:
         with pytest.raises(LinkLost):
             run(DirectLink("phone", "127.0.0.1", adbd.port, keys=keys), "work", soon())
 
+        assert retries.taken("phone") == ()
         assert adbd.opened == ["shell,v2,raw:work"]
 
 
