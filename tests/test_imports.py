@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"compress", "convert", "deploy", "evaluate", "measure", "regress", "report"}),
     frozenset({"doctor", "pipeline", "run"}),
     frozenset({"comparison", "live", "tables"}),
-    frozenset({"selftest"}),
+    frozenset({"selftest", "selftest_page"}),
     frozenset({"study"}),
     frozenset({"commands"}),
     frozenset({"cli"}),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.console import REPORTS, last_run, note, open_run, print_table
 from harness.errors import UnreadableRecord, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.report.index_page import ListedStudy
 
 
 class Document(StrEnum):
@@ -32,7 +37,9 @@ def report(
     pictures: Annotated[
         Path | None, typer.Option("--figures", help="Write every picture into this folder, as SVG and PNG.")
     ] = None,
-    index: Annotated[bool, typer.Option("--index", help="One page of all runs in RUN, or in reports/.")] = False,
+    index: Annotated[
+        bool, typer.Option("--index", help="One page of all runs and studies in RUN, or reports/.")
+    ] = False,
 ) -> None:
     """Make a report from a stored run or study, complete or not.
 
@@ -95,9 +102,15 @@ def _write_index(folder: Path, output: Path | None) -> None:
     from harness.workspace import write_atomically  # noqa: PLC0415
 
     runs = sorted(plan.parent for plan in folder.glob("*/plan.json"))
-    if not runs:
+    studies = sorted(study.parent for study in folder.glob("*/study.json"))
+    if not runs and not studies:
         raise UsageError(f"there is no run in {folder}; `harness run` makes one")
     to = output or folder / FILE_NAME
+
+    def link_to(page: Path) -> str:
+        """From the index; behind "./" no name is taken for a scheme."""
+        return "./" + quote(Path(os.path.relpath(page, to.parent)).as_posix())
+
     found: list[Listed] = []
     for number, each in enumerate(runs, start=1):
         note(f"reading run {number} of {len(runs)}: {each.name}")
@@ -109,11 +122,36 @@ def _write_index(folder: Path, output: Path | None) -> None:
         page = each / FORMATS["html"].file_name
         if not page.exists() or page.stat().st_mtime < _changed_at(each):
             write_report(stored, "html", page)
-        # Behind "./" no name is taken for a scheme.
-        link = "./" + quote(Path(os.path.relpath(page, to.parent)).as_posix())
-        found.append(Listed(each.name, link, stored))
-    write_atomically(to, render(found, version=__version__).encode())
+        found.append(Listed(each.name, link_to(page), stored))
+    listed = [_listed_study(each, link_to) for each in studies]
+    write_atomically(to, render(found, version=__version__, studies=listed).encode())
     note(f"wrote {to}")
+
+
+def _listed_study(folder: Path, link_to: Callable[[Path], str]) -> ListedStudy:
+    """A study with its page made anew, or why it could not be read."""
+    from harness.report.index_page import ListedStudy  # noqa: PLC0415
+    from harness.study.claims import claims  # noqa: PLC0415
+    from harness.study.folder import StudyFolder  # noqa: PLC0415
+    from harness.study.report import write_page  # noqa: PLC0415
+    from harness.study.rows import redrawn_of, rows_of  # noqa: PLC0415
+
+    note(f"reading study {folder.name}")
+    try:
+        kept = StudyFolder.open(folder)
+        rows = rows_of(kept)
+        page = write_page(kept)
+    except UnreadableRecord as error:
+        return ListedStudy(name=folder.name, problem=str(error))
+    study = kept.study
+    return ListedStudy(
+        name=folder.name,
+        link=link_to(page),
+        created_at=study.created_at,
+        data="synthetic images" if study.is_synthetic else study.dataset,
+        networks=len({row.variant for row in rows}),
+        said=claims(rows, redrawn_of(kept))[0].replace("**", ""),
+    )
 
 
 def _changed_at(run: Path) -> float:

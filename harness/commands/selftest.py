@@ -92,14 +92,17 @@ def power(
 def report(
     campaigns: Annotated[list[Path], typer.Argument(metavar="CAMPAIGN...", help="Their folders.")],
     figure: FigureOption = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Write it all as a page, an .html file.")] = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
     """Show what stored campaigns found, with the rules of other tools on the same recorded times.
 
-    Example:
+    Examples:
         harness selftest report reports/selftest/aa reports/selftest/power --figure curve.svg
+
+        harness selftest report reports/selftest/aa --page selftest.html
     """
-    _show(campaigns, figure, output_format)
+    _show(campaigns, figure, output_format, page)
 
 
 def _campaign(
@@ -134,7 +137,7 @@ def _campaign(
     _show([folder], None, output_format)
 
 
-def _show(folders: Sequence[Path], figure: Path | None, output_format: Output) -> None:
+def _show(folders: Sequence[Path], figure: Path | None, output_format: Output, page: Path | None = None) -> None:
     from harness.regress.selftest.campaign import Campaign, require_same_subject  # noqa: PLC0415
     from harness.regress.selftest.figure import draw  # noqa: PLC0415
     from harness.regress.selftest.report import make_report, report_text  # noqa: PLC0415
@@ -150,6 +153,13 @@ def _show(folders: Sequence[Path], figure: Path | None, output_format: Output) -
     if figure is not None:
         draw(made, figure)
         note(f"wrote {figure}")
+    if page is not None:
+        from harness import __version__  # noqa: PLC0415
+        from harness.selftest_page import render  # noqa: PLC0415
+        from harness.workspace import write_atomically  # noqa: PLC0415
+
+        write_atomically(page, render(made, version=__version__).encode())
+        note(f"wrote {page}")
 
 
 def _tell(scenario: Scenario, done: Done | DeviceError, left: int) -> None:

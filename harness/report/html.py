@@ -15,6 +15,7 @@ from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
+from harness.report.operator_tables import operator_tables
 from harness.report.view import clean, view
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _device(device: DeviceRows, index: int, heads: Sequence[shell.Head], drawn: 
         *(element("p", text, class_="quiet") for text in words.accuracies(device.rows)),
         *(_figure(model.rows, words.model_line(model)) for model in device.models),
         *(shell.chart(chart, number) for number, chart in enumerate(drawn) if chart.device_id == device.id),
+        *operator_tables(device),
     )
 
 
@@ -290,16 +292,7 @@ def _versions(plan: Plan) -> Markup | None:
 
 
 def _conditions_of(device: DeviceRows, plan: Plan) -> Markup:
-    measured = [row.measured for row in device.rows if row.measured]
-    sources = [row.summary.memory_source for row in device.rows if row.summary and row.summary.memory_source]
-    seen = {
-        **words.conditions([state for each in measured for state in (each.state_before, each.state_after)]),
-        "Obstacles accepted": _listed((name for each in measured for name in each.accepted_obstacles), "none"),
-        "Runtimes": _listed((f"{each.ran.runtime} {each.ran.version} ({each.ran.api})" for each in measured), "none"),
-        "Timed by": _listed((each.ran.driver for each in measured), "nothing"),
-        "Memory read from": _listed(sources, "nothing"),
-        "Model file before loading": _listed((f"page cache {each.page_cache}" for each in measured), "unknown"),
-    }
+    seen = words.device_conditions(device)
     facts = words.device_facts(device.facts) if device.facts else {}
     columns = element("div", _pairs(facts), _pairs(seen), class_="columns")
     obstacles = (
@@ -308,10 +301,6 @@ def _conditions_of(device: DeviceRows, plan: Plan) -> Markup:
     )
     listed = element("ul", *obstacles, class_="notes wide") if plan.obstacles.get(device.id) else None
     return element("div", element("h3", clean(device.name)), columns, listed)
-
-
-def _listed(words_: Iterable[str], none: str) -> str:
-    return clean(", ".join(sorted(set(words_)))) or none
 
 
 def _protocol(plan: MeasurePlan) -> dict[str, str]:

@@ -33,6 +33,15 @@ _HEADS: Final = (
 )
 
 
+_STUDY_HEADS: Final = (
+    shell.Head(title="Study"),
+    shell.Head(title="When"),
+    shell.Head(title="Data"),
+    shell.Head(title="Networks", is_number=True),
+    shell.Head(title="Result"),
+)
+
+
 @dataclass(frozen=True)
 class Listed:
     """A run's folder, as it was found."""
@@ -45,12 +54,36 @@ class Listed:
     """Why it could not be read."""
 
 
-def render(found: Sequence[Listed], *, version: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class ListedStudy:
+    """A study's folder, as it was found.
+
+    Attributes:
+        name: Of the folder.
+        link: The study's own page, from where the index lies.
+        created_at: When it was begun; None where it could not be read.
+        data: What it was done on, as people call it.
+        networks: How many it has.
+        said: Its answer, in sentences.
+        problem: Why it could not be read.
+    """
+
+    name: str
+    link: str | None = None
+    created_at: str | None = None
+    data: str = ""
+    networks: int = 0
+    said: str = ""
+    problem: str = ""
+
+
+def render(found: Sequence[Listed], *, version: str, studies: Sequence[ListedStudy] = ()) -> str:
     """The whole page.
 
     Args:
         found: The runs, in any order; the newest are shown first.
         version: Of this program.
+        studies: Likewise.
     """
     views = {each.name: view(each.run) for each in found if each.run is not None}
     several = trends.trends_of(views.values())
@@ -61,8 +94,8 @@ def render(found: Sequence[Listed], *, version: str) -> str:
         title="Runs",
         name="runs",
         version=clean(version),
-        header=_header(found, views),
-        main=(_table(newest_first, views), trends.table(several, links), *shell.places(drawn)),
+        header=_header(found, views, studies),
+        main=(_studies(studies), _table(newest_first, views), trends.table(several, links), *shell.places(drawn)),
         footer=element(
             "footer",
             element("h2", "How to read this"),
@@ -74,17 +107,23 @@ def render(found: Sequence[Listed], *, version: str) -> str:
             ),
             element("p", trends.HOW_TO_READ, class_="legend") if several else None,
         ),
-        data={"runs": {name: _figures(shown) for name, shown in views.items()}, "trends": several},
+        data={
+            "studies": {each.name: {"created_at": each.created_at, "answer": each.said} for each in studies},
+            "runs": {name: _figures(shown) for name, shown in views.items()},
+            "trends": several,
+        },
         drawn=drawn,
     )
 
 
-def _header(found: Sequence[Listed], views: Mapping[str, View]) -> Markup:
+def _header(found: Sequence[Listed], views: Mapping[str, View], studies: Sequence[ListedStudy]) -> Markup:
     cells = sum(len(shown.rows) for shown in views.values())
     failed = sum(row.status == "failed" for shown in views.values() for row in shown.rows)
-    unread = len(found) - len(views)
+    unread = len(found) - len(views) + sum(bool(study.problem) for study in studies)
     runs = words.count(len(views), "run", "runs")
     sentences = [f"{runs} with {words.count(cells, 'cell', 'cells')}; {failed} failed."]
+    if studies:
+        sentences.append(f"{words.count(len(studies), 'study', 'studies')}.")
     if unread:
         sentences.append(f"{words.count(unread, 'folder', 'folders')} could not be read; the table says why.")
     return element(
@@ -92,6 +131,33 @@ def _header(found: Sequence[Listed], views: Mapping[str, View]) -> Markup:
         element("h1", "Runs"),
         element("section", *(element("p", text) for text in sentences), class_="answer", aria_label="Answer"),
         shell.tools(placeholder="nightly pixel"),
+    )
+
+
+def _studies(studies: Sequence[ListedStudy]) -> Markup | None:
+    if not studies:
+        return None
+    newest_first = sorted(studies, key=lambda study: study.created_at or "", reverse=True)
+    return shell.table("Studies", _STUDY_HEADS, (_study(study) for study in newest_first))
+
+
+def _study(study: ListedStudy) -> Markup:
+    name = breakable(clean(study.name))
+    linked = element("a", name, href=study.link) if study.link else name
+    first = element("th", linked, scope="row", class_="text long")
+    if study.created_at is None:
+        why = element("td", element("p", element("strong", "unreadable"), f": {clean(study.problem)}"), colspan=4)
+        return element("tr", first, why, class_="failed", data_text=clean(f"{study.name} unreadable").lower())
+    said = clean(study.said)
+    return element(
+        "tr",
+        first,
+        element("td", words.moment(study.created_at), class_="text"),
+        element("td", clean(study.data), class_="text"),
+        element("td", str(study.networks), data_v=study.networks),
+        element("td", said, class_="text long"),
+        class_="measured",
+        data_text=clean(f"{study.name} {study.data} {said}").lower(),
     )
 
 

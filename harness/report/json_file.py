@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from harness.records import Accuracy, CellResult, Evidence, Plan, Record
+from harness.records import Accuracy, CellResult, Evidence, OperatorTime, Plan, Record
 from harness.report.answer import answer
+from harness.report.operators import longest_operators, profiled
 from harness.report.view import view
+from harness.report.words import device_conditions
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ class Document(Record, frozen=True, kw_only=True):
     """By cell id, how far a Core ML file or an iPhone's row is proved; other rows have none."""
     accuracies: dict[str, Accuracy]
     """By cell id, what its file still recognises; cells whose file nobody has tested have none."""
+    operators: dict[str, tuple[OperatorTime, ...]]
+    """By cell id, the operators that take longest where they were timed; all of them are in `results`."""
+    conditions: dict[str, dict[str, str]]
+    """By device id, what the device was like while it was measured, as the page says it; all states are in
+    `results`."""
     results: tuple[CellResult, ...]
     """As stored, raw samples and all; cells that have not been run are missing."""
 
@@ -62,6 +69,8 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
             for row in shown.rows
             if row.accuracy is not None
         },
+        operators={row.cell.id: longest_operators(row) for row in profiled(shown.rows)},
+        conditions={device.id: device_conditions(device) for device in shown.devices},
         results=results,
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness import statistics
 from harness.report.figures import slug
+from harness.report.operators import SHOWN, all_operators_ns, longest_operators, profiled
 from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled, with_width
 from harness.report.view import clean
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from harness.records import Block, ProcessRecord
     from harness.report.view import DeviceRows, Row
 
-_OPERATORS: Final = 20
-"""Of one row; the whole is in the record, and in the trace."""
 _BLOCK_ROWS: Final = 60
 """Rows whose blocks are embedded for the picture over time; beyond that the page would outgrow its use."""
 
@@ -68,8 +67,7 @@ def over_time(device: DeviceRows) -> Chart | None:
 
 def operators(device: DeviceRows) -> Chart | None:
     """Where the time of an inference goes: the operators that take most of it, and where each ran."""
-    rows = [row for row in device.rows if row.measured and row.measured.profile][:_BLOCK_ROWS]
-    data = [datum for row in rows for datum in _operator_times(row)]
+    data = [datum for row in profiled(device.rows) for datum in _operator_times(row)]
     if not data:
         return None
     names = list(dict.fromkeys(str(datum["label"]) for datum in data))
@@ -78,13 +76,13 @@ def operators(device: DeviceRows) -> Chart | None:
         device_id=device.id,
         title=f"Time of each operator on {clean(device.name)}",
         says=(
-            f"The {_OPERATORS} operators of a row that take longest, in a process in which they were timed, which "
+            f"The {SHOWN} operators of a row that take longest, in a process in which they were timed, which "
             "slows the whole down. Their names are the runtime's, after it has fused and rewritten the graph."
         ),
         data=tuple(data),
         spec={
             "width": "container",
-            "height": 18 * _OPERATORS,
+            "height": 18 * SHOWN,
             "params": [row_choice(names)],
             "transform": [{"filter": "datum.label == shown"}],
             "mark": {"type": "bar"},
@@ -105,11 +103,7 @@ def operators(device: DeviceRows) -> Chart | None:
 
 
 def _operator_times(row: Row) -> list[Datum]:
-    profile = row.measured.profile if row.measured else None
-    if profile is None:
-        return []
-    whole = sum(operator.median_ns for operator in profile.operators)
-    longest = sorted(profile.operators, key=lambda operator: -operator.median_ns)[:_OPERATORS]
+    whole = all_operators_ns(row)
     return [
         {
             "label": f"{clean(row.cell.model)} {row.name}",
@@ -119,7 +113,7 @@ def _operator_times(row: Row) -> list[Datum]:
             "us": scaled(operator.median_ns, 1e3),
             "share_pct": scaled(100 * operator.median_ns, whole) if whole else None,
         }
-        for operator in longest
+        for operator in longest_operators(row)
     ]
 
 

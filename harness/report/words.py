@@ -177,6 +177,24 @@ def conditions(states: Sequence[DeviceState]) -> dict[str, str]:
     return said
 
 
+def device_conditions(device: DeviceRows) -> dict[str, str]:
+    """What a device was like while its rows were measured, and how that was done."""
+    measured = [row.measured for row in device.rows if row.measured]
+    sources = [row.summary.memory_source for row in device.rows if row.summary and row.summary.memory_source]
+    return {
+        **conditions([state for each in measured for state in (each.state_before, each.state_after)]),
+        "Obstacles accepted": _listed((name for each in measured for name in each.accepted_obstacles), "none"),
+        "Runtimes": _listed((f"{each.ran.runtime} {each.ran.version} ({each.ran.api})" for each in measured), "none"),
+        "Timed by": _listed((each.ran.driver for each in measured), "nothing"),
+        "Memory read from": _listed(sources, "nothing"),
+        "Model file before loading": _listed((f"page cache {each.page_cache}" for each in measured), "unknown"),
+    }
+
+
+def _listed(said: Iterable[str], none: str) -> str:
+    return clean(", ".join(sorted(set(said)))) or none
+
+
 def interval(summary: Summary) -> str:
     """`10.1 ms (10.0 to 10.2, 95 %)`."""
     if summary.p50_low_ns is None or summary.p50_confidence_pct is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from harness.report.charts import charts
 from harness.report.pictures import write_pictures
 from harness.report.view import view
 from tests.fakes import records
+from tests.report.test_html import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,3 +119,24 @@ def test_every_picture_of_the_page_is_also_a_file(tmp_path: Path) -> None:
     drawn = ["latency-host-mobilenet_v2", *(chart.name for chart in charts(view(run)))]
     assert [path.name for path in written] == [f"{name}{suffix}" for name in drawn for suffix in (".svg", ".png")]
     assert all(path.read_bytes().startswith((b"<svg", b"\x89PNG")) for path in written)
+
+
+def test_the_operators_of_a_row_are_a_table_with_what_taking_them_cost_and_are_in_the_pages_data() -> None:
+    run = records.run([records.result(measured={"profile": PROFILE}), records.result(threads=2)])
+    text = render(run, "html")
+    page = Page(text)
+
+    assert [said for said in page.text_of("summary") if said.startswith("Operators")] == [
+        "Operators of mobilenet_v2 onnx/fp32, 1 thread"
+    ]
+    said = " ".join(words for _, words in page.texts)
+    assert "onnxruntime-trace: 2 inferences of 4.05 ms each while they were timed" in said
+    assert f"10 more operators take {100 * 55 / 465:.1f} %" in said
+    (embedded,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    data = json.loads(embedded)
+    (operators,) = data["operators"].values()
+    assert [each["name"] for each in operators] == [f"conv_{n}" for n in range(29, 9, -1)]
+    (device,) = data["conditions"].values()
+    for name, value in device.items():
+        assert name in said
+        assert value in said

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.report.index_page import Listed, render
+from harness.report.index_page import Listed, ListedStudy, render
 from tests.fakes import records
 from tests.fakes.records import FakeRun
 from tests.report.test_html import HOSTILE, Page
@@ -108,3 +108,25 @@ def test_an_emulated_device_has_no_trend() -> None:
     emulated = (records.device(id="host", device_class="emulated"),)
 
     assert trends_in(render([listed(run_of(day, 10.0, devices=emulated)) for day in (1, 2)], version="1")) == []
+
+
+def test_a_study_is_listed_with_its_answer_and_a_damaged_one_with_its_reason() -> None:
+    studies = [
+        ListedStudy(
+            name="ocular-small",
+            link="./ocular-small/report.html",
+            created_at="2026-11-26T08:00:00+00:00",
+            data="synthetic images",
+            networks=25,
+            said="Which pruning wins? None.",
+        ),
+        ListedStudy(name="ocular-broken", problem="study.json ends early"),
+    ]
+
+    page = Page(render([listed(run_of(1, 10.0))], version="1", studies=studies))
+
+    said = " ".join(text for _, text in page.texts)
+    assert "Which pruning wins? None." in said
+    assert "study.json ends early" in said
+    assert "2 studies" in said
+    assert "./ocular-small/report.html" in [each["href"] for each in page.attributes("a")]

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from harness.catalog.datasets.dataset import VALIDATION_SHARE, Part, Split
+from harness.cli import app
 from harness.errors import ImpossibleRatio, MissingExtra, TrainerDied, UnknownName, UsageError
 from harness.records import Accuracy, Artifact
 from harness.report.view import view
@@ -99,6 +101,21 @@ def test_the_report_has_every_file_with_its_time_and_says_that_images_are_synthe
     assert written.text.count("**Synthetic images**") >= 3
     for kind in ("svg", "png"):
         assert {path.stem for path in study.path.glob(f"*.{kind}")} == {"det", "eer-size", "eer-latency-host"}
+
+
+def test_the_index_lists_the_study_with_its_page(study: StudyFolder, tmp_path: Path) -> None:
+    shutil.copytree(study.path, tmp_path / "ocular")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "study.json").write_text("{")
+
+    result = CliRunner().invoke(app, ["report", str(tmp_path), "--index"])
+
+    assert result.exception is None, result.exception
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert 'href="./ocular/report.html"' in text
+    assert (tmp_path / "ocular" / "report.html").exists()
+    assert "Which pruning wins?" in text
+    assert "unreadable" in text
 
 
 def test_a_report_made_before_everything_is_evaluated_says_how_much_is_missing(

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import gzip
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import pytest
 
+from harness.decoding import decode
 from harness.errors import DeviceTimedOut, RunLocked, UnreadableRecord, UsageError
 from harness.records import RuntimeChoice
 from harness.regress.selftest import run as run_module
@@ -25,6 +27,9 @@ from harness.regress.selftest.outcome import Rate, p_values, scenario_outcomes, 
 from harness.regress.selftest.report import SelftestReport, judgements, make_report, report_markdown, report_text
 from harness.regress.selftest.run import carry_on
 from harness.regress.selftest.scenario import Scenario, aa_scenarios, power_scenarios
+from harness.selftest_page import operating_curve
+from harness.selftest_page import render as render_page
+from tests.report.test_html import HOSTILE, Page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -288,3 +293,38 @@ def test_the_operating_curve_is_drawn(told: SelftestReport, tmp_path: Path) -> N
     assert (tmp_path / "made" / "curve.svg").read_text(encoding="utf-8").count('id="axes_') == 2
     with pytest.raises(UsageError):
         draw(told, tmp_path / "curve.xlsx")
+
+
+def test_the_report_is_a_page_with_the_operating_curve_of_every_rule(told: SelftestReport) -> None:
+    text = render_page(told, version="1")
+    page = Page(text)
+
+    said = " ".join(words for _, words in page.texts)
+    for word in ("criterion.rs", "too little measured", "Too little is measured to say", "spin 3 %"):
+        assert word in said
+    curve = operating_curve(told)
+    assert curve is not None
+    rules = {str(datum["rule"]) for datum in curve.data}
+    assert "this program" in rules
+    assert {f"pyperf, {order}" for order in ("interleaved", "one after the other")} <= rules
+    by_dose = {datum["dose_pct"]: datum for datum in curve.data if datum["rule"] == "this program"}
+    told_of = {one.name: one.slower for one in told.scenarios}
+    assert by_dose[3.0]["found_pct"] == pytest.approx(100 * told_of["spin 3 %"].count / told_of["spin 3 %"].of)
+    (embedded,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert decode(embedded.encode(), SelftestReport) == told
+
+
+def test_a_page_of_a_campaign_without_comparisons_has_no_picture(tmp_path: Path) -> None:
+    empty = make_report([begin(tmp_path, plan(*aa_scenarios(20)))])
+
+    assert operating_curve(empty) is None
+    assert "not begun" in render_page(empty, version="1")
+
+
+def test_no_name_of_a_machine_becomes_markup(told: SelftestReport) -> None:
+    hostile = msgspec.structs.replace(told, machine=HOSTILE, model=HOSTILE)
+
+    def shape(report: SelftestReport) -> list[str]:
+        return [tag for tag, _ in Page(render_page(report, version="1")).elements if tag != "wbr"]
+
+    assert shape(hostile) == shape(told)

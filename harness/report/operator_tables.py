@@ -1,0 +1,62 @@
+"""Where the time of an inference goes, as tables: for whoever cannot see the picture, or wants to copy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from harness import statistics, units
+from harness.report import shell
+from harness.report.markup import Markup, breakable, element
+from harness.report.operators import all_operators_ns, longest_operators, profiled
+from harness.report.view import clean
+
+if TYPE_CHECKING:
+    from harness.records import OperatorTime
+    from harness.report.view import DeviceRows, Row
+
+_HEADS: Final = (
+    shell.Head(title="Operator"),
+    shell.Head(title="Kind"),
+    shell.Head(title="Ran on"),
+    shell.Head(title="µs", is_number=True),
+    shell.Head(title="% of all", is_number=True),
+)
+
+
+def operator_tables(device: DeviceRows) -> list[Markup]:
+    """A table a row, folded away."""
+    return [_table(row) for row in profiled(device.rows)]
+
+
+def _table(row: Row) -> Markup:
+    assert row.measured is not None
+    assert row.measured.profile is not None
+    profile, shown, whole = row.measured.profile, longest_operators(row), all_operators_ns(row)
+    name = f"{clean(row.cell.model)} {row.name}"
+    rest = len(profile.operators) - len(shown)
+    each = units.duration(statistics.median(profile.inferences_ns))
+    said = [f"{clean(profile.source)}: {len(profile.inferences_ns)} inferences of {each} each while they were timed"]
+    if row.summary is not None:
+        said.append(f"{units.duration(row.summary.p50_ns)} undisturbed")
+    if rest:
+        share = 100 * (1 - sum(operator.median_ns for operator in shown) / whole) if whole else 0.0
+        said.append(f"{rest} more operators take {share:.1f} %")
+    return element(
+        "details",
+        element("summary", f"Operators of {name}"),
+        element("p", "; ".join(said), ".", class_="quiet"),
+        shell.table(f"Operators of {name}", _HEADS, (_line(operator, whole) for operator in shown)),
+    )
+
+
+def _line(operator: OperatorTime, whole: float) -> Markup:
+    share = 100 * operator.median_ns / whole if whole else 0.0
+    return element(
+        "tr",
+        element("th", breakable(clean(operator.name)), scope="row", class_=shell.name_style(operator.name)),
+        element("td", clean(operator.kind), class_="text"),
+        element("td", clean(operator.accelerator), class_="text"),
+        element("td", units.three_digits(operator.median_ns / 1e3), data_v=shell.sortable(operator.median_ns)),
+        element("td", f"{share:.1f}", data_v=shell.sortable(share)),
+        data_text=clean(f"{operator.name} {operator.kind} {operator.accelerator}").lower(),
+    )

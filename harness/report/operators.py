@@ -1,0 +1,34 @@
+"""Which operators take most of an inference, for the rows of which that was taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.records import OperatorTime
+    from harness.report.view import Row
+
+SHOWN: Final = 20
+"""Operators of one row; the whole is in the record, and in the trace."""
+ROWS: Final = 60
+"""Rows whose operators are embedded; beyond that the page would outgrow its use."""
+
+
+def profiled(rows: Iterable[Row]) -> list[Row]:
+    """The rows that a page has operators of: the first ones, where there are many."""
+    return [row for row in rows if row.measured and row.measured.profile][:ROWS]
+
+
+def longest_operators(row: Row) -> tuple[OperatorTime, ...]:
+    """The operators that take most of the time, the longest first."""
+    profile = row.measured.profile if row.measured else None
+    operators = profile.operators if profile else ()
+    return tuple(sorted(operators, key=lambda operator: -operator.median_ns)[:SHOWN])
+
+
+def all_operators_ns(row: Row) -> float:
+    """What all operators of a row take together."""
+    profile = row.measured.profile if row.measured else None
+    return sum(operator.median_ns for operator in profile.operators) if profile else 0.0
