@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+DEAR_GROUPS = (
+    "virtual",
+    *(f"coreml-{name}" for name in ("densenet121", "resnet50", "light_cnn29", "")),
+    *("tests/study/test_study.py", "tests/test_demonstration.py", "tests/report/test_browser.py"),
+)
+"""The beginnings of the names of groups that take minutes, by `--durations`, the dearest first."""
+
 # A time limit on an example would be a test of how busy the machine is.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
@@ -30,6 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("xdist_group") is None:
             shares_a_device = "virtual" in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.xdist_group("virtual" if shares_a_device else item.nodeid.partition("::")[0]))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    """What takes minutes goes first: begun last, one process would do it while the others have nothing left."""
+    marker = item.get_closest_marker("xdist_group")
+    group = marker.args[0] if marker is not None else ""
+    return next((rank for rank, dear in enumerate(DEAR_GROUPS) if group.startswith(dear)), len(DEAR_GROUPS))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
