@@ -64,6 +64,8 @@ exit $r
 """
 _GONE = "kill -9 -{group} 2>/dev/null; i=0; while kill -0 -{group} 2>/dev/null && [ $i -lt 100 ]; do sleep 0.05; \
 i=$((i+1)); done; ! kill -0 -{group} 2>/dev/null"
+_LEFT_OVER = "[ /proc/{group}/cwd -ef {folder} ] && kill -9 -{group}; :"
+"""Later the number may be another program's: ours runs in our folder."""
 
 
 def guarded_command(
@@ -113,6 +115,8 @@ class RemoteProgram:
         is_told: bool = False,
     ) -> None:
         self._device_id, self._link, self._argv = device_id, link, tuple(argv)
+        self._folder, self._shell = folder, shell
+        self._left_over: tuple[str, ...] | None = None
         command = guarded_command(argv, environment, folder, shell=shell, is_told=is_told)
         self._stream = link.open(f"shell,v2,raw:{command}", Deadline(device_id, f"start {self._words}", START_S))
         self._group: int | None = None
@@ -180,6 +184,11 @@ class RemoteProgram:
             self._end_group(self._group)
 
     @property
+    def left_over(self) -> tuple[str, ...] | None:
+        """See `device.MayStayBehind`."""
+        return self._left_over
+
+    @property
     def _words(self) -> str:
         return shlex.join(self._argv)
 
@@ -188,7 +197,9 @@ class RemoteProgram:
         try:
             gone = run(self._link, _GONE.format(group=group), deadline).returncode == 0
         except DeviceError as error:
-            # The guard over there ends it all the same, as soon as it sees that we have gone.
+            # The guard over there ends it, too, if it ever sees that we have gone: a cable that is pulled tells nobody.
+            text = _LEFT_OVER.format(group=group, folder=shlex.quote(self._folder))
+            self._left_over = (self._shell, "-c", text)
             log.warning("%s: could not see `%s` end: %s", self._device_id, self._words, error)
         else:
             if not gone:

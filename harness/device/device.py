@@ -54,6 +54,16 @@ class RunningProgram(Protocol):
         ...
 
 
+@runtime_checkable
+class MayStayBehind(Protocol):
+    """A running program that a device which does not answer may keep."""
+
+    @property
+    def left_over(self) -> tuple[str, ...] | None:
+        """What ends it there once the device answers again; None where nothing was left."""
+        ...
+
+
 class ToldProgram(RunningProgram, Protocol):
     """A running program that reads lines, too."""
 

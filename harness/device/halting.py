@@ -11,10 +11,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.device.device import MayStayBehind
 from harness.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path, PurePosixPath
 
     from harness.device.device import Device, RunningProgram, ShellResult
@@ -178,7 +179,7 @@ class HaltingDevice:
     def start(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> RunningProgram:
         """As the device does; the program ends when all are to stop."""
         self._halt.check()
-        return _HaltingProgram(self.device.start(argv, environment=environment), self._halt)
+        return _HaltingProgram(self.device.start(argv, environment=environment), self._halt, self.owe)
 
     def worker_command(self) -> tuple[str, ...]:
         """The device's."""
@@ -201,8 +202,8 @@ class HaltingDevice:
 class _HaltingProgram:
     """A `RunningProgram` that is ended when all are to stop."""
 
-    def __init__(self, program: RunningProgram, halt: Halt) -> None:
-        self._program, self._halt = program, halt
+    def __init__(self, program: RunningProgram, halt: Halt, owe: Callable[[Sequence[str]], None]) -> None:
+        self._program, self._halt, self._owe = program, halt, owe
         self._watched = contextlib.ExitStack()
         self._watched.enter_context(halt.watching(program))
 
@@ -226,6 +227,8 @@ class _HaltingProgram:
         return self._program.last_words()
 
     def end(self) -> None:
-        """End it."""
+        """End it; what a device keeps that does not answer is owed."""
         self._program.end()
+        if isinstance(self._program, MayStayBehind) and self._program.left_over is not None:
+            self._owe(self._program.left_over)
         self._watched.close()

@@ -75,21 +75,21 @@ def adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
 @pytest.fixture(params=["direct", "server"])
 def phone(request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_path: Path) -> Iterator[AndroidDevice]:
     """The virtual device, over each of the two ways, its work folder empty before and after."""
-    device = over(request.param, request, virtual, tmp_path)
+    device = over(request.param, request, virtual.address, tmp_path)
     device.remove(WORK_FOLDER, timeout_s=30)
     yield device
     device.remove(WORK_FOLDER, timeout_s=30)
 
 
-def over(way: str, request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_path: Path) -> AndroidDevice:
-    """The virtual device by one way."""
+def over(way: str, request: pytest.FixtureRequest, address: str, tmp_path: Path) -> AndroidDevice:
+    """What listens at `HOST:PORT`, by one way."""
     if way == "direct":
-        link = DirectLink("phone", virtual.host, virtual.port, keys=tmp_path / "keys")
-        return AndroidDevice("phone", link, kind="virtual")
+        host, _, port = address.rpartition(":")
+        return AndroidDevice("phone", DirectLink("phone", host, int(port), keys=tmp_path / "keys"), kind="virtual")
     server: AdbServer = request.getfixturevalue("adb_server")
-    connect(virtual.address, server)
-    until(lambda: [device.state for device in server_devices(server)] == ["device"])
-    return AndroidDevice("phone", ServerLink("phone", virtual.address, server), kind="virtual")
+    connect(address, server)
+    until(lambda: ("device", address) in [(device.state, device.serial) for device in server_devices(server)])
+    return AndroidDevice("phone", ServerLink("phone", address, server), kind="virtual")
 
 
 def on(device: AndroidDevice, command: str, timeout_s: float = 30) -> str:

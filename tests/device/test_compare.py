@@ -25,7 +25,7 @@ TINY = Path(__file__).resolve().parents[1] / "data" / "tiny.onnx"
 @pytest.fixture
 def direct(request: pytest.FixtureRequest, virtual: VirtualDevice, tmp_path: Path) -> AndroidDevice:
     """The virtual device; that both ways can tell a program lines is a test of its own."""
-    return over("direct", request, virtual, tmp_path)
+    return over("direct", request, virtual.address, tmp_path)
 
 
 def test_a_program_is_told_lines_and_its_end_is_the_end_of_all(phone: AndroidDevice) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """One device after the other."""
     if request.param == "android":
-        android = over("direct", request, request.getfixturevalue("virtual"), tmp_path)
+        android = over("direct", request, request.getfixturevalue("virtual").address, tmp_path)
         android.remove(android.work_folder, timeout_s=30)
         yield android
         return

@@ -14,21 +14,25 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 import pytest
 
 from harness import pipeline
-from harness.deploy.runner import Runner
+from harness.deploy.runner import Runner, choose_runner
+from harness.deploy.runtimes import library_for
+from harness.deploy.targets import host_target
 from harness.device.adb import WORK_FOLDER, AndroidDevice
 from harness.device.adb_direct import DirectLink
 from harness.device.lease import lease_folder, leased
-from harness.errors import DeviceBusy
+from harness.errors import AbiMismatch, DeviceBusy
 from harness.events import ConversionStarted, DeviceCameBack, DeviceWentAway, Event
 from harness.farm import PATIENCE_S
 from harness.pipeline import plan_run, resume, run
 from harness.records import Failure, MeasurePlan, NotRun, RuntimeChoice, Suite
 from harness.store import StoredRun
-from tests.device.conftest import DISK_MIB, on, until
+from tests.device.conftest import DISK_MIB, on, over, until
+from tests.fakes.models import save_dense_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,11 +182,12 @@ def test_a_link_that_is_cut_fails_its_cell_the_others_are_not_run_and_a_resumed_
         assert_clean(device)
 
 
+@pytest.mark.parametrize("way", ["direct", "server"])
 def test_a_link_that_is_cut_and_mended_costs_one_cell_and_what_was_left_is_removed(
-    virtual: VirtualDevice, a_run: Callable[..., StoredRun], tmp_path: Path
+    virtual: VirtualDevice, a_run: Callable[..., StoredRun], request: pytest.FixtureRequest, way: str, tmp_path: Path
 ) -> None:
     with Cable(virtual.port) as cable:
-        device = AndroidDevice("phone", DirectLink("phone", "127.0.0.1", cable.port, keys=tmp_path), kind="virtual")
+        device = over(way, request, cable.address, tmp_path)
         after(device, "start", cable.cut)
         events: list[Event] = []
 
@@ -201,8 +206,36 @@ def test_a_link_that_is_cut_and_mended_costs_one_cell_and_what_was_left_is_remov
         assert_clean(device)
 
 
+def test_a_program_that_a_silent_link_left_behind_is_ended_when_the_device_is_back(
+    direct: AndroidDevice, virtual: VirtualDevice, a_run: Callable[..., StoredRun], tmp_path: Path
+) -> None:
+    """A cable that is pulled tells neither side: the device goes on, and nobody there ends what we started."""
+    found: list[str] = []
+    with Cable(virtual.port) as cable:
+        device = AndroidDevice("phone", DirectLink("phone", "127.0.0.1", cable.port, keys=tmp_path), kind="virtual")
+
+        def pull() -> None:
+            until(lambda: on(direct, "pgrep -f '[s]leep 4801'").strip())
+            time.sleep(0.5)  # its number is on the way
+            cable.silence()
+
+        def watch(event: Event) -> None:
+            if isinstance(event, DeviceWentAway):
+                found.append(on(direct, "pgrep -f '[s]leep 4801'").strip())
+                cable.mend()
+
+        after(device, "start", pull)
+        first, second = failures(a_run(device, SLEEPS, ENDS, timeout_s=8.0, watch=watch))
+
+        assert first[0] == "timeout"
+        assert second[0] == "runner_died"
+        assert found != [""]
+        assert found, "the device was not missed"
+        assert_clean(device)
+
+
 def test_a_device_that_stands_still_for_a_while_costs_one_cell(
-    direct: AndroidDevice, virtual: VirtualDevice, a_run: Callable[..., StoredRun]
+    phone: AndroidDevice, virtual: VirtualDevice, a_run: Callable[..., StoredRun]
 ) -> None:
     machine = psutil.Process(virtual.pid)
     thaw = threading.Timer(12.0, machine.resume)
@@ -212,31 +245,73 @@ def test_a_device_that_stands_still_for_a_while_costs_one_cell(
         machine.suspend()
         thaw.start()
 
-    after(direct, "start", freeze)
+    after(phone, "start", freeze)
     try:
-        first, second = failures(a_run(direct, SLEEPS, ENDS, timeout_s=8.0))
+        first, second = failures(a_run(phone, SLEEPS, ENDS, timeout_s=8.0))
     finally:
         thaw.cancel()
         machine.resume()
 
     assert first[0] == "timeout"
     assert second[0] == "runner_died"
-    assert_clean(direct)
+    assert_clean(phone)
 
 
 def test_a_full_disk_is_told_and_nothing_is_left_of_the_push(
-    direct: AndroidDevice, a_run: Callable[..., StoredRun]
+    phone: AndroidDevice, a_run: Callable[..., StoredRun]
 ) -> None:
-    on(direct, f"head -c {(DISK_MIB - 8) * 2**20} /dev/zero >/data/filler", timeout_s=120)
+    on(phone, f"head -c {(DISK_MIB - 8) * 2**20} /dev/zero >/data/filler", timeout_s=120)
     try:
-        stored = a_run(direct, ENDS)
+        stored = a_run(phone, ENDS)
     finally:
-        on(direct, "rm -f /data/filler")
+        on(phone, "rm -f /data/filler")
 
     ((kind, message),) = failures(stored)
     assert kind == "no_space"
     assert message.startswith("phone: no space left for /data/local/tmp/inference-harness/")
-    assert_clean(direct)
+    assert_clean(phone)
+
+
+def test_a_runtime_for_another_processor_is_refused_before_anything_of_it_is_sent(
+    direct: AndroidDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check by what the device says of itself and what the file says: both are real."""
+    here = library_for("onnxruntime", target=host_target())
+    monkeypatch.setattr("harness.deploy.runner.library_for", lambda _runtime, **_which: here)
+
+    with pytest.raises(AbiMismatch, match=r"linux-aarch64, and .* is built for linux-x86_64"):
+        choose_runner(direct, RuntimeChoice(runtime="onnxruntime"))
+
+    assert on(direct, f"find {WORK_FOLDER} -type f 2>/dev/null").strip() == ""
+
+
+def test_ctrl_c_in_the_middle_of_a_push_leaves_no_part_of_a_file(
+    phone: AndroidDevice, a_run: Callable[..., StoredRun], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.onnx"
+    save_dense_onnx(large, np.random.default_rng(0).standard_normal((8, 1_000_000)).astype(np.float32))
+    monkeypatch.setattr("tests.device.test_faults.TINY", large)
+    under_way, when_interrupted = threading.Event(), []
+    real = phone.push
+
+    def interrupt() -> None:
+        when_interrupted.append(under_way.is_set())
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def push(*arguments: Any, **settings: Any) -> None:
+        under_way.set()
+        threading.Timer(0.15, interrupt).start()
+        real(*arguments, **settings)
+        under_way.clear()
+
+    monkeypatch.setattr(phone, "push", push)
+
+    with pytest.raises(KeyboardInterrupt):
+        a_run(phone, SLEEPS)
+
+    assert when_interrupted == [True], "it was not in the middle"
+    assert StoredRun.open(tmp_path / "out").results == ()
+    assert_clean(phone)
 
 
 def test_a_second_run_is_kept_off_the_device_by_whatever_address_it_comes(
@@ -253,7 +328,7 @@ def test_a_second_run_is_kept_off_the_device_by_whatever_address_it_comes(
 
 @pytest.mark.parametrize("stage", ["conversion", "push", "measurement"])
 def test_ctrl_c_leaves_nothing_behind_at_any_stage(
-    direct: AndroidDevice, a_run: Callable[..., StoredRun], stage: str, tmp_path: Path
+    phone: AndroidDevice, a_run: Callable[..., StoredRun], stage: str, tmp_path: Path
 ) -> None:
     def interrupt() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -263,18 +338,18 @@ def test_ctrl_c_leaves_nothing_behind_at_any_stage(
             interrupt()
 
     if stage != "conversion":
-        after(direct, "push" if stage == "push" else "start", interrupt)
+        after(phone, "push" if stage == "push" else "start", interrupt)
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        a_run(direct, SLEEPS, ENDS, watch=watch)
+        a_run(phone, SLEEPS, ENDS, watch=watch)
 
     assert time.monotonic() - began < 60
     stored = StoredRun.open(tmp_path / "out")
     assert stored.results == ()
     until(lambda: "device phone" not in [thread.name for thread in threading.enumerate()], timeout_s=1)
-    on(direct, f"mkdir -p {WORK_FOLDER}")
-    assert_clean(direct)
+    on(phone, f"mkdir -p {WORK_FOLDER}")
+    assert_clean(phone)
 
 
 def after(device: AndroidDevice, call: str, then: Callable[[], None]) -> None:
@@ -296,6 +371,7 @@ class Cable:
 
     def __init__(self, port: int) -> None:
         self._to, self._ends = port, list[socket.socket]()
+        self._quiet = threading.Event()
         self.port = 0
         self._listener: socket.socket | None = None
 
@@ -311,6 +387,18 @@ class Cable:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """Where it begins."""
+        return f"127.0.0.1:{self.port}"
+
+    def silence(self) -> None:
+        """Carry nothing more, without a word to either side, and let no new connection in."""
+        self._quiet.set()
+        self._quiet = threading.Event()  # of those to come
+        if self._listener is not None:
+            _end(self._listener)
 
     def cut(self) -> None:
         """End all connections, and let no new one in."""
@@ -328,13 +416,15 @@ class Cable:
                 return
             self._ends += [here, there]
             for one, other in ((here, there), (there, here)):
-                threading.Thread(target=_carry, args=(one, other), daemon=True).start()
+                threading.Thread(target=_carry, args=(one, other, self._quiet), daemon=True).start()
 
 
-def _carry(one: socket.socket, other: socket.socket) -> None:
+def _carry(one: socket.socket, other: socket.socket, quiet: threading.Event) -> None:
     with contextlib.suppress(OSError):
-        while data := one.recv(65536):
+        while (data := one.recv(65536)) and not quiet.is_set():
             other.sendall(data)
+    if quiet.is_set():
+        return
     _end(one)
     _end(other)
 
