@@ -240,6 +240,8 @@ def _stays(event: Event) -> bool:
 def _ended(result: CellResult) -> str:
     name = _name(result.cell)
     match result.outcome:
+        case Measurement() as measured if "emulated" in measured.accepted_obstacles:
+            return f"{name}: measured, and emulated: its times mean nothing; {units.elapsed(result.seconds)}"
         case Measurement() as measured:
             medians = [m for p in measured.processes if p.discarded is None and (m := process_median_ns(p)) is not None]
             return f"{name}: p50 {units.duration(median(medians))}, {units.elapsed(result.seconds)}"

@@ -188,6 +188,8 @@ def why_not_on(choice: RuntimeChoice, device: DeviceFacts) -> str | None:
         return f"Core ML runs on Apple's systems only, and {device.name} has {device.os or 'another'}"
     if device.kind == "ios" and choice.runtime != "coreml":
         return f"the app that runs models on an iPhone has Core ML, and not {RUNTIMES[choice.runtime].title}"
+    if choice.runtime == "coreml" and choice.graph_optimization != "all":
+        return f"Core ML has one way to optimize a graph, and {choice.graph_optimization} was asked for"
     unit = _CORE_ML_UNITS.get(choice.accelerator) if choice.runtime == "coreml" else None
     if unit is not None and device.core_ml_units and unit not in device.core_ml_units:
         known = " and ".join(name.replace("_", " ") for name in device.core_ml_units)

@@ -504,6 +504,7 @@ class _CellWork:
         self._converts: Future[None] = Future()
         """Done once nothing is converted any more."""
         self._here = {device.id for device in plan.devices if device.kind == "host"}
+        self._phones = {device.id for device in plan.devices if device.kind == "ios"}
 
     def __enter__(self) -> Self:
         return self
@@ -534,6 +535,9 @@ class _CellWork:
             raise Halted from None
         if not isinstance(made, Artifact):
             return made
+        if cell.device_id in self._phones and max(len(made.inputs), len(made.outputs)) > 1:
+            count = f"{len(made.inputs)} inputs and {len(made.outputs)} outputs"
+            return NotRunnable(reason=f"the app on an iPhone takes one input and gives one output; this has {count}")
         return None if never is None else NotRunnable(reason=never)
 
     def measure(self, cell: Cell, device: Device) -> Outcome:

@@ -192,11 +192,20 @@ def summarise(result: CellResult, *, canary_baseline_ns: float | None = None) ->
     )
 
 
-def summarise_all(results: Sequence[CellResult]) -> dict[str, Summary | None]:
-    """The figures of every cell of a run by cell id, each judged by the whole run's canaries."""
+def summarise_all(results: Sequence[CellResult], devices: Iterable[DeviceFacts]) -> dict[str, Summary | None]:
+    """The figures of every cell of a run by cell id, each judged by the whole run's canaries.
+
+    Args:
+        results: All of the run.
+        devices: Of the run. What was measured on a simulated one has no figures.
+    """
     baselines = canary_baselines(results)
+    simulated = {device.id for device in devices if is_simulated(device)}
     return {
-        result.cell.id: summarise(result, canary_baseline_ns=baselines.get(_canary_of(result))) for result in results
+        result.cell.id: None
+        if result.cell.device_id in simulated
+        else summarise(result, canary_baseline_ns=baselines.get(_canary_of(result)))
+        for result in results
     }
 
 

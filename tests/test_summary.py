@@ -31,7 +31,7 @@ def figures(processes: Sequence[ProcessRecord] | None = None, **how: Any) -> Sum
 
 def warned(result: CellResult, **of_run: Any) -> dict[str, CellWarning]:
     run = records.run([result], **of_run)
-    summary = summarise_all(run.results)[result.cell.id]
+    summary = summarise_all(run.results, run.plan.devices)[result.cell.id]
     return {warning.kind: warning for warning in warnings(summary, result, run.plan)}
 
 
@@ -162,7 +162,7 @@ def test_an_undisturbed_canary_of_the_run_judges_all_its_cells() -> None:
     first = records.result(processes=steady())
     second = records.result(processes=slow_all_along, threads=2)
 
-    by_cell = summarise_all([first, second])
+    by_cell = summarise_all([first, second], ())
 
     assert canary_baselines([first, second]) == {("host", "python-worker"): 20 * MS}
     assert [summary.disturbed_processes for summary in by_cell.values() if summary] == [0, 5]
@@ -173,7 +173,7 @@ def test_one_canary_faster_than_all_others_does_not_call_them_slow() -> None:
     lucky[0] = msgspec.structs.replace(lucky[0], canary_before_ns=10 * MS)
     cells = [records.result(processes=lucky), records.result(processes=lucky[1:], threads=2)]
 
-    assert [summary.disturbed_processes for summary in summarise_all(cells).values() if summary] == [0, 0]
+    assert [summary.disturbed_processes for summary in summarise_all(cells, ()).values() if summary] == [0, 0]
 
 
 def test_a_canary_of_another_device_judges_nothing_here() -> None:
@@ -182,7 +182,7 @@ def test_a_canary_of_another_device_judges_nothing_here() -> None:
         device_id="another",
     )
 
-    here = summarise_all([other, records.result(processes=steady())])
+    here = summarise_all([other, records.result(processes=steady())], ())
 
     assert [summary.disturbed_processes for summary in here.values() if summary] == [0, 0]
 

@@ -239,6 +239,8 @@ def _code(spec: ModelSpec) -> Iterator[Path]:
     yield from (_HERE / name for name in ("child.py", "data.py", "execute.py", "keras.py", "modules.py", "widths.py"))
     if isinstance(spec.source, BuiltinSource):
         yield from sorted((_HERE / "networks").glob("*.py"))
+    elif isinstance(spec.source, CoreMLSource):
+        yield from (_HERE / "coreml_package.py", *sorted((_HERE / "ml_program").rglob("*.py")))
     elif isinstance(spec.source, PythonSource):
         yield from _code_beside(spec.source.factory)
 

@@ -156,13 +156,15 @@ def devices_install_app(
         harness devices install-app 00008020-001A2B3C4D5E6F70 InferenceRunner.ipa
     """
     from harness.deploy.install_app import install_app  # noqa: PLC0415
+    from harness.device.lease import leased  # noqa: PLC0415
     from harness.device.registry import find_device, on_server  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
     (device_id,) = on_server((device,), context.obj)
     found = find_device(device_id)
     note(f"installing {package.name} on {found.id} ...")
-    missing = install_app(package, found)
+    with leased((found,), "devices install-app"):  # installing ends the app, and what it measures
+        missing = install_app(package, found)
     if output_format is Output.JSON:
         typer.echo(to_json({"device": found.id, "app": package.name, "missing": missing}))
         return

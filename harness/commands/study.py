@@ -42,7 +42,7 @@ def _root() -> None:
 @app.command()
 def ocular(
     profile: Annotated[
-        ProfileOption, typer.Option(help="smoke: a test, minutes. small: over an hour on 2 cores. full: needs a GPU.")
+        ProfileOption, typer.Option(help="smoke: a test, minutes. small: 40 minutes on 2 cores. full: needs a GPU.")
     ] = ProfileOption.SMALL,
     data: Annotated[
         str | None,

@@ -13,6 +13,7 @@ NAME                         any of these, by a device_profiles/NAME.toml whose 
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -209,6 +210,12 @@ def _connected_ios() -> tuple[str, ...]:
     return connected_ids()
 
 
+def _claims_ios(device_id: str) -> bool:
+    """What can only be a UDID: of a phone since 2018, of one before, of a simulator."""
+    forms = r"[0-9A-F]{8}-[0-9A-F]{16}|[0-9a-f]{40}|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}"
+    return re.fullmatch(forms, device_id) is not None
+
+
 def _open_ios(device_id: str, profile: DeviceProfile | None) -> Device:
     from harness.device.ios.connected import open_device  # noqa: PLC0415
 
@@ -222,5 +229,5 @@ _KINDS: dict[DeviceKind, _Kind] = {
         connected=_connected_virtual, claims=lambda found: found.startswith(VIRTUAL_PREFIX), open=_open_virtual
     ),
     "board": _Kind(connected=lambda: (), claims=lambda found: found.startswith("ssh://"), open=_open_board),
-    "ios": _Kind(connected=_connected_ios, claims=lambda _: False, open=_open_ios),
+    "ios": _Kind(connected=_connected_ios, claims=_claims_ios, open=_open_ios),
 }

@@ -18,6 +18,7 @@ from harness.regress.decision import MARGINS, Metric, decide
 from harness.regress.effect import CONFIDENCE, Effect, exact_effect, noisy_effect, shifted, two_samples
 from harness.regress.trials import TIMES, Finding
 from harness.statistics import median, percentile, samples_ns
+from harness.summary import is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -122,6 +123,8 @@ def _compare(
     if not isinstance(b.outcome, Measurement):
         problem = b.outcome.message if isinstance(b.outcome, Failure) else b.outcome.reason
         return CellComparison(name=name, status="broken", problem=problem)
+    if any(is_simulated(facts) for facts in b_plan.devices if facts.id == b.cell.device_id):
+        return CellComparison(name=name, status="not measured")  # it has no times
     unlike = differences(a, b, a_plan, b_plan)
     if any(difference.key not in accept for difference in unlike):
         return CellComparison(name=name, status="incomparable", differences=unlike)

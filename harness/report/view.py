@@ -153,7 +153,7 @@ class View:
 def view(run: Run) -> View:
     """Compute all figures of a run and put them in order."""
     results = {result.cell.id: result for result in run.results}
-    summaries = summarise_all(run.results)
+    summaries = summarise_all(run.results, run.plan.devices)
     files = _file_labels(run.plan.cells)
     rows = tuple(
         replace(
@@ -191,7 +191,7 @@ def _row(cell: Cell, result: CellResult | None, summary: Summary | None, file: s
     if result is None or isinstance(result.outcome, NotRun):
         status = "not_run"
     elif isinstance(result.outcome, Measurement) and is_simulated(device):
-        status, summary = "simulated", None
+        status = "simulated"
     elif isinstance(result.outcome, NotRunnable):
         status = "not_runnable"
     elif summary is not None:

@@ -181,7 +181,7 @@ def _took(timing: Timing) -> str:
     said = units.duration(timing.p50_ns)
     if timing.p50_low_ns is None or timing.p50_high_ns is None:
         return f"{said} (no interval: too few processes)"
-    return f"{said} ({units.milliseconds(timing.p50_low_ns)}–{units.milliseconds(timing.p50_high_ns)} ms)"
+    return f"{said} ({units.duration(timing.p50_low_ns)} to {units.duration(timing.p50_high_ns)})"
 
 
 def _said(found: Estimate | None) -> str:

@@ -65,10 +65,10 @@ class StudyRow(Record, frozen=True, kw_only=True):
 def rows_of(folder: StudyFolder) -> tuple[StudyRow, ...]:
     """Every row for which there is anything to show, in the order in which the networks were made."""
     measured = [
-        (stored.plan.devices[0].is_emulated, result, summary)
+        (stored.plan.devices[0].is_emulated, result, summaries[result.cell.id])
         for stored in folder.runs()
+        for summaries in [summarise_all(stored.results, stored.plan.devices)]
         for result in stored.results
-        for summary in [summarise_all(stored.results)[result.cell.id]]
     ]
     return tuple(row for variant in folder.study.variants for row in _rows(folder, variant, measured))
 

@@ -109,6 +109,9 @@ def core_ml_units(choice: RuntimeChoice) -> str:
         raise JobRefused("no_accelerator", problem)
     if choice.options:
         raise JobRefused("bad_setting", f"Core ML takes no options, {', '.join(choice.options)} came")
+    if choice.graph_optimization != "all":
+        problem = f"Core ML has one way to optimize a graph; {choice.graph_optimization!r} cannot be had"
+        raise JobRefused("bad_setting", problem)
     if choice.threads != 1:
         # It starts as many as it likes and has no setting; a number in a report would look as if it had been kept.
         raise JobRefused("bad_setting", f"Core ML takes no number of threads, {choice.threads} came")
@@ -119,6 +122,7 @@ class CoreMLSession:
     """See `Session`."""
 
     graph_optimization: str | None = None
+    same_answer = 1e-2  # half precision, added in another order, is that far apart
 
     def __init__(self, predictor: Predictor, accelerator: str) -> None:
         self._predictor, self._accelerator = predictor, accelerator
@@ -174,6 +178,11 @@ class CoreMLSession:
     def settings(self) -> dict[str, Setting]:
         """See `SaysSettings`."""
         return {"compute_units": UNITS[self._accelerator][0]}
+
+    @property
+    def load_ns(self) -> int:
+        """See `SaysLoad`. That coremltools reads the file once more for its signature is not Core ML's."""
+        return sum(self._predictor.timings_ns.values())
 
     def timings_ns(self) -> dict[str, int]:
         """See `SaysTimings`. Loads once more, which is what Core ML's own cache is there for."""

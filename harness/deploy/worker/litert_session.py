@@ -73,6 +73,7 @@ class LiteRtSession:
     """An interpreter with its tensors allocated."""
 
     graph_optimization = None
+    same_answer = 1e-3
 
     def __init__(self, interpreter: Any, accelerator: str) -> None:  # noqa: ANN401  (the package has no types)
         self._interpreter, self._accelerator = interpreter, accelerator

@@ -80,6 +80,8 @@ def open_session(model: str, choice: RuntimeChoice) -> OnnxRuntimeSession:
 class OnnxRuntimeSession:
     """A session whose inputs and outputs are bound to memory allocated once."""
 
+    same_answer = 1e-3
+
     def __init__(self, session: Any, provider: str) -> None:  # noqa: ANN401  (the package has no types)
         import onnxruntime as ort  # noqa: PLC0415
 

@@ -49,6 +49,8 @@ class Session(Protocol):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     graph_optimization: str | None
+    same_answer: float
+    """By which share of the largest value two runs on one input may differ: threads add in another order."""
 
     def set_inputs(self, arrays: Sequence[NDArray[np.generic]]) -> None:
         """Put one sample, batch dimension included, where the runtime reads it. It stays there."""
@@ -73,6 +75,16 @@ class SaysSettings(Protocol):
 
     def settings(self) -> dict[str, Setting]:
         """What was set up, by the runtime's own words."""
+        ...
+
+
+@runtime_checkable
+class SaysLoad(Protocol):
+    """A session whose opening holds work that is not the runtime's."""
+
+    @property
+    def load_ns(self) -> int:
+        """What the runtime itself took."""
         ...
 
 

@@ -43,10 +43,13 @@ def open_device(device_id: str, profile: DeviceProfile | None = None) -> IosDevi
 
     Raises:
         UnknownName: It is not connected any more.
+        MissingTool: Nothing on this machine could reach one.
         BadSetting: A profile is wrong.
     """
     reached = _reached()
     udid = (profile and profile.reached_by) or device_id
+    if udid not in reached and pymobiledevice3.find_command() is None and devicectl.find_command() is None:
+        raise pymobiledevice3.missing()
     if udid not in reached:
         raise UnknownName("device", device_id if udid == device_id else f"{device_id} ({udid})", tuple(reached))
     found = reached[udid]

@@ -12,9 +12,11 @@ checked, and read from there.
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -165,6 +167,7 @@ class IosDevice:
             shutil.copytree(local, there)
         else:
             shutil.copyfile(local, there)
+        os.utime(there)  # `clean` goes by when it was put there
 
     def pull(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> None:
         """Copy a file out of the mirror, where results are, or from the phone."""
@@ -188,7 +191,11 @@ class IosDevice:
         new.parent.mkdir(parents=True, exist_ok=True)
         old.rename(new)
         if not any(hurdle.blocks for hurdle in self._found_hurdles()):
-            self._send(target, timeout_s=timeout_s)
+            try:
+                self._send(target, timeout_s=timeout_s)
+            except DeviceError:
+                _forget(new)  # it is not there under this name
+                raise
 
     def make_folder(self, remote: PurePosixPath, *, timeout_s: float) -> None:  # noqa: ARG002
         """Make a folder in the mirror; on the phone, sending makes it."""
@@ -205,7 +212,9 @@ class IosDevice:
     def clean(self, *, older_than_days: int, timeout_s: float) -> tuple[PurePosixPath, ...]:
         """See `CleansItself`. What another computer has sent is not known here, and stays."""
         if not self._transport.can_remove:
-            advice = "deleting the app on the phone removes all that was sent"
+            _forget(self._mirror)
+            self._arrived.clear()
+            advice = "only what this computer keeps of it is removed; deleting the app on the phone removes the rest"
             raise DeviceRefused(self.id, "clean", f"{self._transport.name} cannot remove files; {advice}")
         latest = time.time() - older_than_days * 86400 if older_than_days > 0 else math.inf
         removed = []
@@ -275,7 +284,12 @@ class IosDevice:
             DOCUMENTS / "receipts" / item.receipt, receipt, timeout_s=timeout_s
         )
         if not is_certified:
-            self._transport.put(local, remote, timeout_s=timeout_s)
+            try:
+                self._transport.put(local, remote, timeout_s=timeout_s)
+            except DeviceError:
+                with suppress(DeviceError):  # half of it, on a phone that may be full of it
+                    self._transport.remove(remote, timeout_s=timeout_s)
+                raise
         self._damaged.discard(item.receipt)
         self._arrived.add(item.receipt)
         return item
@@ -288,13 +302,15 @@ class IosDevice:
             _forget(self._former_result)  # its outputs have been looked at
         self._former_result = self._mirror / "results" / job_id
         try:
-            for part in write_job(folder, file):
-                self._transport.put(part, DOCUMENTS / "jobs" / job_id / part.name, timeout_s=SEND_TIMEOUT_S)
+            job_file, ready = write_job(folder, file)
+            self._transport.put(job_file, DOCUMENTS / "jobs" / job_id / job_file.name, timeout_s=SEND_TIMEOUT_S)
+            if self._not_launched is None:
+                # Tried until it fails once: then somebody has opened the app, and it takes one job after the other.
+                self._not_launched = self._transport.launch(timeout_s=LAUNCH_TIMEOUT_S)
+            # Only now: the app of the last job is open still, would take this one, and be ended in the middle of it.
+            self._transport.put(ready, DOCUMENTS / "jobs" / job_id / ready.name, timeout_s=SEND_TIMEOUT_S)
         finally:
             _forget(folder)
-        if self._not_launched is None:
-            # Tried until it fails once: then somebody has opened the app, and it takes one job after the other.
-            self._not_launched = self._transport.launch(timeout_s=LAUNCH_TIMEOUT_S)
         return IosProgram(self, argv, file, self._not_launched, mirror=self._mirror, poll_s=self._poll_s)
 
     def _ask_for_state(self) -> None:

@@ -179,7 +179,8 @@ class PyMobileDevice3:
         """See `Transport`. Takes two commands, a second each."""
         try:
             installed = self._app_is_installed()
-            may_develop = self._os_version < (16,) or self._developer_mode()
+            # A version that is not known may be any: whoever has no such mode says so.
+            may_develop = () < self._os_version < (16,) or self._developer_mode()
         except DeviceError as error:
             return (hurdle_of(error),)
         found = [] if installed else [hurdle_of(AppMissing(self._device_id, self._app))]

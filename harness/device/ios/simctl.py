@@ -14,8 +14,8 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from harness.device.ios.transport import FoundPhone, Hurdle, hurdle_of, run_client
-from harness.errors import AppMissing, AppRefused, DeviceCommandFailed, DeviceFull
+from harness.device.ios.transport import FoundPhone, Hurdle, hurdle_of, offline, run_client
+from harness.errors import AppMissing, AppRefused, DeviceCommandFailed, DeviceFileFailed, DeviceFull, DeviceOffline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ class SimCtl:
         """See `Transport`."""
         try:
             self._container(LIST_TIMEOUT_S)
-        except AppMissing as error:
+        except (AppMissing, DeviceOffline) as error:
             return (hurdle_of(error),)
         return ()
 
@@ -89,7 +89,7 @@ class SimCtl:
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise DeviceFull(self._device_id, str(remote), None) from error
-            raise
+            raise DeviceFileFailed(self._device_id, "push", str(remote), error.strerror or str(error)) from error
 
     def get(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> bool:
         """See `Transport`."""
@@ -131,7 +131,9 @@ class SimCtl:
         arguments = ("get_app_container", self._device_id, self._app, "data")
         ended = _run(self._device_id, self._command, arguments, timeout_s=timeout_s)
         if ended.returncode != 0:
-            raise AppMissing(self._device_id, self._app)
+            if "No such file or directory" in ended.words or "NSPOSIXErrorDomain, code=2" in ended.words:
+                raise AppMissing(self._device_id, self._app)
+            raise offline(self._device_id, ended.words or f"`simctl get_app_container` exited {ended.returncode}")
         return Path(ended.stdout.strip())
 
 

@@ -107,7 +107,7 @@ def points_of(run: StoredRun, *, revision: str | None = None) -> tuple[Point, ..
         run: As it is stored, complete or not.
         revision: Commit that was checked out when it was made, where that is known.
     """
-    figures = summarise_all(run.results)
+    figures = summarise_all(run.results, run.plan.devices)
     devices = {device.id: device for device in run.plan.devices}
     added_at = datetime.now(UTC).isoformat(timespec="seconds")
     found = []

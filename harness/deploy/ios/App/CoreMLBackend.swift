@@ -22,6 +22,9 @@ struct CoreMLBackend: Backend {
             // It starts as many as it likes and has no setting.
             throw Refusal("bad_setting", "Core ML takes no number of threads, \(choice.threads) came")
         }
+        guard choice.graph_optimization == "all" else {
+            throw Refusal("bad_setting", "Core ML has one way to optimize a graph, not \(choice.graph_optimization)")
+        }
         let compiled: URL
         let began = now()
         do {
