@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import msgspec
 
+from harness.errors import DeviceError, DeviceFull
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
@@ -242,6 +244,13 @@ class FakeIphone:
         if app.damage is not None:
             app.damage(making)
         making.rename(making.with_name(job["id"]))
+
+    def end_job(self, job_id: str) -> None:
+        """As if the app had been ended in it, and had found that when it was started again."""
+        done = self.documents / "results" / job_id / "done.json"
+        wait_until(done.exists)
+        said = json.loads(done.read_text())
+        done.write_text(json.dumps({**said, "returncode": 70, "last_words": "the app was ended during this job"}))
 
     def _check(self, job: dict[str, Any]) -> str | None:
         for item in job["items"]:
@@ -547,6 +556,9 @@ class FolderTransport:
         log: Every call that changes something: `put /Documents/models/x.onnx`, `launch`...
         missing: What `hurdles` answers.
         refusal: What `launch` answers.
+        launch_s: How long a client takes to start the app anew.
+        capacity_bytes: How many bytes one file may have before the phone is full.
+        fails_to_get_results: What happens to whoever asks for a result.
     """
 
     name = "folder"
@@ -557,6 +569,9 @@ class FolderTransport:
         self.log: list[str] = []
         self.missing: tuple[Hurdle, ...] = ()
         self.refusal: str | None = None
+        self.launch_s = 0.0
+        self.capacity_bytes: int | None = None
+        self.fails_to_get_results: DeviceError | None = None
 
     def hurdles(self) -> tuple[Hurdle, ...]:
         """As the test said."""
@@ -567,13 +582,20 @@ class FolderTransport:
         self.log.append(f"put {remote}")
         there = self._there(remote)
         there.parent.mkdir(parents=True, exist_ok=True)
-        if local.is_dir():
-            shutil.copytree(local, there, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(local, there)
+        for path in sorted(local.rglob("*")) if local.is_dir() else [local]:
+            target = there / path.relative_to(local)
+            if path.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            if self.capacity_bytes is not None and path.stat().st_size > self.capacity_bytes:
+                raise DeviceFull(UDID, str(remote), path.stat().st_size)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
     def get(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> bool:
         """Copy it, if it is there."""
+        if self.fails_to_get_results is not None and "results" in remote.parts:
+            raise self.fails_to_get_results
         there = self._there(remote)
         if not there.exists():
             return False
@@ -594,8 +616,12 @@ class FolderTransport:
             there.unlink(missing_ok=True)
 
     def launch(self, *, timeout_s: float) -> str | None:
-        """As the test said."""
+        """As the test said. What the app is doing then is ended in the middle."""
         self.log.append("launch")
+        taken = len(self._phone.jobs)
+        time.sleep(self.launch_s)
+        if self.refusal is None and len(self._phone.jobs) > taken:
+            self._phone.end_job(self._phone.jobs[-1]["id"])
         return self.refusal
 
     def install(self, app: Path, *, timeout_s: float) -> None:

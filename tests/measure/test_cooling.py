@@ -25,7 +25,7 @@ def test_a_cell_begins_when_the_system_says_that_it_is_cool(waits: list[float]) 
     assert waits == [COOL_POLL_S] * 2
 
 
-@pytest.mark.parametrize("word", ["none", "nominal"])
+@pytest.mark.parametrize("word", ["none", "nominal", "fair"])
 def test_the_cool_status_of_either_system_is_never_waited_for(word: str, waits: list[float]) -> None:
     watch = Cooling(FakeDevice(states=[state(thermal_status=word)]))
 
@@ -74,6 +74,15 @@ def test_a_status_that_rose_meanwhile_is_told() -> None:
     watch.begin()
 
     assert watch.warmed() == "the thermal status rose to moderate"
+
+
+def test_a_status_that_is_not_known_any_more_is_not_cool(waits: list[float]) -> None:
+    watch = Cooling(FakeDevice(states=[state(thermal_status=word) for word in ("nominal", None, "nominal")]))
+    watch.begin()
+
+    watch.wait()
+
+    assert waits == [COOL_POLL_S]
 
 
 def test_a_device_that_knows_nothing_of_its_heat_is_not_asked_again() -> None:

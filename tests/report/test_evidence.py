@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from harness.regress.history.point import points_of
 from harness.report import render
 from harness.report.view import view
+from harness.summary import summarise_all
 from tests.fakes import records
 from tests.report.test_terminal import printed
 
@@ -87,3 +89,12 @@ def test_a_simulator_is_never_among_the_fastest_and_its_picture_is_not_drawn() -
     answer = " ".join(json.loads(render(RUN, "json"))["answer"])
 
     assert "simulator" not in answer.split("cannot run")[0].split("Fastest")[-1]
+
+
+def test_what_a_simulator_computed_is_in_no_history_and_no_comparison() -> None:
+    stored = records.run(RUN.results, devices=[PHONE, SIMULATOR, MAC, LINUX])
+
+    assert {point.device_id for point in points_of(stored)} == {"phone", "mac", "host"}  # type: ignore[arg-type]
+    simulated = next(result for result in RUN.results if result.cell.device_id == "sim")
+    assert summarise_all([simulated], [SIMULATOR]) == {simulated.cell.id: None}
+    assert summarise_all([simulated], [PHONE])[simulated.cell.id] is not None

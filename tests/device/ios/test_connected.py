@@ -12,7 +12,7 @@ from harness.device.ios import pymobiledevice3
 from harness.device.ios.connected import _warn_once, connected_ids, open_device
 from harness.device.profile import accepted_obstacles, profile_of_device
 from harness.device.registry import find_device, list_devices
-from harness.errors import UnknownName
+from harness.errors import MissingTool, UnknownName
 from tests.fakes.iphone import UDID
 
 if TYPE_CHECKING:
@@ -113,6 +113,19 @@ def test_a_daemon_without_a_client_is_one_clear_sentence(
     assert connected_ids() == connected_ids() == ()
     (record,) = caplog.records
     assert "pymobiledevice3" in record.getMessage()
+
+
+@pytest.mark.parametrize("udid", ["00008020-001A2B3C4D5E6F70", "a" * 40, "00000000-0000-0000-0000-00000000000A"])
+def test_a_phone_that_is_named_where_no_client_is_installed_names_the_client(
+    udid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pymobiledevice3, "find_command", lambda: None)
+
+    with pytest.raises(MissingTool) as caught:
+        find_device(udid)
+
+    assert pymobiledevice3.INSTALL in caught.value.hint
+    assert caught.value.exit_code == 4
 
 
 @pytest.mark.usefixtures("client")

@@ -12,8 +12,13 @@ from harness.device.ios.device import RUNNER, IosDevice
 from harness.device.ios.transport import FoundPhone, Hurdle
 from harness.device.profile import DeviceProfile, find_product
 from harness.errors import (
+    AppMissing,
     DeviceCommandFailed,
+    DeviceError,
     DeviceFileFailed,
+    DeviceFull,
+    DeviceLocked,
+    DeviceOffline,
     PushCorrupted,
     RunnerDied,
     RunnerHung,
@@ -206,9 +211,64 @@ def test_ready_is_the_last_thing_that_is_sent(device: IosDevice, transport: Fold
     program = device.start((RUNNER, *job.argv()), environment={})
     program.end()
 
-    sent = [line.rpartition("/")[2] for line in transport.log if line.startswith("put /Documents/jobs")]
-    assert sent == ["job.json", "ready"]
-    assert transport.log.index("launch") == len(transport.log) - 2
+    last = [line.rpartition("/")[2] for line in transport.log[-4:]]
+    assert last[:3] == ["job.json", "launch", "ready"], "the app of the job before would take it, and be ended in it"
+
+
+def test_each_job_is_done_by_a_process_that_was_started_for_it(
+    device: IosDevice, phone: FakeIphone, transport: FolderTransport, job: Job
+) -> None:
+    """Starting a client takes seconds, in which the app of the job before is still open and looks for jobs."""
+    transport.launch_s = 0.3
+    phone.app = FakeApp(lines=LATENCY, outputs={"output-0.bin": b"\1" * 16}, state=STATE)
+
+    for _ in range(2):
+        transcript = run_program(device, job, device.worker_command(), timeout_s=10)
+        assert transcript.all(End)
+
+
+def test_half_a_package_on_a_full_phone_is_taken_back_and_sent_again(
+    device: IosDevice, phone: FakeIphone, transport: FolderTransport, tmp_path: Path
+) -> None:
+    package = tmp_path / "p.mlpackage"
+    package.mkdir()
+    (package / "a").write_bytes(bytes(10))
+    (package / "b").write_bytes(bytes(1000))
+    remote = PurePosixPath("/Documents/models/full.mlpackage")
+    transport.capacity_bytes = 100
+
+    def send() -> None:
+        device.push(package, remote.with_name(".full.tmp"), timeout_s=5)
+        device.rename(remote.with_name(".full.tmp"), remote, timeout_s=5)
+
+    with pytest.raises(DeviceFull):
+        send()
+
+    assert not (phone.documents / "models" / "full.mlpackage").exists()
+    assert device.sha256(remote, timeout_s=5) is None, "it would be taken for one that is there"
+    transport.capacity_bytes = None
+    send()
+    assert (phone.documents / "models" / "full.mlpackage" / "b").stat().st_size == 1000
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("unplugged", DeviceOffline), ("locked", DeviceLocked), ("app", AppMissing)],
+)
+def test_a_fault_while_a_result_is_awaited_is_told_as_what_it_is(
+    fault: str, kind: type[DeviceError], device: IosDevice, phone: FakeIphone, transport: FolderTransport, job: Job
+) -> None:
+    assert phone.app is not None
+    phone.app.answers = False
+    errors = {
+        "unplugged": DeviceOffline(UDID, "no such device"),
+        "locked": DeviceLocked(UDID, "it is locked"),
+        "app": AppMissing(UDID, "org.inference-harness.runner"),
+    }
+    transport.fails_to_get_results = errors[fault]
+
+    with pytest.raises(kind):
+        run_program(device, job, device.worker_command(), timeout_s=5)
 
 
 # --- what can be wrong ---

@@ -259,6 +259,15 @@ def test_only_the_first_versions_of_ios_17_need_a_tunnel(
     assert [hurdle.name for hurdle in transport.hurdles()] == names
 
 
+def test_a_phone_of_an_unknown_version_is_asked_for_developer_mode_all_the_same(
+    client: tuple[str, ...], phone: FakeIphone
+) -> None:
+    phone.developer_mode = False
+    transport = PyMobileDevice3(client, UDID, app=APP, os_version=None)
+
+    assert [hurdle.name for hurdle in transport.hurdles()] == ["developer-mode"]
+
+
 def test_a_client_that_is_not_there_is_one_sentence_with_the_command_that_installs_it() -> None:
     missing = pymobiledevice3.missing()
 
