@@ -14,7 +14,7 @@ from harness.catalog.execute import run_coreml, run_onnx, run_tflite
 from harness.catalog.files import read_signature
 from harness.catalog.modules import flat, load_module
 from harness.convert import to_coreml, to_onnx, to_tflite
-from harness.errors import ConversionFailed
+from harness.errors import ConversionFailed, Unsupported
 from harness.jobs import serve
 from harness.parity import beyond, compare, require, tolerance_for
 from harness.records import (
@@ -266,7 +266,8 @@ def _prove(request: ProveRequest) -> Proved:
         if path.suffix == ".mlmodel":
             return _not_computed(request, declared, signature.outputs)
         found, executed_by = run_coreml(path, inputs, declared)
-        evidence = "graph-checked"
+        # A ready package has no original but itself: that it computes what it computes proves nothing.
+        evidence = "converted" if checkpoint.form == "coreml" else "graph-checked"
     else:
         found, executed_by = run_tflite(path, inputs, declared, signature.outputs, delegated=True)
     tolerance = tolerance_for(request.format, request.precision, stored_as=signature.storage)
@@ -301,6 +302,9 @@ def _check(request: CheckRequest) -> Checked:
     program = Program.load(path)
     for problem in program.problems():
         raise problem
+    if program.others:
+        names = ", ".join(program.others)
+        raise Unsupported("program", path.name, None, f"it has further functions ({names}), which would go unchecked")
     storage = storage_of(path)
     parity = None
     if request.checkpoint is not None and request.spec is not None:

@@ -39,7 +39,8 @@ _OPEN = -1
 _ELEMENTS_AT_ONCE = 2**18
 """Of the largest input, over the samples that are computed together: every intermediate result of theirs is held."""
 _NUMPY_NAMES = {"fp16": "float16", "fp32": "float32"}
-_BLOCK_OPS = {"cond": 2, "while_loop": 2}
+_BLOCK_OPS = {"const": (0, "val"), "cond": (2, "pred"), "while_loop": (2, "loop_vars")}
+"""Number of nested blocks, and the one parameter."""
 _COMPRESSED = {
     "constexpr_affine_dequantize": "quantized_data",
     "constexpr_blockwise_shift_scale": "data",
@@ -116,6 +117,7 @@ class Program:
         inputs: With the shapes that the model description gives; a flexible program takes others too.
         outputs: In the order of the model description; a size that depends on the inputs is -1.
         function: The name of the function that runs.
+        others: Those of the package's further functions, which do not.
     """
 
     def __init__(
@@ -126,8 +128,9 @@ class Program:
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         function: str,
+        others: tuple[str, ...] = (),
     ) -> None:
-        self.inputs, self.outputs, self.function = inputs, outputs, function
+        self.inputs, self.outputs, self.function, self.others = inputs, outputs, function, others
         self._block = block
         self._weights = weights
         self._constants: dict[str, Argument] = {}
@@ -165,6 +168,7 @@ class Program:
             inputs=tuple(_tensor_spec(feature, types, "input") for feature in description.input),
             outputs=tuple(_tensor_spec(feature, types, "output") for feature in description.output),
             function=name,
+            others=tuple(sorted(set(spec.mlProgram.functions) - {name})),
         )
 
     def op_counts(self) -> dict[str, int]:
@@ -198,8 +202,11 @@ class Program:
                 raise problem
             self._checked = True
         environment = self._fed(inputs)
-        with torch.no_grad():
-            self._run_block(self._block, environment)
+        try:
+            with torch.no_grad():
+                self._run_block(self._block, environment)
+        except _DoesNotFit as error:
+            raise UnreadableModel(error.operation.name, _FORMAT, str(error)) from error
         return self._declared(self._outputs(environment))
 
     def run_samples(self, inputs: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
@@ -333,6 +340,8 @@ class Program:
             results = operator.call(bound)
         except NotCovered as unknown:
             raise Unsupported(operation.type, operation.name, unknown.parameter, unknown.problem) from None
+        except (RuntimeError, IndexError, ValueError) as error:  # torch's, where shapes do not go together
+            raise _DoesNotFit(operation, error) from error
         _store(operation, results, environment)
 
     def _run_cond(self, operation: Operation, environment: Environment) -> None:
@@ -366,6 +375,11 @@ class Program:
         import torch  # noqa: PLC0415
 
         if isinstance(binding, Reference):
+            if binding.name not in environment:
+                problem = (
+                    f"{operation.type}.{parameter} of {operation.name!r} names {binding.name!r}, which is not there"
+                )
+                raise UnreadableModel(operation.name, _FORMAT, problem)
             return environment[binding.name]
         try:
             value, declared = constant(binding.value, self._weights)
@@ -377,6 +391,15 @@ class Program:
             return value
         held = {"float": np.float32, "int": np.int64, "bool": np.bool_}[declared.dtype.kind]
         return torch.from_numpy(np.array(value, dtype=held))
+
+
+class _DoesNotFit(RuntimeError):
+    """Torch could not compute an operation; a RuntimeError like all that cannot be done for samples together."""
+
+    def __init__(self, operation: Operation, error: Exception) -> None:
+        said = " ".join(str(error).split())
+        super().__init__(f"{operation.type} {operation.name!r} cannot be computed on what it is given: {said}")
+        self.operation = operation
 
 
 def _is_constant(operation: Operation) -> bool:
@@ -458,10 +481,14 @@ def _problem_with(operation: Operation) -> Unsupported | None:
             tensor_type(output.type)
         except UnknownType as unknown:
             return Unsupported(operation.type, operation.name, output.name, str(unknown))
-    if operation.type in {"const", *_BLOCK_OPS}:
-        expected = _BLOCK_OPS.get(operation.type, 0)
+    if operation.type in _BLOCK_OPS:
+        expected, parameter = _BLOCK_OPS[operation.type]
         if len(operation.blocks) != expected:
             return Unsupported(operation.type, operation.name, None, f"{len(operation.blocks)} blocks")
+        if set(operation.arguments) != {parameter}:
+            odd = next(iter(sorted({parameter} ^ set(operation.arguments))))
+            problem = "it is not given" if odd == parameter else "there is no such parameter here"
+            return Unsupported(operation.type, operation.name, odd, problem)
         return None
     if operation.blocks:
         return Unsupported(operation.type, operation.name, None, "it has nested blocks")

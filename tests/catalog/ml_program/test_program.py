@@ -112,6 +112,29 @@ def test_a_missing_parameter_is_named(package: Path) -> None:
         Program.load(rewrite(package, remove)).run({"x": X})
 
 
+def test_an_argument_that_nothing_gives_is_a_damaged_program(package: Path) -> None:
+    def misname(operations: Any) -> None:
+        find(operations, "relu").inputs["x"].arguments[0].name = "foo"
+
+    with pytest.raises(UnreadableModel, match=r"relu\.x of 'last' names 'foo', which is not there"):
+        Program.load(rewrite(package, misname)).run({"x": X})
+
+
+def test_shapes_that_do_not_go_together_are_a_damaged_program_that_names_the_operation(tmp_path: Path) -> None:
+    def two(x: Any) -> Any:
+        return mb.concat(values=[mb.relu(x=x, name="a"), mb.relu(x=x, name="b")], axis=0, name="last")
+
+    def move(operations: Any) -> None:
+        axis = find(operations, "concat").inputs["axis"].arguments[0].name
+        constant = next(each for each in operations if each.outputs[0].name == axis)
+        constant.attributes["val"].immediateValue.tensor.ints.values[0] = 7
+
+    package = rewrite(write(two, [X], tmp_path / "two.mlpackage"), move)
+
+    with pytest.raises(UnreadableModel, match=r"concat 'last' cannot be computed on what it is given"):
+        Program.load(package).run({"x": X})
+
+
 def test_an_unknown_mode_is_named(package: Path) -> None:
     def change(operations: Any) -> None:
         name = find(operations, "conv").inputs["pad_type"].arguments[0].name
