@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 from harness.decoding import convert, decode
-from harness.records import BlockConditions, Record, RuntimeChoice, Setting, TensorSpec
+from harness.records import BlockConditions, PlacedNode, Record, RuntimeChoice, Setting, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,6 +174,8 @@ class Loaded(Record, frozen=True, kw_only=True, tag_field="type", tag="loaded"):
     fallback_reason: str | None
     placement_missing: str | None = None
     """Why nobody knows which node runs where, from a runtime that can tell it elsewhere."""
+    nodes: tuple[PlacedNode, ...] = ()
+    """Each operation, from a runtime that has a plan of them."""
     settings: dict[str, Setting] = {}
     timings_ns: dict[str, int] = {}
     """Of what `ns` is made, by the runtime's words, and what loading once more takes where that was tried."""

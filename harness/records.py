@@ -628,6 +628,15 @@ class Cell(Record, frozen=True, kw_only=True):
     device_id: str
 
 
+class PlacedNode(Record, frozen=True, kw_only=True):
+    """One operation, and where its runtime means to compute it."""
+
+    name: str
+    """Of what it gives."""
+    kind: str
+    accelerator: str
+
+
 class RuntimeRan(Record, frozen=True, kw_only=True):
     """What ran, read back from the runtime and from the system."""
 
@@ -653,6 +662,8 @@ class RuntimeRan(Record, frozen=True, kw_only=True):
     """Of a timing program that is not part of this installation: the app on a phone."""
     placement_missing: str | None = None
     """Why nobody knows which node ran where, from a runtime that tells it elsewhere; None where it is known."""
+    nodes: tuple[PlacedNode, ...] = ()
+    """Each operation, from a runtime that has a plan without being profiled: Core ML."""
 
 
 class BlockConditions(Record, frozen=True, kw_only=True):

@@ -294,6 +294,7 @@ def what_ran(question: Question, device: Device, transcript: Transcript) -> Runt
         settings=loaded.settings,
         driver_version=meta.program_version,
         placement_missing=loaded.placement_missing,
+        nodes=loaded.nodes,
     )
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 from harness import statistics, units
 from harness.report import shell
 from harness.report.markup import Markup, breakable, element
-from harness.report.operators import all_operators_ns, longest_operators, profiled
+from harness.report.operators import ROWS, all_operators_ns, longest_operators, profiled
 from harness.report.view import clean
 
 if TYPE_CHECKING:
     from harness.records import OperatorTime
     from harness.report.view import DeviceRows, Row
 
+_PLACES: Final = tuple(shell.Head(title=title) for title in ("Gives", "Kind", "Planned on"))
 _HEADS: Final = (
     shell.Head(title="Operator"),
     shell.Head(title="Kind"),
@@ -24,8 +25,30 @@ _HEADS: Final = (
 
 
 def operator_tables(device: DeviceRows) -> list[Markup]:
-    """A table a row, folded away."""
-    return [_table(row) for row in profiled(device.rows)]
+    """A table a row, folded away: of the time of its operators, or at least of where they are computed."""
+    planned = [row for row in device.rows if row.measured and row.measured.ran.nodes and not row.measured.profile]
+    return [*(_table(row) for row in profiled(device.rows)), *(_plan(row) for row in planned[:ROWS])]
+
+
+def _plan(row: Row) -> Markup:
+    assert row.measured is not None
+    nodes, name = row.measured.ran.nodes, f"{clean(row.cell.model)} {row.name}"
+    lines = (
+        element(
+            "tr",
+            element("th", breakable(clean(node.name)), scope="row", class_=shell.name_style(node.name)),
+            element("td", clean(node.kind), class_="text"),
+            element("td", clean(node.accelerator), class_="text"),
+            data_text=clean(f"{node.name} {node.kind} {node.accelerator}").lower(),
+        )
+        for node in nodes
+    )
+    return element(
+        "details",
+        element("summary", f"Where {name} is computed"),
+        element("p", "What the runtime means to do, by its own plan; it does not say what it did.", class_="quiet"),
+        shell.table(f"Where {name} is computed", _PLACES, lines),
+    )
 
 
 def _table(row: Row) -> Markup:

@@ -51,11 +51,11 @@ class Result:
         self.rows.append(columns)
         print("  ".join(f"{head} {value}" for head, value in columns.items()), flush=True)
 
-    def limit(self, what: str, *, holds: bool) -> str:
-        """The verdict on a limit, for a row."""
-        if not holds:
+    def limit(self, what: str, *, holds: bool | None) -> str:
+        """The verdict on a limit, for a row; None where the machine was too noisy to tell."""
+        if holds is False:
             self.broken.append(what)
-        return f"{what}: {'holds' if holds else 'BROKEN'}"
+        return f"{what}: {'not shown' if holds is None else 'holds' if holds else 'BROKEN'}"
 
     def finish(self) -> None:
         """Store it where `--output` says; end with code 1 where a limit is broken."""

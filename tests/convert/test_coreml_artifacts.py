@@ -16,7 +16,7 @@ from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.coreml_package import package_digest, package_size, read_spec, weights_folder
 from harness.catalog.files import read_signature
 from harness.cli import app
-from harness.convert.child import ProveRequest, _prove
+from harness.convert.child import ProveRequest, _prove, _require_like
 from harness.convert.convert import check_package, is_converted, make_artifact
 from harness.errors import ConversionFailed, ParityFailed
 from harness.parity import tolerance_for
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from tests.convert.conftest import Make
 
 pytestmark = pytest.mark.slow
+
+
+TINY = PythonSource(factory="tests.fakes.modules:tiny", arguments={"width": 16})
+"""The same layers with all of their weights."""
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +178,16 @@ def test_a_package_is_checked_by_the_limit_of_the_weights_it_stores(
     assert checked.parity is not None
     assert checked.parity.tolerance.relative_l2 == relative_l2
     assert checked.evidence == "graph-checked"
+
+
+def test_compressed_weights_have_to_be_those_that_were_there_before(make: Make, pruned: ModelSpec) -> None:
+    """k-means of scikit-learn has written values that were nowhere: whole tensors, behind limits for coarse outputs."""
+    plain, coarse = (Path(make(pruned, "coreml", precision).path) for precision in ("fp16", "int8_weights"))
+    _require_like(coarse, plain, 0.1, "pruned")
+    another = Path(make(msgspec.structs.replace(python_spec("tiny"), name="tiny", source=TINY), "coreml", "fp16").path)
+
+    with pytest.raises(ConversionFailed, match=r"pruned has other weights for .*: their relative L2 is"):
+        _require_like(coarse, another, 0.1, "pruned")
 
 
 def test_a_palette_of_another_model_is_not_taken_for_a_coarse_copy_of_this_one(make: Make, pruned: ModelSpec) -> None:

@@ -6,9 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from harness.records import OperatorProfile, OperatorTime
+from harness.records import OperatorProfile, OperatorTime, PlacedNode
 from harness.report import render
 from harness.report.charts import charts
 from harness.report.pictures import write_pictures
@@ -140,3 +141,14 @@ def test_the_operators_of_a_row_are_a_table_with_what_taking_them_cost_and_are_i
     for name, value in device.items():
         assert name in said
         assert value in said
+
+
+def test_where_operations_are_planned_is_a_table_where_no_time_was_taken() -> None:
+    nodes = (PlacedNode(name="x_1", kind="conv", accelerator="neural_engine"),)
+    ran = msgspec.structs.replace(records.measurement().ran, nodes=nodes)
+    run = records.run([records.result(measured={"ran": ran})])
+
+    page = Page(render(run, "html"))
+
+    assert "Where mobilenet_v2 onnx/fp32, 1 thread is computed" in page.text_of("summary")
+    assert "neural_engine" in page.text_of("td")

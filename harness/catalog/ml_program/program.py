@@ -259,15 +259,7 @@ class Program:
             UnreadableModel: The weight file is damaged.
             MissingExtra: torch is not installed.
         """
-        makers = {
-            output.name: operation
-            for operation in _all_operations(self._block)
-            if _is_constant(operation)
-            for output in operation.outputs
-        }
-        environment: Environment = {}
-        for operation in makers.values():
-            self._run_constant(operation, environment)
+        makers, environment = self._constants_and_makers()
         used = dict.fromkeys(
             binding.name
             for operation in _all_operations(self._block)
@@ -281,6 +273,36 @@ class Program:
             if not isinstance(value, str) and value.is_floating_point() and value.dim() > 1:
                 zeros = value.numel() - int(value.count_nonzero())
                 yield Weight(name=name, kind=_kind(name, makers), elements=value.numel(), zeros=zeros)
+
+    def weight_values(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The weights as operations get them, decompressed, by the operation and its parameter: `conv_1.weight`.
+
+        Compression keeps operations and their names, and gives constants others.
+
+        Raises:
+            Unsupported, UnreadableModel, MissingExtra: See `weights`.
+        """
+        makers, environment = self._constants_and_makers()
+        for operation in _all_operations(self._block):
+            for parameter, bindings in () if _is_constant(operation) else operation.arguments.items():
+                for number, binding in enumerate(bindings):
+                    if not isinstance(binding, Reference) or binding.name not in makers:
+                        continue
+                    value = environment[binding.name]
+                    if not isinstance(value, str) and value.is_floating_point() and value.dim() > 1:
+                        yield f"{operation.name}.{parameter}{number or ''}", value.numpy()
+
+    def _constants_and_makers(self) -> tuple[dict[str, Operation], Environment]:
+        makers = {
+            output.name: operation
+            for operation in _all_operations(self._block)
+            if _is_constant(operation)
+            for output in operation.outputs
+        }
+        environment: Environment = {}
+        for operation in makers.values():
+            self._run_constant(operation, environment)
+        return makers, environment
 
     def _outputs(self, environment: Environment) -> dict[str, Tensor]:
         return {spec.name: _tensor(environment, spec.name) for spec in self.outputs}

@@ -390,6 +390,8 @@ static void say_loaded(struct program *program, uint64_t ns, int threads) {
     count_or_null(line, "partitions", placement->partitions);
     line_text(line, "fallback_reason", placement->fallback_reason);
     line_text(line, "placement_missing", NULL); /* both runtimes say where nodes run */
+    line_open(line, "nodes", '[');              /* in numbers only: one by one is what a profile is for */
+    line_close(line, ']');
     line_open(line, "settings", '{');
     line_close(line, '}');
     line_open(line, "timings_ns", '{'); /* loading has no parts that could be told apart */

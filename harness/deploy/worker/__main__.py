@@ -188,6 +188,7 @@ def _loaded(opened: _Opened, placement: Placement, timings_ns: dict[str, int]) -
         partitions=placement.partitions,
         fallback_reason=placement.fallback_reason,
         placement_missing=placement.missing,
+        nodes=placement.nodes,
         settings=session.settings() if isinstance(session, SaysSettings) else {},
         timings_ns=timings_ns,
     )

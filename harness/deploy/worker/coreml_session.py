@@ -11,14 +11,13 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from harness.deploy.worker.session import JobRefused, Placement
-from harness.records import TensorSpec
+from harness.records import PlacedNode, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,15 +41,6 @@ _DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32"
 """ArrayFeatureType.ArrayDataType. Source: coremltools 9.0, mlmodel/format/FeatureTypes.proto."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlannedOp:
-    """Where Core ML means to compute one operation."""
-
-    name: str
-    unit: str
-    """`cpu`, `gpu` or `neural_engine`."""
-
-
 class Predictor(Protocol):
     """A loaded Core ML model: the seam at which tests stand in for a Mac."""
 
@@ -70,8 +60,8 @@ class Predictor(Protocol):
         """Load the compiled model a second time, when the system's caches are filled, and say how long that took."""
         ...
 
-    def plan(self) -> Sequence[PlannedOp] | None:
-        """Every operation but constants; None where the system or the kind of model has no plan."""
+    def plan(self) -> Sequence[PlacedNode] | None:
+        """Every operation but constants, on `cpu`, `gpu` or `neural_engine`; None where there is no plan."""
         ...
 
 
@@ -160,12 +150,12 @@ class CoreMLSession:
                 partitions=None,
                 missing="Core ML tells its plan from macOS 14.4 on, and of ML Programs only",
             )
-        nodes = Counter(op.unit for op in plan)
+        nodes = Counter(node.accelerator for node in plan)
         wanted = UNITS[self._accelerator][1]
         delegated = len(plan) - nodes["cpu"] if wanted is None else nodes[wanted]
         reason = None
         if wanted is not None and delegated < len(plan):
-            others = ", ".join(sorted({op.name for op in plan if op.unit != wanted}))
+            others = ", ".join(sorted({node.kind for node in plan if node.accelerator != wanted}))
             reason = f"{len(plan) - delegated} of {len(plan)} operations are planned elsewhere than {wanted}: {others}"
         return Placement(
             nodes_by_accelerator=dict(nodes),
@@ -173,6 +163,7 @@ class CoreMLSession:
             nodes_delegated=delegated,
             partitions=None,
             fallback_reason=reason,
+            nodes=tuple(plan),
         )
 
     def settings(self) -> dict[str, Setting]:
@@ -231,7 +222,7 @@ class _CoreMLTools:
         CompiledMLModel(self._compiled, self._units)
         return time.perf_counter_ns() - began
 
-    def plan(self) -> Sequence[PlannedOp] | None:
+    def plan(self) -> Sequence[PlacedNode] | None:
         """See `Predictor`. Plans begin with macOS 14.4; those of older neural networks are not read here."""
         from coremltools.models.compute_plan import MLComputePlan  # noqa: PLC0415
 
@@ -244,7 +235,7 @@ class _CoreMLTools:
         return read_plan(plan, program.functions["main"].block.operations)
 
 
-def read_plan(plan: Any, operations: Sequence[Any]) -> list[PlannedOp]:  # noqa: ANN401  (the package has no types)
+def read_plan(plan: Any, operations: Sequence[Any]) -> list[PlacedNode]:  # noqa: ANN401  (the package has no types)
     """The unit that Core ML prefers for each operation. Constants have no usage, and are left out.
 
     Source: coremltools 9.0, models/compute_plan.py and models/compute_device.py.
@@ -262,7 +253,8 @@ def read_plan(plan: Any, operations: Sequence[Any]) -> list[PlannedOp]:  # noqa:
         device = type(usage.preferred_compute_device).__name__
         if device not in names:
             raise JobRefused("unsupported", f"Core ML plans for a {device}, which this program does not know")
-        found.append(PlannedOp(name=operation.operator_name, unit=names[device]))
+        given = ", ".join(output.name for output in operation.outputs)
+        found.append(PlacedNode(name=given, kind=operation.operator_name, accelerator=names[device]))
     return found
 
 

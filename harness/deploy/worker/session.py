@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from harness.records import PlacedNode  # noqa: TC001  (a dataclass's annotation)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,6 +41,8 @@ class Placement:
     nodes_delegated: int | None
     partitions: int | None
     fallback_reason: str | None = None
+    nodes: tuple[PlacedNode, ...] = ()
+    """Each of them, where the runtime has a plan."""
     missing: str | None = None
     """Why it is not known, from a runtime that tells it elsewhere."""
 

@@ -17,10 +17,10 @@ import pytest
 
 from harness.deploy.worker import __main__ as worker
 from harness.deploy.worker import coreml_session, system
-from harness.deploy.worker.coreml_session import CoreMLSession, PlannedOp, Predictor, core_ml_units, read_plan
+from harness.deploy.worker.coreml_session import CoreMLSession, Predictor, core_ml_units, read_plan
 from harness.deploy.worker.session import JobRefused, SaysSettings, Session, runtime_module
 from harness.protocol import Job, Loaded, read_message
-from harness.records import Measurement, RuntimeChoice, TensorSpec
+from harness.records import Measurement, PlacedNode, RuntimeChoice, TensorSpec
 from harness.store import StoredRun
 from harness.summary import evidence
 
@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 
 X = TensorSpec(name="x", shape=(1, 4), dtype="float32")
 Y = TensorSpec(name="y", shape=(1, 4), dtype="float16")
-MIXED = (PlannedOp(name="conv", unit="neural_engine"), PlannedOp(name="softmax", unit="cpu"))
+MIXED = (
+    PlacedNode(name="x_1", kind="conv", accelerator="neural_engine"),
+    PlacedNode(name="y", kind="softmax", accelerator="cpu"),
+)
 
 
 @dataclass
 class FakePredictor:
     """Doubles its input, in another dtype than it declares, as Core ML does."""
 
-    ops: Sequence[PlannedOp] | None = MIXED
+    ops: Sequence[PlacedNode] | None = MIXED
     inputs: tuple[TensorSpec, ...] = (X,)
     outputs: tuple[TensorSpec, ...] = (Y,)
     timings_ns: Mapping[str, int] = field(default_factory=lambda: {"compile": 5, "load_cold": 6})
@@ -56,7 +59,7 @@ class FakePredictor:
         self.calls.append("load again")
         return 3
 
-    def plan(self) -> Sequence[PlannedOp] | None:
+    def plan(self) -> Sequence[PlacedNode] | None:
         self.calls.append("plan")
         return self.ops
 
@@ -196,6 +199,7 @@ def test_the_memory_of_a_mac_is_read_where_the_system_writes_it() -> None:
         (RuntimeChoice(runtime="coreml", accelerator="npu"), "no_accelerator"),
         (RuntimeChoice(runtime="coreml", options={"a": 1}), "bad_setting"),
         (RuntimeChoice(runtime="coreml", threads=4), "bad_setting"),
+        (RuntimeChoice(runtime="coreml", graph_optimization="none"), "bad_setting"),
     ],
 )
 def test_what_core_ml_does_not_have_is_refused(choice: RuntimeChoice, kind: str) -> None:
@@ -214,9 +218,14 @@ def test_a_plan_counts_operations_and_leaves_constants_out() -> None:
 
     usages = {"const": None, "conv": SimpleNamespace(preferred_compute_device=MLGPUComputeDevice())}
     plan = SimpleNamespace(get_compute_device_usage_for_mlprogram_operation=lambda op: usages[op.operator_name])
-    operations = [SimpleNamespace(operator_name=name) for name in ("const", "conv", "conv")]
+    operations = [
+        SimpleNamespace(operator_name=kind, outputs=[SimpleNamespace(name=name)])
+        for name, kind in (("w", "const"), ("x_1", "conv"), ("x_2", "conv"))
+    ]
 
-    assert read_plan(plan, operations) == [PlannedOp(name="conv", unit="gpu")] * 2
+    assert read_plan(plan, operations) == [
+        PlacedNode(name=name, kind="conv", accelerator="gpu") for name in ("x_1", "x_2")
+    ]
 
 
 def test_a_unit_that_this_program_does_not_know_is_refused() -> None:

@@ -182,26 +182,28 @@ private func findPlacement(_ compiled: URL, _ configuration: MLModelConfiguratio
             case .neuralEngine: unit = "neural_engine"
             @unknown default: unit = "unknown"
             }
-            found.counts[unit, default: 0] += 1
-            found.names[unit, default: []].insert(operation.operatorName)
+            let given = operation.outputs.map(\.name).joined(separator: ", ")
+            found.nodes.append(PlacedNode(name: given, kind: operation.operatorName, accelerator: unit))
         }
     }
     waiting.wait()
     guard found.isKnown else { return unknownPlacement("Core ML gave no plan: it tells one of ML Programs only") }
-    let total = found.counts.values.reduce(0, +)
+    let total = found.nodes.count
+    let counts = found.nodes.reduce(into: [String: Int]()) { $0[$1.accelerator, default: 0] += 1 }
     let wanted = ["cpu": "cpu", "cpu_only": "cpu", "cpu_and_gpu": "gpu", "cpu_and_ne": "neural_engine"][asked]
     var placement = Placement()
-    placement.byAccelerator = found.counts
+    placement.byAccelerator = counts
+    placement.nodes = found.nodes
     placement.total = total
     guard let wanted = wanted else {
         // `all` leaves the choice to Core ML: nothing that it chooses is a fallback.
-        placement.delegated = total - (found.counts["cpu"] ?? 0)
+        placement.delegated = total - (counts["cpu"] ?? 0)
         return placement
     }
-    let delegated = found.counts[wanted] ?? 0
+    let delegated = counts[wanted] ?? 0
     placement.delegated = delegated
     if delegated < total {
-        let others = found.names.filter { $0.key != wanted }.values.reduce(into: Set<String>()) { $0.formUnion($1) }
+        let others = Set(found.nodes.filter { $0.accelerator != wanted }.map(\.kind))
         let names = others.sorted().joined(separator: ", ")
         placement.fallbackReason = "\(total - delegated) of \(total) operations are planned elsewhere than \(wanted): \(names)"
     }
@@ -216,7 +218,6 @@ private func unknownPlacement(_ why: String) -> Placement {
 
 /// Filled by one task and read by another after it has signalled.
 private final class FoundUnits: @unchecked Sendable {
-    var counts: [String: Int] = [:]
-    var names: [String: Set<String>] = [:]
+    var nodes: [PlacedNode] = []
     var isKnown = false
 }

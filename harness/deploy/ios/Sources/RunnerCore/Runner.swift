@@ -195,6 +195,7 @@ public final class Runner {
             ("nodes_total", .maybe(placement.total)), ("nodes_delegated", .maybe(placement.delegated)),
             ("partitions", .null), ("fallback_reason", .maybe(placement.fallbackReason)),
             ("placement_missing", .maybe(placement.missing)),
+            ("nodes", .array(placement.nodes.map(\.json))),
             ("settings", .object(session.settings)),
             ("timings_ns", .object(session.timings.map { ($0.0, .int($0.1)) })),
         ])

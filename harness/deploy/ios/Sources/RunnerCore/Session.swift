@@ -27,9 +27,28 @@ public struct TensorSpec: Equatable {
     }
 }
 
+/// One operation, and where its runtime means to compute it.
+public struct PlacedNode {
+    /// Of what it gives.
+    public let name: String
+    public let kind: String
+    public let accelerator: String
+
+    public init(name: String, kind: String, accelerator: String) {
+        self.name = name
+        self.kind = kind
+        self.accelerator = accelerator
+    }
+
+    var json: Json {
+        .object([("name", .text(name)), ("kind", .text(kind)), ("accelerator", .text(accelerator))])
+    }
+}
+
 /// Which operation runs where. Unknown is nil.
 public struct Placement {
     public var byAccelerator: [String: Int] = [:]
+    public var nodes: [PlacedNode] = []
     public var total: Int?
     public var delegated: Int?
     public var fallbackReason: String?
