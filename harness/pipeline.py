@@ -33,7 +33,7 @@ from harness.catalog.files import READY_SOURCES
 from harness.catalog.models import FoundModel, find_model
 from harness.convert.apple_system import limit_of
 from harness.convert.convert import check_package as read_back
-from harness.convert.convert import is_converted, make_artifact, need_converters, why_not
+from harness.convert.convert import computed_outputs, is_converted, make_artifact, need_converters, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
@@ -72,6 +72,7 @@ from harness.farm import PATIENCE_S, Terms, at_work, require_planned
 from harness.matrix import expand, need_runtime, why_not_on
 from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
+from harness.parity import tolerance_for
 from harness.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -620,7 +621,12 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
         assert not isinstance(ready.made, Artifact)
         return ready.made
     artifact = ready.made
-    expected = _arrays(Path(ready.checkpoint.folder) / "reference.npz")
+    expected, reference = _arrays(Path(ready.checkpoint.folder) / "reference.npz"), ready.checkpoint.reference
+    tolerance, computed = artifact.parity.tolerance, computed_outputs(artifact)
+    if computed is not None:
+        expected, reference = computed, artifact.parity.executed_by
+        if artifact.precision != "fp32":
+            tolerance = tolerance_for("coreml", "fp16")
     inputs = _arrays(Path(ready.checkpoint.folder) / "inputs.npz")
     deployed = _attempt("deploy", partial(push, artifact, inputs, device))
     if isinstance(deployed, Failure):
@@ -630,8 +636,8 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
         artifact=artifact,
         deployment=deployed,
         expected=expected,
-        reference=ready.checkpoint.reference,
-        tolerance=artifact.parity.tolerance,
+        reference=reference,
+        tolerance=tolerance,
         require_accelerator=plan.require_accelerator,
         accepted_obstacles=(*plan.accepted_obstacles, *accepted_obstacles(device.facts())),
     )

@@ -286,6 +286,7 @@ def _prove(request: ProveRequest) -> Proved:
         found, executed_by = run_coreml(path, inputs, declared)
         # A ready package has no original but itself: that it computes what it computes proves nothing.
         evidence = "converted" if checkpoint.form == "coreml" else "graph-checked"
+        np.savez(path.with_name(COMPUTED), **found)  # type: ignore[arg-type]  # its stub takes the arrays for an option
     else:
         found, executed_by = run_tflite(path, inputs, declared, signature.outputs, delegated=True)
     tolerance = tolerance_for(request.format, request.precision, stored_as=signature.storage)
@@ -354,6 +355,8 @@ def _check(request: CheckRequest) -> Checked:
     )
 
 
+COMPUTED = "computed.npz"
+"""Beside a Core ML package: what the evaluator makes of the model's inputs, for whoever runs the very file."""
 _WEIGHTS_APART = {"int8_weights": 0.1, "palette8": 0.05, "palette6": 0.15, "palette4": 0.4, "sparse": 1e-3}
 """Relative L2 of one tensor from what it was. Normal weights err by 0.008, 0.006, 0.026 and 0.10; trained ones have
 longer tails, to which a table adapts and even steps do not."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 from filelock import FileLock
 
 from harness.catalog import frameworks
@@ -16,7 +17,7 @@ from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
 from harness.catalog.coreml_package import package_digest, package_size, read_spec
 from harness.catalog.files import READY_SOURCES, read_signature
 from harness.convert.apple_system import kind_for, target_of, why_not_on, why_too_new
-from harness.convert.child import Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
+from harness.convert.child import COMPUTED, Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
 from harness.convert.recipes import CONVERTERS, RUNTIMES, SETTINGS, base_of
 from harness.decoding import decode
 from harness.errors import (
@@ -35,6 +36,8 @@ from harness.records import Artifact, Conversion, CoreMLSource, KerasSource, Onn
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file, sha256_tree
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from harness.jobs import Done
     from harness.records import Checkpoint, ModelFormat, ModelSpec, Precision, Setting
 
@@ -145,6 +148,19 @@ def make_artifact(
                 _REFUSED[folder] = error
             raise
         return artifact
+
+
+def computed_outputs(artifact: Artifact) -> dict[str, NDArray[np.generic]] | None:
+    """What the evaluator computed of a Core ML package from its model's inputs, `[samples, ...]` by output.
+
+    A device that runs the file has to answer the same, to within half precision: what compression costs is in the file,
+    and no excuse for the device. None for other files, and where nothing here computes it.
+    """
+    path = Path(artifact.path).with_name(COMPUTED)
+    if artifact.format != "coreml" or not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def check_package(

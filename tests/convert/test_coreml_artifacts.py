@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,18 +16,22 @@ from harness import pipeline
 from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.coreml_package import package_digest, package_size, read_spec, weights_folder
 from harness.catalog.files import read_signature
+from harness.catalog.ml_program import Program
+from harness.catalog.models import FoundModel
 from harness.cli import app
 from harness.convert.child import ProveRequest, _prove, _require_like
 from harness.convert.convert import check_package, is_converted, make_artifact
+from harness.deploy.runner import Runner
 from harness.errors import ConversionFailed, ParityFailed
 from harness.parity import tolerance_for
-from harness.records import Artifact, NotRunnable, PythonSource, Suite, Tolerance
+from harness.records import Artifact, Measurement, NotRunnable, PythonSource, Suite, Tolerance
 from tests.convert.test_coreml_networks import prune_half
-from tests.fakes import modules
+from tests.fakes import modules, records
 from tests.fakes.device import FACTS, FakeDevice
 from tests.fakes.specs import python_spec
 
 if TYPE_CHECKING:
+    from harness.measure.session import Question
     from harness.records import ModelSpec, Precision
     from tests.convert.conftest import Make
 
@@ -207,6 +212,37 @@ def test_a_palette_of_another_model_is_not_taken_for_a_coarse_copy_of_this_one(m
     )
     assert not proved.parity.passed
     assert proved.parity.tolerance == Tolerance(relative_l2=1.0, cosine=0.5)
+
+
+def test_a_phone_has_to_answer_what_the_very_file_computes_however_coarse_it_is(
+    pruned: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A palette of four bits may be far from its model; a phone that runs it may not be far from the palette."""
+    phone = FakeDevice(facts=msgspec.structs.replace(FACTS, kind="ios", os="iOS 18.5"))
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
+    monkeypatch.setattr(pipeline, "find_model", lambda _reference: FoundModel(spec=pruned, origin="here"))
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=("x",), driver="ios-runner"))
+    monkeypatch.setattr(pipeline, "push", lambda *_what: records.measurement().deployment)
+    asked: list[Question] = []
+
+    def measure(question: Question, *_arguments: object, **_settings: object) -> Measurement:
+        asked.append(question)
+        return records.measurement()
+
+    monkeypatch.setattr(pipeline, "measure", measure)
+    suite = Suite(schema=1, name="s", models=("pruned",), artifacts=("coreml/palette4",), devices=("fake",))
+
+    (result,) = pipeline.run(pipeline.plan_run(suite), tmp_path / "out").results
+
+    assert asked, result.outcome
+    (question,) = asked
+    program = Program.load(question.artifact.path)
+    inputs = np.load(Path(make_checkpoint(pruned).folder) / "inputs.npz")
+    answered = program.run({name: values[:1] for name, values in inputs.items()})
+    for name, values in answered.items():
+        assert np.allclose(np.asarray(question.expected[name][:1], np.float64), values, rtol=1e-3, atol=1e-4)
+    assert question.tolerance == tolerance_for("coreml", "fp16")
+    assert "not Core ML" in question.reference
 
 
 def test_a_ready_package_that_a_phone_is_too_old_for_is_refused_before_anything_is_sent(
