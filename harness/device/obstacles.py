@@ -22,8 +22,10 @@ CAPPED_PCT = 1.0
 THERMAL_STATUS = "thermal-status"
 """The name of the obstacle, on every kind of device. Accepted, a device is not waited for either."""
 COOL_STATUSES = (None, "none", "nominal", "fair")
-"""Of a device that holds nothing back: Android's word and Apple's; None where there is no such word. A phone on its charger
-is `fair` for hours: it puts off what can wait, and only from `serious` on what is in front. Source: Apple's ThermalState."""
+"""Of a device that holds nothing back: Android's word and Apple's; None where there is no such word. A phone on its
+charger is `fair` for hours: it puts off what can wait, and only from `serious` on what is in front.
+Source: ProcessInfo.ThermalState.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
