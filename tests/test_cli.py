@@ -291,6 +291,18 @@ def test_a_report_is_made_again_from_the_record_alone(here: Path, cache: Path) -
     assert (here / "again.html").read_text() == page
 
 
+def test_pictures_for_papers_are_written_as_svg_and_png(here: Path, cache: Path) -> None:
+    harness(here, cache, "run", "tiny.toml", "--output", "out")
+
+    done = harness(here, cache, "report", "out", "--figures", "pictures")
+
+    assert done.returncode == 0, done.stderr
+    written = {path.suffix: path for path in sorted((here / "pictures").iterdir())}
+    assert set(written) == {".svg", ".png"}
+    assert written[".png"].read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {written['.svg'].relative_to(here)}" in done.stderr
+
+
 @pytest.mark.parametrize("to", ["md", "csv", "json"])
 def test_a_report_goes_to_stdout_alone_for_pipes(here: Path, cache: Path, to: str) -> None:
     harness(here, cache, "run", "tiny.toml", "--output", "out")

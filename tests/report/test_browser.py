@@ -12,6 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
+from harness import selftest_page
+from harness.regress.selftest.report import RateTold, ScenarioTold, SelftestReport
 from harness.report import comparison_page, index_page, render
 from harness.study import page
 from tests.fakes import records
@@ -268,6 +270,40 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
     assert table is not None
 
 
+SELFTEST = SelftestReport(
+    schema=1,
+    machine="a machine",
+    model="net",
+    runtime="litert, 1 threads",
+    harness_version="0.1.0",
+    trials=20,
+    first_at="2026-11-26T01:00:00+00:00",
+    last_at="2026-11-26T09:00:00+00:00",
+    sessions_load_1min=(0.1, 0.5, 1.2),
+    scenarios=tuple(
+        ScenarioTold(
+            name="aa" if dose == 0 else f"spin {100 * dose:g} %",
+            kind="aa" if dose == 0 else "spin",
+            dose=dose,
+            metric="p50",
+            planned=100,
+            done=100,
+            verdicts={},
+            slower=RateTold(count=count, of=100, at_least=0.0, at_most=1.0),
+            two_stage=None,
+            covered=None,
+            recovered_points=0.1 if dose else None,
+            noise=0.01,
+            seconds=20.0,
+        )
+        for dose, count in ((0.0, 0), (0.02, 92))
+    ),
+    uniformity_p=0.4,
+    rules=(),
+    damaged=(),
+)
+
+
 # --- other pages ---------------------------------------------------------------------------------------------------
 
 
@@ -279,8 +315,9 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
         ),
         comparison_page.render("monday", "tuesday", test_comparison_page.ROWS, version="1", data={}),
         page.render(test_page.figures_of_every_kind()),
+        selftest_page.render(SELFTEST, version="1"),
     ],
-    ids=["many runs", "a comparison", "a study"],
+    ids=["many runs", "a comparison", "a study", "a self-test"],
 )
 def test_the_other_pages_are_pages_of_the_same_kind(opened: Any, text: str) -> None:
     shown = opened(text).page

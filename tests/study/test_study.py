@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -31,6 +32,8 @@ from harness.study.training import require_possible
 from harness.study.variants import variants_of
 
 if TYPE_CHECKING:
+    from typer.testing import Result
+
     from harness.study.events import StudyEvent
     from harness.study.profiles import Profile
 
@@ -116,6 +119,22 @@ def test_the_index_lists_the_study_with_its_page(study: StudyFolder, tmp_path: P
     assert (tmp_path / "ocular" / "report.html").exists()
     assert "Which pruning wins?" in text
     assert "unreadable" in text
+
+
+def test_a_study_is_reported_by_its_folder_in_every_form_that_it_has(study: StudyFolder, tmp_path: Path) -> None:
+    def report(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["report", str(study.path), *arguments])
+
+    assert report("--to", "md").stdout.startswith("# Ocular study")
+    assert json.loads(report("--to", "json").stdout)["rows"]
+    page = tmp_path / "page.html"
+    assert report("--to", "html", "--output", str(page)).exit_code == 0
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert report("--figures", str(tmp_path / "pictures")).exit_code == 0
+    assert {path.suffix for path in (tmp_path / "pictures").iterdir()} == {".svg", ".png"}
+    refused = report("--to", "csv")
+    assert isinstance(refused.exception, UsageError)
+    assert "runs/DEVICE" in str(refused.exception)
 
 
 def test_a_report_made_before_everything_is_evaluated_says_how_much_is_missing(

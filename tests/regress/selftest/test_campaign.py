@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.decoding import decode
 from harness.errors import DeviceTimedOut, RunLocked, UnreadableRecord, UsageError
 from harness.records import RuntimeChoice
@@ -328,3 +330,13 @@ def test_no_name_of_a_machine_becomes_markup(told: SelftestReport) -> None:
         return [tag for tag, _ in Page(render_page(report, version="1")).elements if tag != "wbr"]
 
     assert shape(hostile) == shape(told)
+
+
+def test_the_command_writes_the_page_beside_the_table(campaign: Campaign, tmp_path: Path) -> None:
+    page = tmp_path / "made" / "selftest.html"
+
+    result = CliRunner().invoke(app, ["selftest", "report", str(campaign.folder), "--page", str(page)])
+
+    assert result.exception is None, result.exception
+    assert "spin 3 %" in result.stdout
+    assert "How often this program is wrong about a slowdown" in page.read_text(encoding="utf-8")
