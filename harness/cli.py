@@ -61,6 +61,9 @@ app.add_typer(virtual.app, name="virtual")
 app.command()(doctor.doctor)
 
 
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
 def main() -> NoReturn:
     """The `harness` command."""
     # A job that is ended politely (a CI time-out, `kill`) cleans up like one that a person interrupts.
@@ -73,6 +76,9 @@ def main() -> NoReturn:
             note(f"       {error.hint}")
         sys.exit(error.exit_code)
     except OSError as error:
+        if error.errno in _UNWRITABLE and error.filename is not None:  # what the user named, and may not write
+            note(f"error: {error.filename}: {error.strerror}")
+            sys.exit(2)
         if error.errno != errno.ENOSPC:
             raise
         note(f"error: {error.strerror or error}: the output could not be written")

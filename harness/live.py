@@ -23,6 +23,7 @@ from harness.events import (
     ProcessEnded,
 )
 from harness.records import Artifact, CellResult, Failure, Measurement, NotRun, NotRunnable
+from harness.report.view import clean
 from harness.statistics import median, process_median_ns
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class _Table:
                 self._say(device_id, "set aside", "red")
 
     def _say(self, device_id: str, doing: str, style: str) -> None:
-        self._rows[device_id].doing, self._rows[device_id].style = doing, style
+        self._rows[device_id].doing, self._rows[device_id].style = clean(doing), style
 
     def _drawn(self, width: int) -> Table:
         from rich.progress_bar import ProgressBar  # noqa: PLC0415
@@ -197,7 +198,12 @@ class _Table:
 
 
 def line_for(event: Event) -> str | None:
-    """A step as one line; None for steps too small to tell."""
+    """A step as one line; None for steps too small to tell. What others say in it steers no terminal."""
+    line = _line_for(event)
+    return None if line is None else line[: len(line) - len(line.lstrip(" "))] + clean(line)
+
+
+def _line_for(event: Event) -> str | None:
     match event:
         case ConversionStarted(model, artifact, number, total, is_cached=False):
             return f"[{number}/{total}] converting {model} {artifact} ..."

@@ -291,6 +291,20 @@ def test_a_report_is_made_again_from_the_record_alone(here: Path, cache: Path) -
     assert (here / "again.html").read_text() == page
 
 
+def test_what_cannot_be_written_or_is_not_there_is_said_in_a_sentence(here: Path, cache: Path) -> None:
+    harness(here, cache, "run", "tiny.toml", "--output", "out")
+    (here / "a-file").write_text("")
+
+    unwritable = harness(here, cache, "report", "out", "--to", "html", "--output", "a-file/page.html")
+    without = harness(here, cache, "report", "out", "--to", "trace", "--output", "t.json")
+
+    assert (unwritable.returncode, "Traceback" in unwritable.stderr) == (2, False)
+    assert "a-file" in unwritable.stderr
+    assert without.returncode == 2
+    assert "measure with --profile-ops" in without.stderr
+    assert not (here / "t.json").exists()
+
+
 def test_pictures_for_papers_are_written_as_svg_and_png(here: Path, cache: Path) -> None:
     harness(here, cache, "run", "tiny.toml", "--output", "out")
 
@@ -373,6 +387,7 @@ def test_a_dry_run_says_what_would_be_measured_and_writes_nothing(here: Path, ca
         (["report"], 2, "reports"),
         (["report", "--index", "--to", "csv"], 2, "a page of its own"),
         (["report", "--figures", "pictures", "--to", "md"], 2, "without --to"),
+        (["run", "--resume", "--profile-ops", "-t", "2"], 2, "takes no --threads, --profile-ops"),
         (["devices", "show", "pixel"], 2, "Known: host"),
         (["convert", "resnet18", "-a", "tflite"], 2, "tflite/int8"),
     ],

@@ -169,3 +169,14 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch: pytest.M
         watch(CellStarted(RESULT.cell, 1, 1, None))
 
     assert stream.getvalue() == "[1/1] timing mobilenet_v2 onnx/fp32, 1 thread, host ...\n"
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\n::error::b", "a\rb", "\u202eabc"])
+def test_a_line_holds_nothing_that_steers_a_terminal_or_a_ci_job(hostile: str) -> None:
+    failure = records.failure(message=f"it said {hostile}")
+
+    line = line_for(ConversionEnded("net", "onnx/int8", failure, 1.0, is_cached=False))
+
+    assert line is not None
+    assert line.startswith("        net onnx/int8 failed: it said ")
+    assert not set(line) & set("\x1b\n\r\u202e")

@@ -89,6 +89,11 @@ def compare(
         write_atomically(output, to_json(compared).encode())
         note(f"wrote {output}")
     found = findings(compared, margins)
+    if output_format is Output.JSON:
+        typer.echo(to_json({"comparison": compared, "findings": [finding_json(each) for each in found]}))
+    else:
+        typer.echo(comparison_text(compared, found))
+    # Last: a page that cannot be written must not take the verdict with it.
     if page is not None:
         from harness.regress.gate import GateResult  # noqa: PLC0415
         from harness.regress.runs import CellComparison  # noqa: PLC0415
@@ -96,10 +101,6 @@ def compare(
         cell = CellComparison(name=f"{b} against {a}", status="compared", findings=tuple(found))
         where = measured_text((compared.device,), compared.at)
         write_page(GateResult(a=a, b=b, cells=(cell,), inconclusive="pass", notes=(where,)), page)
-    if output_format is Output.JSON:
-        typer.echo(to_json({"comparison": compared, "findings": [finding_json(each) for each in found]}))
-    else:
-        typer.echo(comparison_text(compared, found))
 
 
 def calibrate(

@@ -91,9 +91,9 @@ def gate(
             accept or [],
             output,
         )
-    if page is not None:
-        write_page(result, page)
     _tell(result, output_format, junit, comment)
+    if page is not None:  # last: a page that cannot be written must not take the verdict with it
+        write_page(result, page)
     if update:
         _keep(Path(candidate), Path(result.a))
         return

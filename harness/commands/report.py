@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.report.index_page import ListedStudy
+    from harness.store import StoredRun
 
 
 class Document(StrEnum):
@@ -80,6 +81,7 @@ def report(
     if to is Document.TABLE:
         print_table(stored)
         return
+    _require_something_to_say(stored, to)
     if output is None and to is Document.HTML:
         output = stored.folder / FORMATS[to.value].file_name
     if output is None:
@@ -89,6 +91,11 @@ def report(
         return
     write_report(stored, to.value, output)
     note(f"wrote {output}")
+
+
+def _require_something_to_say(stored: StoredRun, to: Document) -> None:
+    if to is Document.TRACE and not any(getattr(result.outcome, "profile", None) for result in stored.results):
+        raise UsageError(f"no cell of {stored.folder} has the time of its operators: measure with --profile-ops")
 
 
 def _write_index(folder: Path, output: Path | None) -> None:

@@ -102,8 +102,23 @@ def run(
 
     from harness import pipeline  # noqa: PLC0415
     from harness.device.registry import on_server  # noqa: PLC0415
+    from harness.errors import UsageError  # noqa: PLC0415
 
     if resume:
+        planned = {
+            "a model or suite": targets,
+            "--artifact": artifact,
+            "--threads": threads,
+            "--device": device,
+            "--processes": processes,
+            "--affinity": affinity,
+            "--accept": accept,
+            "--require-accelerator": require_accelerator,
+            "--profile-ops": profile_ops,
+        }
+        given = [name for name, value in planned.items() if value]
+        if given:
+            raise UsageError(f"--resume goes on as it was planned, and takes no {', '.join(given)}")
         folder = output or last_run()
         stored = open_run(folder)
         plan, cells = stored.plan, pipeline.cells_left(stored, retry_failed=retry_failed)

@@ -175,9 +175,10 @@ def _device(device: DeviceRows, index: int, heads: Sequence[shell.Head], drawn: 
         element("ul", *listed, class_="notes") if notes else None,
         *(element("p", text, class_="quiet") for text in words.evidence(device.rows)),
         *(element("p", text, class_="quiet") for text in words.accuracies(device.rows)),
-        *(_figure(model.rows, words.model_line(model)) for model in device.models),
+        # What an emulated device took says nothing, and a picture of it less.
+        *(_figure(model.rows, words.model_line(model)) for model in device.models if not device.is_emulated),
         *(shell.chart(chart, number) for number, chart in enumerate(drawn) if chart.device_id == device.id),
-        *operator_tables(device),
+        *(() if device.is_emulated else operator_tables(device)),
     )
 
 

@@ -9,8 +9,8 @@ import msgspec
 from harness.records import Accuracy, CellResult, Evidence, OperatorTime, Plan, Record
 from harness.report.answer import answer
 from harness.report.operators import longest_operators, profiled
-from harness.report.view import view
-from harness.report.words import device_conditions
+from harness.report.view import Status, view
+from harness.report.words import device_conditions, problem
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
 
 if TYPE_CHECKING:
@@ -35,8 +35,13 @@ class Document(Record, frozen=True, kw_only=True):
     """By cell id, how far a Core ML file or an iPhone's row is proved; other rows have none."""
     accuracies: dict[str, Accuracy]
     """By cell id, what its file still recognises; cells whose file nobody has tested have none."""
+    statuses: dict[str, Status]
+    """By cell id, every planned cell."""
+    reasons: dict[str, str]
+    """By cell id, why there is no figure; as the page says it."""
     operators: dict[str, tuple[OperatorTime, ...]]
-    """By cell id, the operators that take longest where they were timed; all of them are in `results`."""
+    """By cell id, the operators that take longest where they were timed, of the first 60 such cells of a device; all of
+    them are in `results`."""
     conditions: dict[str, dict[str, str]]
     """By device id, what the device was like while it was measured, as the page says it; all states are in
     `results`."""
@@ -69,7 +74,9 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
             for row in shown.rows
             if row.accuracy is not None
         },
-        operators={row.cell.id: longest_operators(row) for row in profiled(shown.rows)},
+        statuses={row.cell.id: row.status for row in shown.rows},
+        reasons={row.cell.id: problem(row) for row in shown.rows if row.summary is None and row.result is not None},
+        operators={row.cell.id: longest_operators(row) for device in shown.devices for row in profiled(device.rows)},
         conditions={device.id: device_conditions(device) for device in shown.devices},
         results=results,
     )

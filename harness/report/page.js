@@ -4,7 +4,8 @@ for (const button of document.querySelectorAll("thead button")) {
   button.addEventListener("click", () => sort(button.closest("th")));
 }
 
-const rows = [...document.querySelectorAll("tbody tr")];
+// Tables that are folded away tell more of one row: they are no rows of their own, and have other columns.
+const rows = [...document.querySelectorAll("tbody tr")].filter((row) => !row.closest("details"));
 const filter = document.getElementById("filter");
 const choices = [...document.querySelectorAll("select[data-filter]")];
 for (const control of [filter, ...choices]) control?.addEventListener("input", narrow);
@@ -37,7 +38,7 @@ showColumns();
 function showColumns() {
   const off = switches.filter((box) => !box.checked).map((box) => Number(box.dataset.column));
   hidden.textContent = off
-    .map((n) => `table tr:not(.groups) > :nth-child(${n + 1}):not([colspan]) { display: none; }`)
+    .map((n) => `table:not(details table) tr:not(.groups) > :nth-child(${n + 1}):not([colspan]) { display: none; }`)
     .join("\n");
   for (const head of document.querySelectorAll("tr.groups th")) {
     head.dataset.first ??= [...head.parentElement.children]
@@ -112,15 +113,24 @@ async function draw() {
     if (turn !== drawing) return; // another theme was asked for meanwhile
     const spec = specs[Number(place.dataset.chart)];
     // Expressions are interpreted: the page forbids code made from text.
-    await window.vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config });
+    try {
+      await window.vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config });
+    } catch (error) {
+      place.textContent = `This picture could not be drawn: ${error.message}`;
+    }
     const select = place.querySelector("select");
     if (select) select.setAttribute("aria-label", "Row of the picture");
   }
   document.documentElement.dataset.drawn = "yes";
 }
 
+let unfolded = [];
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  unfolded = [...document.querySelectorAll("details:not([open]):not(.columns-menu)")];
+  for (const details of unfolded) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of unfolded) details.open = false;
 });
 
 function sort(head) {

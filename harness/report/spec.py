@@ -37,6 +37,8 @@ LIGHT: Final[Spec] = {
     "view": {"stroke": None},
 }
 """Colours that differ in brightness too, and stay apart for the common kinds of colour blindness."""
+SHOWN: Final = "shown"
+"""The parameter of a picture that shows one row of several."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ def page_spec(chart: Chart) -> Spec:
 def static_spec(chart: Chart) -> Spec:
     """For a file: with a title, on white, of a fixed size."""
     title = {"text": chart.title, "anchor": "start", "fontSize": 14, "offset": 12}
+    for chosen in (param for param in chart.spec.get("params", ()) if param.get("name") == SHOWN):
+        others = len(chosen["bind"]["options"]) - 1
+        title["subtitle"] = f"{chosen['value']}" + (f"; the page has {others} more rows" if others else "")
     spec = page_spec(chart) | {"title": title, "config": LIGHT, "padding": 12}
     return with_width(spec)
 
@@ -81,7 +86,7 @@ def axis(field: str, title: str, *, is_log: bool = False, from_zero: bool = True
 
 def row_choice(names: Sequence[str]) -> Spec:
     """One row at a time, chosen from a list; a file shows the first."""
-    return {"name": "shown", "value": names[0], "bind": {"input": "select", "options": list(names), "name": "Row "}}
+    return {"name": SHOWN, "value": names[0], "bind": {"input": "select", "options": list(names), "name": "Row "}}
 
 
 def legend_choice(field: str) -> Spec:

@@ -256,10 +256,15 @@ def test_a_phone_shows_it_without_scrolling_the_page_sideways(opened: Any) -> No
 def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None:
     page = opened(run_of_every_outcome()).page
 
+    folded = page.locator("details:not([open])").count()
+    counted = "document.querySelectorAll('details:not([open]):not(.columns-menu)').length"
+    page.evaluate(f"addEventListener('beforeprint', () => window.foldedOnPaper = {counted})")
+
     page.pdf(path=tmp_path / "page.pdf", prefer_css_page_size=True)
 
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
-    assert page.locator("details:not([open])").count() == 0
+    assert page.evaluate("window.foldedOnPaper") == 0
+    assert page.locator("details:not([open])").count() == folded > 1, "the page is as it was before"
     page.get_by_text("Theme: system").click()
     page.get_by_text("Theme: light").click()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
