@@ -61,6 +61,13 @@ app.add_typer(virtual.app, name="virtual")
 app.command()(doctor.doctor)
 
 
+def _plain(text: str) -> str:
+    """Text that steers no terminal, its lines kept."""
+    from harness.report.view import clean  # noqa: PLC0415
+
+    return "\n".join(clean(line) for line in text.splitlines())
+
+
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
@@ -71,9 +78,10 @@ def main() -> NoReturn:
     try:
         app()
     except HarnessError as error:
-        note(f"error: build {error.build}: {error}" if error.build else f"error: {error}")
+        # A program on a device may have had the last word in it.
+        note(f"error: {f'build {error.build}: ' if error.build else ''}{_plain(str(error))}")
         if error.hint:
-            note(f"       {error.hint}")
+            note(f"       {_plain(error.hint)}")
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno in _UNWRITABLE and error.filename is not None:  # what the user named, and may not write

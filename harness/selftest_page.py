@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from harness.regress.selftest.report import judgements, report_heading, report_tables
@@ -88,7 +89,7 @@ def operating_curve(report: SelftestReport) -> Chart | None:
 
 
 def _points(report: SelftestReport) -> list[Datum]:
-    """One point a rule and dose, of extra work in every inference. Rates of several scenarios of one dose are added."""
+    """One point a rule and dose, of extra work in every inference; dose 0 is a build with itself."""
     found = [
         _point(_OURS, one.dose, one.slower)
         for one in report.scenarios
@@ -143,13 +144,19 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> Markup:
 
 
 def _line(cells: tuple[str, ...]) -> Markup:
-    first, *others = (breakable(clean(cell)) for cell in cells)
+    first, *others = cells
     return element(
         "tr",
-        element("th", first, scope="row", class_="text long"),
-        *(element("td", cell, class_="text") for cell in others),
+        element("th", breakable(clean(first)), scope="row", class_="text long"),
+        *(element("td", breakable(clean(cell)), data_v=_value(cell), class_="text") for cell in others),
         data_text=clean(" ".join(cells)).lower(),
     )
+
+
+def _value(cell: str) -> str | None:
+    """What a cell is sorted by, where it begins with a number; None sorts by its text."""
+    number = re.match(r"[+-]?\d+(\.\d+)?", cell)
+    return number[0].lstrip("+") if number else ("" if cell == "–" else None)
 
 
 def _damaged(report: SelftestReport) -> list[Markup]:

@@ -378,7 +378,10 @@ def _record(
     after = sizes(module, parts)
     taught = f"{teaching.kind}-distillation" if teaching else "training"
     done = (method, taught if training else "")
-    is_smaller = bool(method) or _zeros(parent, module, parts) is not None
+    has_zeros = method in MASKING_METHODS or _zeros(parent, module, parts) is not None
+    is_smaller = bool(method) or has_zeros
+    # A bias that happens to be zero is no compression.
+    left = (after.nonzero, after.backbone_nonzero) if has_zeros else (after.parameters, after.backbone)
     if training is not None:
         settings = settings | {"trained_on": training_device().type}
     if teaching is not None:
@@ -390,8 +393,8 @@ def _record(
         parent=parent.name,
         parent_sha256=parent_sha256,
         asked_ratio=asked_ratio,
-        reached_ratio=before.parameters / after.nonzero if is_smaller else None,
-        reached_backbone_ratio=before.backbone / after.backbone_nonzero if is_smaller else None,
+        reached_ratio=before.parameters / left[0] if is_smaller else None,
+        reached_backbone_ratio=before.backbone / left[1] if is_smaller else None,
         parameters=after.parameters,
         nonzero_parameters=after.nonzero,
         macs=_macs(module, example),

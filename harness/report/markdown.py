@@ -77,8 +77,9 @@ def _line(cells: Sequence[str]) -> str:
 
 def _text(text: str) -> str:
     """Text as text: nothing in it is markup, a link, a mention or a formula."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
-    text = text.replace("://", ":&#47;/").replace("www.", "www&#46;")  # which GitHub would make links
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
     text = re.sub(r"([\\`*\[\]|~#$])", r"\\\1", text)
     # Within a word GitHub takes an underscore as it is, and names read better without backslashes.
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    # Mentions and links. Last: an escaped # would end the entity.
+    return text.replace("@", "&#64;").replace("://", ":&#47;/").replace("www.", "www&#46;")

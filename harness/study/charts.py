@@ -45,16 +45,20 @@ def charts(rows: Sequence[StudyRow], curves: Mapping[str, Verification], data: s
 
 
 def shown_in_det(rows: Sequence[StudyRow]) -> tuple[str, ...]:
-    """Names of all networks, but of those that were pruned the best of each kind at each ratio only."""
+    """Names of all networks, but of those that were pruned the one of each kind and ratio that is chosen only."""
     best: dict[tuple[str, object], StudyRow] = {}
     for row in rows:
         key = (row.kind, row.asked_ratio if row.kind in {"pruned", "structured"} else row.network)
         known = best.get(key)
-        if row.eer_before is not None and (
-            known is None or known.eer_before is None or row.eer_before.value < known.eer_before.value
-        ):
+        if row.eer_before is not None and (known is None or _chosen_by(row) < _chosen_by(known)):
             best[key] = row
     return tuple(dict.fromkeys(row.variant for row in best.values()))
+
+
+def _chosen_by(row: StudyRow) -> float:
+    """As the claims choose: by the error on validation subjects; by that on the others where it is not known."""
+    found = row.eer_validation or row.eer_before
+    return float("inf") if found is None else found.value
 
 
 def _against_latency(rows: Sequence[StudyRow], device: str, data: str) -> Chart | None:

@@ -68,7 +68,8 @@ def _which_pruning_wins(networks: Sequence[StudyRow], redrawn: Redrawn) -> str:
         there = [row for row in pruned if row.asked_ratio == ratio]
         best = min(there, key=_eer_on_validation)
         others = sorted((row for row in there if row is not best), key=_eer)
-        text = f"at {ratio:g}x {best.method} is chosen, with an EER of {share_interval(best.eer_before)} %"
+        how = "is chosen" if others else "alone was tried"
+        text = f"at {ratio:g}x {best.method} {how}, with an EER of {share_interval(best.eer_before)} %"
         if others:
             text += "; against it " + ", ".join(
                 f"{row.method} {_said(difference(row, best, redrawn))}" for row in others

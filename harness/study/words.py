@@ -85,8 +85,25 @@ def _paid(rows: Sequence[StudyRow]) -> Iterator[str]:
         for row, timing in timed:
             if row is not base[0]:
                 lines.append(_compared(row, timing, base))
-        yield f"**{device}, {runtime}** (uncompressed, {file_of(base[0])}: {units.duration(base[1].p50_ns)})"
+        head = f"**{device}, {runtime}** (uncompressed, {file_of(base[0])}: {units.duration(base[1].p50_ns)})"
+        yield head + _same_work(timed, base[0])
         yield "\n".join(f"- {line}" for line in lines)
+
+
+def _same_work(timed: Sequence[tuple[StudyRow, Timing]], base: StudyRow) -> str:
+    """How far times of files differ that a dense runtime computes alike: less than that is no difference."""
+    alike = [
+        timing.p50_ns
+        for row, timing in timed
+        if timing.p50_ns is not None and file_of(row) == file_of(base) and row.kind in {"teacher", "pruned"}
+    ]
+    if len(alike) < 3:
+        return ""
+    low, high = units.duration(min(alike)), units.duration(max(alike))
+    return (
+        f". Its work and that of the {len(alike) - 1} files whose zeros a dense runtime computes like any number is "
+        f"the same, and took from {low} to {high}: differences within that are the machine's"
+    )
 
 
 def _compared(row: StudyRow, timing: Timing, base: tuple[StudyRow, Timing]) -> str:
@@ -99,7 +116,9 @@ def _compared(row: StudyRow, timing: Timing, base: tuple[StudyRow, Timing]) -> s
         if fewer >= 1.05:
             parts.append(f"{units.three_digits(fewer)}x fewer weights")
     if teacher.deflated_bytes and row.deflated_bytes:
-        parts.append(f"{units.three_digits(teacher.deflated_bytes / row.deflated_bytes)}x smaller deflated")
+        smaller = teacher.deflated_bytes / row.deflated_bytes
+        factor, which = (smaller, "smaller") if smaller >= 1 else (1 / smaller, "larger")
+        parts.append(f"{units.three_digits(factor)}x {which} deflated")
     gain = 100 * (1 - timing.p50_ns / reference.p50_ns)
     doubt = {
         True: "",

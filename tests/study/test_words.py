@@ -200,3 +200,17 @@ def test_a_time_within_the_intervals_is_no_difference() -> None:
 
 def test_the_front_holds_what_nothing_beats_in_both() -> None:
     assert front([(1, 5), (2, 6), (2, 3), (3, 3), (4, 1)]) == [(1, 5), (2, 3), (4, 1)]
+
+
+def test_files_with_the_same_work_say_how_far_the_machine_itself_goes() -> None:
+    rows = [TEACHER, pruned("random", 0.04, p50_ms=9.0), pruned("global-gradient", 0.04, p50_ms=11.0)]
+
+    head, lines = what_paid([*rows, row("wide", 0.03, kind="student", network="wide", deflated_bytes=7200)])
+
+    assert "of the 2 files whose zeros a dense runtime computes like any number is the same" in head
+    assert "took from 9.00 ms to 11.0 ms" in head
+    assert "2.00x larger deflated" in lines
+
+
+def test_a_method_without_a_rival_was_not_chosen() -> None:
+    assert "At 8x random alone was tried" in claims([TEACHER, pruned("random", 0.05)], {})[0]

@@ -340,3 +340,10 @@ def test_the_command_writes_the_page_beside_the_table(campaign: Campaign, tmp_pa
     assert result.exception is None, result.exception
     assert "spin 3 %" in result.stdout
     assert "How often this program is wrong about a slowdown" in page.read_text(encoding="utf-8")
+
+
+def test_the_pages_tables_sort_by_their_numbers(told: SelftestReport) -> None:
+    page = Page(render_page(told, version="1"))
+
+    values = [cell.get("data-v") for cell in page.attributes("td")]
+    assert {"100.0", "60"} <= set(values)
