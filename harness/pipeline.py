@@ -106,6 +106,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harness.catalog.datasets.dataset import Dataset
     from harness.convert.child import Checked
     from harness.device.device import Device
     from harness.device.lease import Lease
@@ -390,6 +391,7 @@ def evaluate_model(
     checkpoint = make_checkpoint(spec)
     size, channels = image_shape(checkpoint.inputs, spec.name)
     dataset = open_dataset(data, size=size, channels=channels, watch=watch_data)
+    _require_strangers(spec, dataset, fold)
     part = dataset.everybody() if fold is None else dataset.split(fold).test
     ready = READY_SOURCES.get(type(spec.source))
     made: dict[str, Artifact | Failure | NotRunnable | tuple[ModelSpec, Checkpoint]] = {}
@@ -407,6 +409,17 @@ def evaluate_model(
         )
         for name, subject in made.items()
     }
+
+
+def _require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None) -> None:
+    """Refuse to test a network on the very people it was trained on, as far as its model.toml knows them."""
+    learnt_from = spec.compression.settings if spec.compression else {}
+    held_back = learnt_from.get("fold")
+    if fold is not None and learnt_from.get("data_sha256") == dataset.sha256 and held_back != fold:
+        raise UsageError(
+            f"{spec.name} was trained on people whom fold {fold} tests: it learnt from these images with those of fold "
+            f"{held_back} held back, so give --fold {held_back}"
+        )
 
 
 @dataclass(frozen=True)

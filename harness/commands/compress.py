@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.catalog.datasets.samples import Samples
     from harness.compress.compress import Teaching
     from harness.compress.train import Epoch
-    from harness.records import ModelSpec
+    from harness.records import ModelSpec, Setting
 
 
 class Method(StrEnum):
@@ -95,6 +95,7 @@ def compress(
     from harness.records import Training  # noqa: PLC0415
 
     spec = find_model(model).spec
+    samples, learnt_from = _samples(spec, data, fold) if data else (None, None)
     amount = f"{ratio:g}x" if ratio is not None else f"{kept_fraction or 0:g}"
     made = stage.compress(
         spec,
@@ -104,7 +105,8 @@ def compress(
         kept_fraction=kept_fraction,
         steps=steps,
         round_to=round_to,
-        samples=_samples(spec, data, fold) if data else None,
+        samples=samples,
+        learnt_from=learnt_from,
         gradient_batches=gradient_batches,
         finetune=Training(epochs=finetune, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
         if finetune
@@ -146,7 +148,7 @@ def distill(
     from harness.records import BuiltinSource, Training  # noqa: PLC0415
 
     knowing, learning = find_model(teacher).spec, find_model(student).spec
-    samples = _samples(knowing, data, fold)
+    samples, learnt_from = _samples(knowing, data, fold)
     if isinstance(learning.source, BuiltinSource) and learning.source.weights is None:
         embedding = getattr(knowing.source, "arguments", {}).get("embedding")
         learning = stage.suited(
@@ -161,6 +163,7 @@ def distill(
         teaching=_teaching(teacher, kind, temperature, alpha),
         samples=samples,
         training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
+        learnt_from=learnt_from,
         watch=_say_epoch,
     )
     _show(made, output_format)
@@ -191,7 +194,7 @@ def train(
 
     spec = find_model(model).spec
     shape = spec.inputs[0].shape if size is None else (*spec.inputs[0].shape[:2], size, size)
-    samples = _samples(spec, data, fold, size=size)
+    samples, learnt_from = _samples(spec, data, fold, size=size)
     if isinstance(spec.source, BuiltinSource) and spec.source.weights is None:
         spec = stage.suited(spec, classes=int(samples.labels.max()) + 1, shape=shape, embedding=embedding)
     elif size is not None or embedding is not None:
@@ -201,6 +204,7 @@ def train(
         output or Path("models") / f"{spec.name}-trained",
         samples=samples,
         training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
+        learnt_from=learnt_from,
         watch=_say_epoch,
     )
     _show(made, output_format)
@@ -230,7 +234,10 @@ def embed(
     typer.echo(to_json(made) if output_format is Output.JSON else f"{made.name}: {spec.name} without its classifier")
 
 
-def _samples(spec: ModelSpec, data: str | None, fold: int, *, size: int | None = None) -> Samples:
+def _samples(
+    spec: ModelSpec, data: str | None, fold: int, *, size: int | None = None
+) -> tuple[Samples, dict[str, Setting]]:
+    """The images of a fold's training part, and what is to be remembered of them."""
     from harness.catalog.datasets import open_dataset  # noqa: PLC0415
 
     if data is None:
@@ -238,7 +245,8 @@ def _samples(spec: ModelSpec, data: str | None, fold: int, *, size: int | None =
     if not spec.inputs or len(spec.inputs[0].shape) != 4:
         raise UsageError(f"{spec.name} does not take images [1, C, H, W]")
     _, channels, height, _ = spec.inputs[0].shape
-    return open_dataset(data, size=size or height, channels=channels).split(fold).train
+    dataset = open_dataset(data, size=size or height, channels=channels)
+    return dataset.split(fold).train, {"data": dataset.name, "data_sha256": dataset.sha256, "fold": fold}
 
 
 def _teaching(teacher: str, kind: Kind, temperature: float, alpha: float) -> Teaching:

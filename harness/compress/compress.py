@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.records import BuiltinSource, Compression, LayerSize, PruningMethod, PythonSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Knowledge: TypeAlias = Literal["logit", "embedding"]
 """What a student is taught: the teacher's answers, or its embeddings (templates)."""
 GRADIENT_BATCH = 64
+LEARNT_FROM = ("data", "data_sha256", "fold")
+"""Settings of a compression that say on whose images a network was trained, and which people were held back."""
 
 
 def _silent(_epoch: Epoch) -> None:
@@ -70,6 +72,7 @@ def compress(
     finetune: Training | None = None,
     teaching: Teaching | None = None,
     seed: int = 0,
+    learnt_from: Mapping[str, Setting] | None = None,
     watch: Callable[[Epoch], None] = _silent,
 ) -> ModelSpec:
     """Prune a model, and fine-tune what is left.
@@ -88,6 +91,7 @@ def compress(
         finetune: How to train afterwards, zeros staying zero; None leaves the weights as they are.
         teaching: Fine-tune with a teacher rather than with labels alone.
         seed: Of `random`, and of which images gradients are taken over.
+        learnt_from: What is to be remembered of `samples`, so that nobody tests on people it has seen.
         watch: Told of each epoch.
 
     Raises:
@@ -123,7 +127,7 @@ def compress(
         if finetune is not None and samples is not None:
             loss = _loss(teaching, module, parts, example, samples)
             train(module, samples, finetune, loss=loss, masks=masks, progress=work / f"step-{step}.pt", watch=watch)
-    settings: dict[str, Setting] = {"steps": steps, "seed": seed}
+    settings: dict[str, Setting] = {"steps": steps, "seed": seed, **(learnt_from or {})}
     if method == "channels":
         settings["round_to"] = round_to
     if method.endswith("gradient"):
@@ -151,10 +155,19 @@ def distill(
     teaching: Teaching,
     samples: Samples,
     training: Training,
+    learnt_from: Mapping[str, Setting] | None = None,
     watch: Callable[[Epoch], None] = _silent,
 ) -> ModelSpec:
     """Teach a model, trained or not, what another one knows. Arguments and errors as for `compress`."""
-    return fit(student, folder, samples=samples, training=training, teaching=teaching, watch=watch)
+    return fit(
+        student,
+        folder,
+        samples=samples,
+        training=training,
+        teaching=teaching,
+        learnt_from=learnt_from,
+        watch=watch,
+    )
 
 
 def fit(
@@ -164,6 +177,7 @@ def fit(
     samples: Samples,
     training: Training,
     teaching: Teaching | None = None,
+    learnt_from: Mapping[str, Setting] | None = None,
     watch: Callable[[Epoch], None] = _silent,
 ) -> ModelSpec:
     """Train a model on labels, or with a teacher. Arguments and errors as for `compress`.
@@ -189,7 +203,7 @@ def fit(
         asked_ratio=None,
         training=training,
         teaching=teaching,
-        settings={},
+        settings=dict(learnt_from or {}),
     )
     return _finish(spec, module, folder, compression, samples)
 
@@ -382,6 +396,9 @@ def _record(
     is_smaller = bool(method) or has_zeros
     # A bias that happens to be zero is no compression.
     left = (after.nonzero, after.backbone_nonzero) if has_zeros else (after.parameters, after.backbone)
+    if parent.compression is not None:  # what it has seen, it has seen
+        seen = {name: parent.compression.settings[name] for name in LEARNT_FROM if name in parent.compression.settings}
+        settings = seen | settings
     if training is not None:
         settings = settings | {"trained_on": training_device().type}
     if teaching is not None:

@@ -41,7 +41,10 @@ def classify(
         raise DegenerateScores(what, "logits are not finite")
     classes = logits.shape[1]
     if labels.max() >= classes:
-        raise DegenerateScores(what, f"it knows {classes} classes, and the data have {int(labels.max()) + 1}")
+        problem = f"it knows {classes} classes, and the data have {int(labels.max()) + 1}"
+        error = DegenerateScores(what, problem)
+        error.hint = "To tell apart people it was not trained on, take its classifier off: `harness embed`."
+        raise error
     own = np.take_along_axis(logits, labels[:, None], axis=1)
     is_earlier = np.arange(classes)[None, :] < labels[:, None]
     rank = ((logits > own) | ((logits == own) & is_earlier)).sum(axis=1)

@@ -27,6 +27,8 @@ HOW: Final[Mapping[Kind, str]] = {
 }
 _LEAST: Final = 1e-4
 """A rate of 0 lies infinitely far out on a DET curve's axis; it is drawn here."""
+_COLOURS: Final = 8
+"""Of the page and of files, before they come again."""
 _TICKS: Final = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)
 
 
@@ -208,14 +210,9 @@ def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str
                 "x": rate("x", "false match rate (normal deviates)"),
                 "y": rate("y", "false non-match rate (normal deviates)"),
                 "order": {"field": "order"},
-                "color": {
-                    "field": "label",
-                    "type": "nominal",
-                    "title": None,
-                    "sort": names,
-                    "legend": {"orient": "bottom", "columns": 2, "labelLimit": 320},
-                },
-                "strokeDash": {"field": "how", "type": "nominal", "legend": None},
+                "color": _named(names),
+                # Colours come again after eight curves: the next eight have dashes, in the legend as in the picture.
+                "strokeDash": {**_named(names), "scale": {"domain": names, "range": _dashes(len(names))}},
                 "opacity": {"condition": {"param": "label", "value": 0.9}, "value": 0.08},
                 "tooltip": [
                     {"field": "label", "title": "network"},
@@ -230,6 +227,17 @@ def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str
 
 def _colour(field: str) -> Spec:
     return {"field": field, "type": "nominal", "title": None}
+
+
+def _named(names: Sequence[str]) -> Spec:
+    """A channel that tells curves apart by their names. Equal legends of two channels become one."""
+    legend = {"orient": "bottom", "columns": 2, "labelLimit": 320}
+    return {"field": "label", "type": "nominal", "title": None, "sort": names, "legend": legend}
+
+
+def _dashes(count: int) -> list[list[int]]:
+    patterns = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
+    return [patterns[(number // _COLOURS) % len(patterns)] for number in range(count)]
 
 
 def _inside(rate: float) -> float:

@@ -183,6 +183,12 @@ def _about(folder: StudyFolder) -> Iterator[str]:
     if untrained is not None:
         yield f"The untrained {untrained.network} has an EER of {share_interval(untrained.eer_before)} %."
     devices = [stored.plan.devices[0] for stored in folder.runs()]
+    if devices:
+        plan = profile.measure
+        yield (
+            f"Times: 1 thread, batch 1, the median over {plan.processes_min} to {plan.processes_max} fresh processes a "
+            "file, one file after the other; intervals and what disturbed them are in each device's own run."
+        )
     for device in devices:
         facts = ", ".join(str(fact) for fact in (device.cpu, device.os, device.virtual_machine) if fact)
         stamp = " **Emulated: its times mean nothing.**" if device.is_emulated else ""

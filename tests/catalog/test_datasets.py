@@ -176,7 +176,7 @@ def _one_subject(folder: Path) -> None:
         (_foreign, "1 files in it are no images: p0/day0/notes.csv"),
         (_truncated, "1 files cannot be decoded: p2/day1/1.png"),
         (_shared, "in two subjects, byte by byte: p0/day0/0.png = p1/day0/0.png"),
-        (_alone, "1 subjects have one image only, and nothing to compare it with: p3"),
+        (_alone, "1 subject has one image only, and nothing to compare it with: p3"),
         (_one_subject, "there is one subject only, p0"),
     ],
 )

@@ -26,6 +26,9 @@ def test_a_teacher_is_trained_pruned_and_distilled_by_commands(tmp_path: Path) -
     taught = _run("distill", teacher, "mobilenet_v3_small", *DATA, "--epochs", "1", "-o", student)
 
     eyes = _run("embed", student, "-o", str(tmp_path / "eyes"))
+    other = CliRunner().invoke(app, ["evaluate", str(tmp_path / "eyes"), *DATA, "--fold", "1"])
+    assert isinstance(other.exception, UsageError)
+    assert "give --fold 0" in str(other.exception), "it was trained on those people"
     tested = _run("evaluate", str(tmp_path / "eyes"), *DATA, "--fold", "0")
 
     assert (eyes["task"], eyes["source"]["arguments"]["num_classes"]) == ("embedding", 0)

@@ -100,7 +100,8 @@ def _images_of(root: Path) -> list[Path]:
     images_of = Counter(file.parts[0] for file in files)
     alone = sorted(subject for subject, images in images_of.items() if images == 1)
     if alone:
-        problem = f"{len(alone)} subjects have one image only, and nothing to compare it with"
+        have = "subject has" if len(alone) == 1 else "subjects have"
+        problem = f"{len(alone)} {have} one image only, and nothing to compare it with"
         raise UnusableData(str(root), problem, tuple(alone[:_NAMED]))
     if len(images_of) == 1:
         raise UnusableData(str(root), f"there is one subject only, {files[0].parts[0]}", ())
