@@ -74,7 +74,7 @@ def evaluate(
     from harness.tables import accuracies_table, to_json  # noqa: PLC0415
 
     def tell(done: int, total: int) -> None:
-        if done == total or done % max(1, total // 10) == 0:
+        if done in {1, total} or done % max(1, total // 10) == 0:
             note(f"images: {done} of {total}")
 
     run = open_run(keep_in) if keep_in is not None else None  # a run that is not there ends it now

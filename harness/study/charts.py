@@ -210,7 +210,7 @@ def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str
                 "x": rate("x", "false match rate (normal deviates)"),
                 "y": rate("y", "false non-match rate (normal deviates)"),
                 "order": {"field": "order"},
-                "color": _named(names),
+                "color": {**_named(names), "scale": {"domain": names}},
                 # Colours come again after eight curves: the next eight have dashes, in the legend as in the picture.
                 "strokeDash": {**_named(names), "scale": {"domain": names, "range": _dashes(len(names))}},
                 "opacity": {"condition": {"param": "label", "value": 0.9}, "value": 0.08},
@@ -232,7 +232,7 @@ def _colour(field: str) -> Spec:
 def _named(names: Sequence[str]) -> Spec:
     """A channel that tells curves apart by their names. Equal legends of two channels become one."""
     legend = {"orient": "bottom", "columns": 2, "labelLimit": 320}
-    return {"field": "label", "type": "nominal", "title": None, "sort": names, "legend": legend}
+    return {"field": "label", "type": "nominal", "title": None, "legend": legend}
 
 
 def _dashes(count: int) -> list[list[int]]:

@@ -96,7 +96,8 @@ def _verdict(best: StudyRow, others: Sequence[StudyRow], redrawn: Redrawn) -> st
 def _distillation_against_pruning(networks: Sequence[StudyRow], redrawn: Redrawn) -> Iterator[str]:
     student, other = _chosen(networks, "student"), _chosen(networks, "pruned", "structured")
     if student is None or other is None:
-        yield "**Distillation or pruning?** No student, or no network pruned to 8x or more, was evaluated."
+        missing = "No student" if student is None else "No network pruned to 8x or more"
+        yield f"**Distillation or pruning?** {missing} was evaluated."
         return
     found = difference(student, other, redrawn)
     fell = {-1: "here it is better", 1: "here it is worse", 0: "here no difference is shown"}[_sign(found)]

@@ -25,7 +25,9 @@ def line_for(event: StudyEvent) -> str | None:
     """What a person is told of a step; None where it is not worth a line."""
     match event:
         case DataProgress(done, total):
-            return f"images: {done} of {total} drawn or read" if done % max(1, total // 10) == 0 else None
+            # The first at once: large images take minutes before a tenth of them is there.
+            is_told = done == 1 or done % max(1, total // 10) == 0
+            return f"images: {done} of {total} drawn or read" if is_told else None
         case VariantStarted("train", variant, fold, number, total):
             return f"[{number}/{total}] training {variant.name} (fold {fold})"
         case VariantStarted(_, variant, fold, number, total):
