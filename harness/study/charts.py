@@ -210,9 +210,9 @@ def _det(curves: Mapping[str, Verification], rows: Sequence[StudyRow], data: str
                 "x": rate("x", "false match rate (normal deviates)"),
                 "y": rate("y", "false non-match rate (normal deviates)"),
                 "order": {"field": "order"},
-                "color": {**_named(names), "scale": {"domain": names}},
+                "color": _named(names),
                 # Colours come again after eight curves: the next eight have dashes, in the legend as in the picture.
-                "strokeDash": {**_named(names), "scale": {"domain": names, "range": _dashes(len(names))}},
+                "strokeDash": _named(names, range=_dashes(len(names))),
                 "opacity": {"condition": {"param": "label", "value": 0.9}, "value": 0.08},
                 "tooltip": [
                     {"field": "label", "title": "network"},
@@ -229,10 +229,11 @@ def _colour(field: str) -> Spec:
     return {"field": field, "type": "nominal", "title": None}
 
 
-def _named(names: Sequence[str]) -> Spec:
+def _named(names: Sequence[str], **scale: object) -> Spec:
     """A channel that tells curves apart by their names. Equal legends of two channels become one."""
     legend = {"orient": "bottom", "columns": 2, "labelLimit": 320}
-    return {"field": "label", "type": "nominal", "title": None, "legend": legend}
+    domain = {"domain": names, **scale}
+    return {"field": "label", "type": "nominal", "title": None, "scale": domain, "legend": legend}
 
 
 def _dashes(count: int) -> list[list[int]]:
