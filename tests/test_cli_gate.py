@@ -84,6 +84,18 @@ def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path
     assert "gate passed" in passed.stderr
 
 
+def test_a_run_that_was_cut_off_does_not_pass_for_what_it_measured(tmp_path: Path) -> None:
+    base = stored(tmp_path / "base", records.result(), records.result(threads=2))
+    cut = records.run([records.result()], folder=tmp_path / "cut", missing=[records.cell(threads=2)])
+    with write_run(tmp_path / "cut", cut.plan) as writer:
+        writer.save(cut.results[0])
+
+    done = harness("gate", str(tmp_path / "cut"), "--baseline", base, folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "1 of 2 cells are missing; --resume it first" in done.stderr
+
+
 def test_an_update_shows_what_it_changes_and_the_new_baseline_then_passes(tmp_path: Path) -> None:
     base = stored(tmp_path / "base", records.result(p50_ms=10), records.result(model="old"))
     slow = stored(tmp_path / "slow", records.result(p50_ms=12))

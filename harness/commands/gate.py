@@ -126,6 +126,11 @@ def _against_run(
     from harness.regress.words import apart_text, measured_text  # noqa: PLC0415
 
     before, after = open_run(baseline), open_run(candidate)
+    if after.missing:
+        left = len(after.missing)
+        raise UsageError(
+            f"{candidate} is not complete: {left} of {len(after.plan.cells)} cells are missing; --resume it"
+        )
     cells = compare_runs(before, after, rules.margins_of, accept=accept)
     notes = (
         apart_text(before.plan.created_at, after.plan.created_at),

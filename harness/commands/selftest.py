@@ -121,10 +121,11 @@ def _campaign(
 
     note("preparing: the network, the runtime, the builds")
     rig = Rig(model, accept=accept)
-    campaign = open_campaign(folder, rig, scenarios, trials=trials)
-    note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
     try:
         with leased((rig.device,), f"selftest {folder.name}"):
+            # Inside: what slowdowns are a share of is measured now, and for good.
+            campaign = open_campaign(folder, rig, scenarios, trials=trials)
+            note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
             carry_on(
                 campaign,
                 Comparisons(rig, campaign.plan),

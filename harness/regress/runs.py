@@ -195,7 +195,11 @@ def _values(measured: Measurement, value: Callable[[ProcessRecord], float]) -> l
 
 
 def _canary_effect(before: Measurement, after: Measurement) -> Effect | None:
-    ours, theirs = ([p.canary_before_ns for p in one.processes if p.canary_before_ns] for one in (before, after))
+    # Of the processes that count: one that was disturbed, and done again for that, must not excuse the others.
+    ours, theirs = (
+        [p.canary_before_ns for p in one.processes if p.canary_before_ns and p.discarded is None]
+        for one in (before, after)
+    )
     return two_samples(ours, theirs, confidence=CONFIDENCE) if min(len(ours), len(theirs)) >= 2 else None
 
 
