@@ -129,7 +129,7 @@ def _against_run(
     if after.missing:
         left = len(after.missing)
         raise UsageError(
-            f"{candidate} is not complete: {left} of {len(after.plan.cells)} cells are missing; --resume it"
+            f"{candidate} is not complete: {left} of {len(after.plan.cells)} cells are missing; --resume it first"
         )
     cells = compare_runs(before, after, rules.margins_of, accept=accept)
     notes = (

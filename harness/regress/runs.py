@@ -128,7 +128,12 @@ def _compare(
     unlike = differences(a, b, a_plan, b_plan)
     if any(difference.key not in accept for difference in unlike):
         return CellComparison(name=name, status="incomparable", differences=unlike)
-    is_emulated = any(facts.is_emulated for facts in b_plan.devices if facts.id == b.cell.device_id)
+    is_emulated = any(
+        facts.is_emulated
+        for plan, cell in ((a_plan, a.cell), (b_plan, b.cell))
+        for facts in plan.devices
+        if facts.id == cell.device_id
+    )
     canary = _canary_effect(a.outcome, b.outcome)
     return CellComparison(
         name=name,
