@@ -28,7 +28,7 @@ from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.runtimes import find_library
 from harness.deploy.targets import host_target
-from harness.device.profile import Noise
+from harness.device.profile import Noise, accepted_obstacles
 from harness.errors import BadData, HarnessError, Incomparable, NeverSteady, UsageError
 from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
@@ -183,7 +183,7 @@ def prepare(build: Build, device: Device, *, accept: Collection[str] = ()) -> Re
         expected=_arrays(Path(checkpoint.folder) / "reference.npz"),
         reference=checkpoint.reference,
         tolerance=artifact.parity.tolerance,
-        accepted_obstacles=tuple(accept),
+        accepted_obstacles=(*accept, *accepted_obstacles(device.facts())),
     )
     runner = choose_runner(device, choice)
     command = _with_library(runner.command, build, choice) if runner.driver == "bench" and is_here else runner.command

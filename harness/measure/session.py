@@ -271,9 +271,11 @@ def what_ran(question: Question, device: Device, transcript: Transcript) -> Runt
         reason = "the runtime was built or configured for another level of graph optimization"
         raise AcceleratorRefused(device.id, asked.graph_optimization, loaded.graph_optimization, reason)
     _require_told(device, meta, loaded)
-    if question.require_accelerator and loaded.placement_missing is not None:
-        wanted = f"every node on {asked.accelerator}"
-        raise AcceleratorRefused(device.id, wanted, "nobody knows where", loaded.placement_missing)
+    if question.require_accelerator and (loaded.placement_missing is not None or loaded.nodes_delegated is None):
+        wanted, why = f"every node on {asked.accelerator}", loaded.placement_missing
+        # ONNX Runtime tells it from 1.24 on.
+        why = why or f"{meta.runtime} {meta.runtime_version} does not tell where its nodes run"
+        raise AcceleratorRefused(device.id, wanted, "nobody knows where", why)
     if question.require_accelerator and loaded.fallback_reason is not None:
         took = f"{loaded.nodes_delegated} of {loaded.nodes_total} nodes"
         raise AcceleratorRefused(device.id, f"every node on {asked.accelerator}", took, loaded.fallback_reason)

@@ -404,6 +404,13 @@ def test_an_unknown_placement_is_recorded_and_an_error_where_the_accelerator_is_
         measure(question(require_accelerator=True), refusing, PLAN)
 
 
+def test_a_runtime_too_old_to_tell_where_nodes_run_is_an_error_where_the_accelerator_is_required() -> None:
+    untold = loaded(nodes_by_accelerator={}, nodes_total=None, nodes_delegated=None)
+
+    with pytest.raises(AcceleratorRefused, match=r"onnxruntime 1\.32\.0 does not tell where its nodes run"):
+        measure(question(require_accelerator=True), playing([latency(latency_lines(set_up=untold))]), PLAN)
+
+
 ON_A_PHONE = loaded(settings={"compute_units": "all"})
 PHONE_FACTS = records.device(id="fake", kind="ios", device_class="phone", os_build="22F76", transport="t")
 
