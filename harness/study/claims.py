@@ -90,7 +90,10 @@ def _verdict(best: StudyRow, others: Sequence[StudyRow], redrawn: Redrawn) -> st
         )
     if papers is not None and _sign(difference(papers, best, redrawn)) <= 0:
         return f"{said}here it is {best.method}, but layerwise magnitude is not shown to be worse."
-    return f"{said}here it is {best.method}."
+    rivals = [row.method for row in others if _sign(difference(row, best, redrawn)) <= 0]
+    return f"{said}here it is {best.method}" + (
+        f", and {' and '.join(rivals)} is not shown to be worse." if rivals else "."
+    )
 
 
 def _distillation_against_pruning(networks: Sequence[StudyRow], redrawn: Redrawn) -> Iterator[str]:
@@ -125,7 +128,7 @@ def _in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow]) -> Iterator
     head = "**Distillation or pruning, in time?**"
     lines = [line for place in places(rows) for line in _compared_in_time(rows, networks, place)]
     if lines:
-        yield f"{head} {'. '.join(capital(line) for line in lines)}."
+        yield f"{head} The paper finds distillation faster. {'. '.join(capital(line) for line in lines)}."
     elif any(timing.is_emulated for row in rows for timing in row.timings):
         yield f"{head} Only emulated devices were measured, and their times mean nothing."
     else:
@@ -151,7 +154,7 @@ def _compared_in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow], pl
             if one is not None and two is not None:
                 yield (
                     f"{where} the chosen student takes {_took(one)} and the chosen pruned network, {other.variant}, "
-                    f"{_took(two)} (both {file_of(row)})"
+                    f"{_took(two)} (both {file_of(row)}): {_faster(one, two)}"
                 )
                 break
     fastest = []
@@ -176,6 +179,17 @@ def _chosen(networks: Sequence[StudyRow], *kinds: Kind) -> StudyRow | None:
         if row.kind in kinds and (row.kind == "student" or (row.asked_ratio or 0) >= _PAPERS_RATIO)
     ]
     return min(among, key=_eer_on_validation, default=None)
+
+
+def _faster(student: Timing, other: Timing) -> str:
+    """What the intervals of two times show."""
+    ends = (student.p50_low_ns, student.p50_high_ns, other.p50_low_ns, other.p50_high_ns)
+    if None in ends:
+        return "too few processes to tell"
+    low, high, other_low, other_high = (float(end or 0.0) for end in ends)
+    if high < other_low:
+        return "the student is faster"
+    return "the student is slower" if other_high < low else "no difference is shown"
 
 
 def _took(timing: Timing) -> str:
