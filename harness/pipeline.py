@@ -391,7 +391,7 @@ def evaluate_model(
     checkpoint = make_checkpoint(spec)
     size, channels = image_shape(checkpoint.inputs, spec.name)
     dataset = open_dataset(data, size=size, channels=channels, watch=watch_data)
-    _require_strangers(spec, dataset, fold)
+    _require_strangers(spec, dataset, fold, task or spec.task)
     part = dataset.everybody() if fold is None else dataset.split(fold).test
     ready = READY_SOURCES.get(type(spec.source))
     made: dict[str, Artifact | Failure | NotRunnable | tuple[ModelSpec, Checkpoint]] = {}
@@ -411,11 +411,16 @@ def evaluate_model(
     }
 
 
-def _require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None) -> None:
+def _require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None, task: Task) -> None:
     """Refuse to test a network on the very people it was trained on, as far as its model.toml knows them."""
     learnt_from = spec.compression.settings if spec.compression else {}
-    held_back = learnt_from.get("fold")
-    if fold is not None and learnt_from.get("data_sha256") == dataset.sha256 and held_back != fold:
+    held_back, known = learnt_from.get("fold"), learnt_from.get("data_sha256")
+    if task == "classification" and known not in {None, dataset.sha256}:
+        raise UsageError(
+            f"{spec.name} classifies the people of {learnt_from.get('data')}, on which it was trained; these are others. "
+            "Take its classifier off (`harness embed`) and evaluate the embeddings"
+        )
+    if fold is not None and known == dataset.sha256 and held_back != fold:
         raise UsageError(
             f"{spec.name} was trained on people whom fold {fold} tests: it learnt from these images with those of fold "
             f"{held_back} held back, so give --fold {held_back}"

@@ -37,16 +37,18 @@ class Kind(StrEnum):
 
 
 DataOption = Annotated[str | None, typer.Option("--data", help="`synthetic`, or a folder <subject>/<session>/<image>.")]
-FoldOption = Annotated[int, typer.Option("--fold", help="0 to 2: whose images are held back for testing.")]
+FoldOption = Annotated[
+    int, typer.Option("--fold", min=0, max=2, help="0 to 2: whose images are held back for testing.")
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="The new model's folder; its name is the model's.")
 ]
 EpochsOption = Annotated[int, typer.Option("--epochs", min=1, help="How often each image is seen.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=2, help="Images a step.")]
-RateOption = Annotated[float, typer.Option("--learning-rate", help="The largest step of AdamW.")]
+RateOption = Annotated[float, typer.Option("--learning-rate", min=1e-9, max=10.0, help="The largest step of AdamW.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="CPU threads to train on.")]
 SeedOption = Annotated[
-    int, typer.Option("--seed", help="Of what training and pruning draw; first weights have the model's own.")
+    int, typer.Option("--seed", min=0, help="Of what training and pruning draw; first weights have the model's own.")
 ]
 KindOption = Annotated[Kind, typer.Option("--kind", help="What the teacher teaches.")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Softens answers, for --kind logit.")]
@@ -173,8 +175,12 @@ def train(
     model: Annotated[str, typer.Argument(help="A built-in name, or any PyTorch model.")],
     data: DataOption = None,
     fold: FoldOption = 0,
-    size: Annotated[int | None, typer.Option("--size", help="Height and width of the images, built-in only.")] = None,
-    embedding: Annotated[int | None, typer.Option("--embedding", help="Length to project to, built-in only.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=8, help="Height and width of the images, built-in only.")
+    ] = None,
+    embedding: Annotated[
+        int | None, typer.Option("--embedding", min=1, help="Length to project to, built-in only.")
+    ] = None,
     epochs: EpochsOption = 20,
     batch: BatchOption = 64,
     learning_rate: RateOption = 1e-3,

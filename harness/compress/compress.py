@@ -361,6 +361,13 @@ def _loss(
     teacher_parts = parts_of(teacher, teaching.teacher)
     if teaching.kind == "logit":
         require_classes(teacher, samples, example)
+        with torch.no_grad():
+            taught, learning = teacher(example).shape[-1], student(example).shape[-1]
+        if taught != learning:
+            raise UsageError(
+                f"{teaching.teacher.name} answers with {taught} numbers and its student with {learning}: answers are "
+                "taught by a classifier of the same people; teach embeddings otherwise"
+            )
         return LogitDistillation(teacher=teacher, temperature=teaching.temperature, alpha=teaching.alpha)
     with torch.no_grad():
         wanted = embed_and_answer(teacher, teacher_parts, example)[0].shape[1]

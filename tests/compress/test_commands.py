@@ -70,3 +70,26 @@ def _run(*arguments: str) -> dict[str, Any]:
     assert result.exception is None, result.exception
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
+
+
+def test_a_classifier_is_not_tested_on_other_data_than_its_own(tmp_path: Path) -> None:
+    teacher = str(tmp_path / "teacher")
+    _run("train", "resnet10_w32", *DATA, "--size", "32", "--epochs", "1", "-o", teacher)
+
+    result = CliRunner().invoke(
+        app, ["evaluate", teacher, "--data", "synthetic:subjects=12,sessions=1,images=2,seed=5"]
+    )
+
+    assert isinstance(result.exception, UsageError)
+    assert "these are others" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--fold", "7"), ("--learning-rate", "-1"), ("--size", "0"), ("--embedding", "0"), ("--seed", "-1")],
+)
+def test_a_value_out_of_range_is_refused_by_its_option(option: tuple[str, str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "resnet10_w32", *DATA, *option, "-o", str(tmp_path / "x")])
+
+    assert result.exit_code == 2
+    assert option[0] in result.output
