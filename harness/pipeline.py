@@ -417,8 +417,8 @@ def _require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None, task
     held_back, known = learnt_from.get("fold"), learnt_from.get("data_sha256")
     if task == "classification" and known not in {None, dataset.sha256}:
         raise UsageError(
-            f"{spec.name} classifies the people of {learnt_from.get('data')}, on which it was trained; these are others. "
-            "Take its classifier off (`harness embed`) and evaluate the embeddings"
+            f"{spec.name} was trained to classify the people of {learnt_from.get('data')}; these are others. Take "
+            "its classifier off (`harness embed`) and evaluate the embeddings"
         )
     if fold is not None and known == dataset.sha256 and held_back != fold:
         raise UsageError(
