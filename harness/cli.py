@@ -32,7 +32,7 @@ from harness.commands import (
     virtual,
 )
 from harness.commands.console import note
-from harness.errors import HarnessError
+from harness.errors import UNWRITABLE, HarnessError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -68,9 +68,6 @@ def _plain(text: str) -> str:
     return "\n".join(clean(line) for line in text.splitlines())
 
 
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-
-
 def main() -> NoReturn:
     """The `harness` command."""
     # A job that is ended politely (a CI time-out, `kill`) cleans up like one that a person interrupts.
@@ -84,7 +81,9 @@ def main() -> NoReturn:
             note(f"       {_plain(error.hint)}")
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno in _UNWRITABLE and error.filename is not None:  # what the user named, and may not write
+        if (
+            error.errno in {*UNWRITABLE, errno.EISDIR} and error.filename is not None
+        ):  # what the user named, and may not write
             note(f"error: {error.filename}: {error.strerror}")
             sys.exit(2)
         if error.errno != errno.ENOSPC:

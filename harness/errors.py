@@ -58,9 +58,13 @@ record carries, `transient` says whether trying again can help, `hint` says what
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 from typing import ClassVar, Literal
+
+UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+"""What the system says of a place in which nothing can be made."""
 
 
 def name_of_signal(number: int) -> str:

@@ -128,7 +128,7 @@ def _header(report: SelftestReport) -> Markup:
         "header",
         element("h1", "How often this program is wrong about a slowdown"),
         element("p", clean(report_heading(report)), class_="quiet"),
-        element("section", *(element("p", clean(text)) for text in said), class_="answer", aria_label="Answer"),
+        shell.answer(*(element("p", clean(text)) for text in said)),
         shell.tools(placeholder="spin 2 %"),
     )
 

@@ -7,7 +7,6 @@ either whole or not there. Killing the writer at any moment loses at most the ce
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from harness.decoding import convert, decode
-from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder, UsageError
+from harness.errors import UNWRITABLE, RunLocked, UnreadableRecord, UnwritableFolder, UsageError
 from harness.records import SCHEMA_VERSION, Accuracy, Cell, CellResult, NotRun, Plan
 from harness.workspace import cache_dir, write_atomically
 
@@ -199,6 +198,6 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}:
+        if error.errno in UNWRITABLE:
             raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
         raise

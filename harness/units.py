@@ -37,6 +37,11 @@ def mebibytes(size_bytes: float | None) -> str:
     return f"{size_bytes:.0f} B" if 0 < abs(size_bytes) < 2**10 else _narrow(size_bytes / 2**20)
 
 
+def megabytes(size_bytes: float | None) -> str:
+    """MB (1,000,000 bytes) without the unit, for a column that has it in its head."""
+    return _UNKNOWN if size_bytes is None else three_digits(size_bytes / 1e6)
+
+
 def percent(fraction_pct: float | None, *, digits: int = 1) -> str:
     """A percentage with its sign: `1.3 %`."""
     return _UNKNOWN if fraction_pct is None else f"{fraction_pct:.{digits}f} %"

@@ -96,14 +96,11 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if error.filename == str(temporary):
+        if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(path)  # the name that somebody chose
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -15,10 +15,9 @@ from harness.decoding import decode
 from harness.parity import TOLERANCES
 from harness.regress.selftest.report import SelftestReport, report_markdown
 from harness.report import render
-from harness.study.claims import HOW_CHOSEN, claims
+from harness.study.claims import HOW_CHOSEN
 from harness.study.folder import StudyFolder
-from harness.study.report import summary_table
-from harness.study.rows import redrawn_of, rows_of
+from harness.study.report import figures_of, summary_table
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ROOT / "reports" / "baselines"
@@ -58,10 +57,9 @@ def _ocular() -> str:
     folder = BASELINES / "ocular"
     if not folder.exists():
         return ""
-    kept = StudyFolder.open(folder)
-    rows = rows_of(kept)
-    said = (*claims(rows, redrawn_of(kept)), f"{HOW_CHOSEN} All of it: `reports/baselines/ocular/report.md`.")
-    parts = [summary_table(kept.study, rows), *said]
+    figures = figures_of(StudyFolder.open(folder))
+    said = (*figures.claims, f"{HOW_CHOSEN} All of it: `reports/baselines/ocular/report.md`.")
+    parts = [summary_table(figures.study, figures.rows), *said]
     return "\n\n".join(parts) + "\n"
 
 

@@ -23,7 +23,6 @@ from harness.report.pictures import write_pictures
 from harness.study import page
 from harness.study.folder import StudyFolder
 from harness.study.report import figures_of
-from harness.study.rows import rows_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "reports/baselines/quick"
@@ -48,7 +47,7 @@ def main() -> int:
         shots = [(page_file, scheme, f"page-{scheme}.png") for scheme in SCHEMES]
         if STUDY.exists():
             stored = StudyFolder.open(STUDY)
-            study_file.write_text(page.render(figures_of(stored, rows_of(stored))), encoding="utf-8")
+            study_file.write_text(page.render(figures_of(stored)), encoding="utf-8")
             shots.append((study_file, "light", "study-page.png"))
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for path, scheme, name in shots:

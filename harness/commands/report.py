@@ -94,7 +94,9 @@ def report(
 
 
 def _require_something_to_say(stored: StoredRun, to: Document) -> None:
-    if to is Document.TRACE and not any(getattr(result.outcome, "profile", None) for result in stored.results):
+    from harness.report import FORMATS  # noqa: PLC0415
+
+    if FORMATS[to.value].is_of_profiles and not any(getattr(each.outcome, "profile", None) for each in stored.results):
         raise UsageError(f"no cell of {stored.folder} has the time of its operators: measure with --profile-ops")
 
 
@@ -138,26 +140,22 @@ def _write_index(folder: Path, output: Path | None) -> None:
 def _listed_study(folder: Path, link_to: Callable[[Path], str]) -> ListedStudy:
     """A study with its page made anew, or why it could not be read."""
     from harness.report.index_page import ListedStudy  # noqa: PLC0415
-    from harness.study.claims import claims  # noqa: PLC0415
     from harness.study.folder import StudyFolder  # noqa: PLC0415
-    from harness.study.report import write_page  # noqa: PLC0415
-    from harness.study.rows import redrawn_of, rows_of  # noqa: PLC0415
+    from harness.study.page import data_of  # noqa: PLC0415
+    from harness.study.report import figures_of, write_page  # noqa: PLC0415
 
     note(f"reading study {folder.name}")
     try:
-        kept = StudyFolder.open(folder)
-        rows = rows_of(kept)
-        page = write_page(kept)
+        figures = figures_of(StudyFolder.open(folder))
     except UnreadableRecord as error:
         return ListedStudy(name=folder.name, problem=str(error))
-    study = kept.study
     return ListedStudy(
         name=folder.name,
-        link=link_to(page),
-        created_at=study.created_at,
-        data="synthetic images" if study.is_synthetic else study.dataset,
-        networks=len({row.variant for row in rows}),
-        said=claims(rows, redrawn_of(kept))[0].replace("**", ""),
+        link=link_to(write_page(folder, figures)),
+        created_at=figures.study.created_at,
+        data=data_of(figures.study),
+        networks=len({row.variant for row in figures.rows}),
+        said=figures.claims[0].replace("**", ""),
     )
 
 
@@ -172,14 +170,11 @@ def _write_study(folder: Path, to: Document, output: Path | None, pictures: Path
     from harness.study import page  # noqa: PLC0415
     from harness.study.folder import StudyFolder  # noqa: PLC0415
     from harness.study.report import document, figures_of  # noqa: PLC0415
-    from harness.study.rows import rows_of  # noqa: PLC0415
     from harness.workspace import write_atomically  # noqa: PLC0415
 
     if to in {Document.CSV, Document.TRACE}:
         raise UsageError(f"a study has no {to.value}; each of its runs has: harness report {folder}/runs/DEVICE")
-    stored = StudyFolder.open(folder)
-    rows = rows_of(stored)
-    figures = figures_of(stored, rows)
+    figures = figures_of(StudyFolder.open(folder))
     if pictures is not None:
         for path in write_charts(page.pictures(figures), pictures):
             note(f"wrote {path}")
@@ -187,7 +182,7 @@ def _write_study(folder: Path, to: Document, output: Path | None, pictures: Path
     if to is Document.HTML:
         text, output = page.render(figures), output or folder / "report.html"
     else:
-        text = page.as_json(figures).decode() if to is Document.JSON else document(stored, rows, ())
+        text = page.as_json(figures).decode() if to is Document.JSON else document(figures, ())
     if output is None:
         typer.echo(text, nl=False)
         return

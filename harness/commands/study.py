@@ -87,8 +87,8 @@ def ocular(
         watch=_say,
     )
     written = write_report(folder)
-    typer.echo(to_json(written.rows) if output_format is Output.JSON else written.text)
-    for path in (written.path, write_page(folder)):
+    typer.echo(to_json(written.figures.rows) if output_format is Output.JSON else written.text)
+    for path in (written.path, write_page(folder.path, written.figures)):
         note(f"written: {path}")
     if until is not StepOption.MEASURE:
         again = shlex.join(["harness", "study", "ocular", "--profile", profile.value, "--output", str(folder.path)])

@@ -43,7 +43,7 @@ class Cooling:
         """
         state = self._device.state()
         deadline = time.monotonic() + COOL_CAP_S
-        while self._patient and not _is_cool(state, else_known=False) and time.monotonic() < deadline:
+        while self._patient and state.thermal_status not in COOL_STATUSES and time.monotonic() < deadline:
             self._told(f"thermal status {state.thermal_status}")
             time.sleep(COOL_POLL_S)
             state = self._device.state()
@@ -72,12 +72,15 @@ class Cooling:
         """Why what was just timed does not count: the system has begun to hold the processor back. None if not."""
         if not self._status_says_something or not self._patient:
             return None
-        state = self._device.state()
-        return None if _is_cool(state, else_known=False) else f"the thermal status rose to {state.thermal_status}"
+        status = self._device.state().thermal_status
+        return None if status in COOL_STATUSES else f"the thermal status rose to {status}"
 
     def _too_hot(self, before: DeviceState, now: DeviceState) -> str | None:
-        if self._patient and not _is_cool(now, else_known=self._status_says_something):
-            return f"thermal status {now.thermal_status or 'unknown'}"
+        status = now.thermal_status
+        # Who never told its status is never waited for; who did, and does not now, may be hot.
+        fell_silent = status is None and self._status_says_something
+        if self._patient and (fell_silent or status not in COOL_STATUSES):
+            return f"thermal status {status or 'unknown'}"
         pairs = (
             ("processor", before.temperature_celsius, now.temperature_celsius),
             ("skin", before.skin_celsius, now.skin_celsius),
@@ -86,10 +89,3 @@ class Cooling:
             if reference is not None and celsius is not None and celsius > reference + COOL_MARGIN_CELSIUS:
                 return f"{name} at {celsius:.0f} °C, above {reference + COOL_MARGIN_CELSIUS:.0f} °C"
         return None
-
-
-def _is_cool(state: DeviceState, *, else_known: bool) -> bool:
-    """Whether the system says that it holds nothing back. A device that says nothing is cool, unless it else does."""
-    if state.thermal_status is None:
-        return not else_known
-    return state.thermal_status in COOL_STATUSES

@@ -23,7 +23,7 @@ from harness.summary import is_simulated
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from harness.records import Cell, CellResult, Plan, ProcessRecord
+    from harness.records import Cell, CellResult, DeviceFacts, Plan, ProcessRecord
     from harness.store import StoredRun
 
 MEMORY_NOISE: Final = 0.0015
@@ -123,17 +123,13 @@ def _compare(
     if not isinstance(b.outcome, Measurement):
         problem = b.outcome.message if isinstance(b.outcome, Failure) else b.outcome.reason
         return CellComparison(name=name, status="broken", problem=problem)
-    if any(is_simulated(facts) for facts in b_plan.devices if facts.id == b.cell.device_id):
+    a_device, b_device = _device(a, a_plan), _device(b, b_plan)
+    if is_simulated(b_device):
         return CellComparison(name=name, status="not measured")  # it has no times
     unlike = differences(a, b, a_plan, b_plan)
     if any(difference.key not in accept for difference in unlike):
         return CellComparison(name=name, status="incomparable", differences=unlike)
-    is_emulated = any(
-        facts.is_emulated
-        for plan, cell in ((a_plan, a.cell), (b_plan, b.cell))
-        for facts in plan.devices
-        if facts.id == cell.device_id
-    )
+    is_emulated = a_device.is_emulated or b_device.is_emulated
     canary = _canary_effect(a.outcome, b.outcome)
     return CellComparison(
         name=name,
@@ -241,11 +237,15 @@ def _alone(results: Iterable[CellResult], key: Callable[[Cell], object]) -> dict
     return {key(result.cell): result for result in results if counts[key(result.cell)] == 1}
 
 
+def _device(result: CellResult, plan: Plan) -> DeviceFacts:
+    return next(facts for facts in plan.devices if facts.id == result.cell.device_id)
+
+
 def _identity(result: CellResult, plan: Plan) -> dict[str, Any]:
     """What has to be the same on both sides. Key -> value."""
     measured = result.outcome
     assert isinstance(measured, Measurement)
-    facts = next(facts for facts in plan.devices if facts.id == result.cell.device_id)
+    facts = _device(result, plan)
     spec = next(model.spec for model in plan.models if model.name == result.cell.model)
     artifact, state = result.artifact, measured.state_before
     tensors = [(each.name, each.shape, each.dtype) for each in artifact.inputs] if artifact else []

@@ -97,12 +97,7 @@ def _header(a: str, b: str, rows: Sequence[Compared], notes: Sequence[str]) -> M
     return element(
         "header",
         element("h1", f"{b} against {a}"),
-        element(
-            "section",
-            *(element("p", text) for text in (_answer(rows), *map(clean, notes))),
-            class_="answer",
-            aria_label="Answer",
-        ),
+        shell.answer(*(element("p", text) for text in (_answer(rows), *map(clean, notes)))),
         shell.tools(placeholder="regression int8"),
     )
 

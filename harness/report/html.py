@@ -135,7 +135,7 @@ def _header(shown: View, heads: Sequence[shell.Head]) -> Markup:
         element("h1", f"{clean(plan.suite)}: latency, memory and size"),
         element("p", f"{words.heading(plan)} · {counts}", class_="quiet"),
         element("p", element("code", clean(" ".join(plan.command))), class_="quiet"),
-        element("section", *(element("p", text) for text in answer(shown)), class_="answer", aria_label="Answer"),
+        shell.answer(*(element("p", text) for text in answer(shown))),
         _tools(shown, heads),
     )
 

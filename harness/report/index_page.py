@@ -129,7 +129,7 @@ def _header(found: Sequence[Listed], views: Mapping[str, View], studies: Sequenc
     return element(
         "header",
         element("h1", "Runs"),
-        element("section", *(element("p", text) for text in sentences), class_="answer", aria_label="Answer"),
+        shell.answer(*(element("p", text) for text in sentences)),
         shell.tools(placeholder="nightly pixel"),
     )
 
@@ -142,16 +142,12 @@ def _studies(studies: Sequence[ListedStudy]) -> Markup | None:
 
 
 def _study(study: ListedStudy) -> Markup:
-    name = breakable(clean(study.name))
-    linked = element("a", name, href=study.link) if study.link else name
-    first = element("th", linked, scope="row", class_="text long")
     if study.created_at is None:
-        why = element("td", element("p", element("strong", "unreadable"), f": {clean(study.problem)}"), colspan=4)
-        return element("tr", first, why, class_="failed", data_text=clean(f"{study.name} unreadable").lower())
+        return _unreadable(study, _STUDY_HEADS)
     said = clean(study.said)
     return element(
         "tr",
-        first,
+        _first(study),
         element("td", words.moment(study.created_at), class_="text"),
         element("td", clean(study.data), class_="text"),
         element("td", str(study.networks), data_v=study.networks),
@@ -166,18 +162,14 @@ def _table(found: Sequence[Listed], views: Mapping[str, View]) -> Markup:
 
 
 def _row(listed: Listed, shown: View | None) -> Markup:
-    name = breakable(clean(listed.name))
-    linked = element("a", name, href=listed.link) if listed.link else name
-    first = element("th", linked, scope="row", class_="text long")
     if shown is None:
-        why = element("td", element("p", element("strong", "unreadable"), f": {clean(listed.problem)}"), colspan=7)
-        return element("tr", first, why, class_="failed", data_text=clean(f"{listed.name} unreadable").lower())
+        return _unreadable(listed, _HEADS)
     statuses = Counter(row.status for row in shown.rows)
     devices = ", ".join(clean(device.name) + (" (emulated)" if device.is_emulated else "") for device in shown.devices)
     said = answer(shown)[0]
     return element(
         "tr",
-        first,
+        _first(listed),
         element("td", words.moment(shown.plan.created_at), class_="text"),
         element("td", clean(shown.plan.suite), class_="text"),
         element("td", devices, class_="text"),
@@ -190,6 +182,18 @@ def _row(listed: Listed, shown: View | None) -> Markup:
         class_="measured",
         data_text=clean(f"{listed.name} {shown.plan.suite} {devices} {said}").lower(),
     )
+
+
+def _first(listed: Listed | ListedStudy) -> Markup:
+    name = breakable(clean(listed.name))
+    linked = element("a", name, href=listed.link) if listed.link else name
+    return element("th", linked, scope="row", class_="text long")
+
+
+def _unreadable(listed: Listed | ListedStudy, heads: Sequence[shell.Head]) -> Markup:
+    said = element("p", element("strong", "unreadable"), f": {clean(listed.problem)}")
+    why = element("td", said, colspan=len(heads) - 1)
+    return element("tr", _first(listed), why, class_="failed", data_text=clean(f"{listed.name} unreadable").lower())
 
 
 def _figures(shown: View) -> dict[str, object]:

@@ -11,7 +11,9 @@ from harness.report.operators import ROWS, all_operators_ns, longest_operators, 
 from harness.report.view import clean
 
 if TYPE_CHECKING:
-    from harness.records import OperatorTime
+    from collections.abc import Iterable, Sequence
+
+    from harness.records import OperatorTime, PlacedNode
     from harness.report.view import DeviceRows, Row
 
 _PLACES: Final = tuple(shell.Head(title=title) for title in ("Gives", "Kind", "Planned on"))
@@ -33,21 +35,11 @@ def operator_tables(device: DeviceRows) -> list[Markup]:
 def _plan(row: Row) -> Markup:
     assert row.measured is not None
     nodes, name = row.measured.ran.nodes, f"{clean(row.cell.model)} {row.name}"
-    lines = (
-        element(
-            "tr",
-            element("th", breakable(clean(node.name)), scope="row", class_=shell.name_style(node.name)),
-            element("td", clean(node.kind), class_="text"),
-            element("td", clean(node.accelerator), class_="text"),
-            data_text=clean(f"{node.name} {node.kind} {node.accelerator}").lower(),
-        )
-        for node in nodes
-    )
-    return element(
-        "details",
-        element("summary", f"Where {name} is computed"),
-        element("p", "What the runtime means to do, by its own plan; it does not say what it did.", class_="quiet"),
-        shell.table(f"Where {name} is computed", _PLACES, lines),
+    return _folded(
+        f"Where {name} is computed",
+        "What the runtime means to do, by its own plan; it does not say what it did.",
+        _PLACES,
+        (_line(node) for node in nodes),
     )
 
 
@@ -64,22 +56,30 @@ def _table(row: Row) -> Markup:
     if rest:
         share = 100 * (1 - sum(operator.median_ns for operator in shown) / whole) if whole else 0.0
         said.append(f"{rest} more operators take {share:.1f} %")
+    lines = (_line(operator, *_times(operator, whole)) for operator in shown)
+    return _folded(f"Operators of {name}", f"{'; '.join(said)}.", _HEADS, lines)
+
+
+def _folded(title: str, said: str, heads: Sequence[shell.Head], lines: Iterable[Markup]) -> Markup:
     return element(
-        "details",
-        element("summary", f"Operators of {name}"),
-        element("p", "; ".join(said), ".", class_="quiet"),
-        shell.table(f"Operators of {name}", _HEADS, (_line(operator, whole) for operator in shown)),
+        "details", element("summary", title), element("p", said, class_="quiet"), shell.table(title, heads, lines)
     )
 
 
-def _line(operator: OperatorTime, whole: float) -> Markup:
-    share = 100 * operator.median_ns / whole if whole else 0.0
+def _line(operator: OperatorTime | PlacedNode, *figures: Markup) -> Markup:
     return element(
         "tr",
         element("th", breakable(clean(operator.name)), scope="row", class_=shell.name_style(operator.name)),
         element("td", clean(operator.kind), class_="text"),
         element("td", clean(operator.accelerator), class_="text"),
+        *figures,
+        data_text=clean(f"{operator.name} {operator.kind} {operator.accelerator}").lower(),
+    )
+
+
+def _times(operator: OperatorTime, whole: float) -> tuple[Markup, Markup]:
+    share = 100 * operator.median_ns / whole if whole else 0.0
+    return (
         element("td", units.three_digits(operator.median_ns / 1e3), data_v=shell.sortable(operator.median_ns)),
         element("td", f"{share:.1f}", data_v=shell.sortable(share)),
-        data_text=clean(f"{operator.name} {operator.kind} {operator.accelerator}").lower(),
     )

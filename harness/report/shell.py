@@ -134,6 +134,11 @@ def tools(
     )
 
 
+def answer(*paragraphs: Markup) -> Markup:
+    """What a page says before it shows anything."""
+    return element("section", *paragraphs, class_="answer", aria_label="Answer")
+
+
 def table(name: str, heads: Sequence[Head], rows: Iterable[Markup]) -> Markup:
     """A table that sorts by each of its heads; groups of them stand above."""
     groups = _groups(heads) if any(head.group for head in heads) else None

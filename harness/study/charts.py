@@ -9,6 +9,7 @@ from harness.report.figures import slug
 from harness.report.pareto import Point, pareto
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, scaled
 from harness.report.view import clean
+from harness.study.words import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ def _against_size(rows: Sequence[StudyRow], data: str) -> Chart | None:
 
 
 def _point(row: StudyRow, error: Estimate, cost: float, more: Datum) -> Point:
-    file = f"{row.format}/{row.precision}"
+    file = file_of(row)
     return Point(f"{clean(row.variant)} {file}", HOW[row.kind], file, cost, error, more)
 
 

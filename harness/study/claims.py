@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness import units
 from harness.evaluate.rates import estimate
-from harness.study.words import capital, file_of, name_of, places, points, share, share_interval, timing_of
+from harness.study.words import apart, capital, file_of, name_of, places, points, share, share_interval, timing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,11 +37,10 @@ def claims(rows: Sequence[StudyRow], redrawn: Redrawn) -> tuple[str, ...]:
         rows: The study's figures.
         redrawn: EERs of each network where the subjects were drawn again, by variant; see `rows.redrawn_of`.
     """
-    networks = [
-        row
-        for row in {row.variant: row for row in reversed(rows)}.values()
-        if row.eer_before is not None and row.eer_validation is not None
-    ][::-1]
+    checkpoints: dict[str, StudyRow] = {}
+    for row in rows:
+        checkpoints.setdefault(row.variant, row)
+    networks = [row for row in checkpoints.values() if row.eer_before is not None and row.eer_validation is not None]
     return (
         _which_pruning_wins(networks, redrawn),
         *_distillation_against_pruning(networks, redrawn),
@@ -140,35 +139,31 @@ def _compared_in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow], pl
     student, other = _chosen(networks, "student"), _chosen(networks, "pruned", "structured")
     where = f"on {place[0]} with {place[1]}"
     if student is not None and other is not None:
-        for row in rows:
-            partner = next(
-                (
-                    each
-                    for each in rows
-                    if each.variant == other.variant and (each.format, each.precision) == (row.format, row.precision)
-                ),
-                None,
+        ones, others = _timings(rows, student, place), _timings(rows, other, place)
+        file = next((file for file in ones if file in others), None)
+        if file is not None:
+            one, two = ones[file], others[file]
+            yield (
+                f"{where} the chosen student takes {_took(one)} and the chosen pruned network, {other.variant}, "
+                f"{_took(two)} (both {file}): {_faster(one, two)}"
             )
-            one = timing_of(row, *place) if row.variant == student.variant else None
-            two = timing_of(partner, *place) if partner is not None else None
-            if one is not None and two is not None:
-                yield (
-                    f"{where} the chosen student takes {_took(one)} and the chosen pruned network, {other.variant}, "
-                    f"{_took(two)} (both {file_of(row)}): {_faster(one, two)}"
-                )
-                break
     fastest = []
     for name, kind in (("student", "student"), ("with channels taken out", "structured"), ("with zeros", "pruned")):
-        timed = [
-            (timing, row)
-            for row in rows
-            if row.kind == kind and (timing := timing_of(row, *place)) is not None and timing.p50_ns is not None
-        ]
+        timed = [(t, row) for row in rows if row.kind == kind and (t := timing_of(row, *place)) is not None]
         if timed:
             timing, row = min(timed, key=lambda pair: pair[0].p50_ns or 0.0)
             fastest.append(f"{name} {name_of(row)} ({file_of(row)}) at {_took(timing)}")
     if len(fastest) > 1:
         yield f"the fastest {where}: {'; '.join(fastest)}"
+
+
+def _timings(rows: Sequence[StudyRow], network: StudyRow, place: tuple[str, str]) -> dict[str, Timing]:
+    """What each file of one network took there."""
+    return {
+        file_of(row): timing
+        for row in rows
+        if row.variant == network.variant and (timing := timing_of(row, *place)) is not None
+    }
 
 
 def _chosen(networks: Sequence[StudyRow], *kinds: Kind) -> StudyRow | None:
@@ -183,13 +178,14 @@ def _chosen(networks: Sequence[StudyRow], *kinds: Kind) -> StudyRow | None:
 
 def _faster(student: Timing, other: Timing) -> str:
     """What the intervals of two times show."""
-    ends = (student.p50_low_ns, student.p50_high_ns, other.p50_low_ns, other.p50_high_ns)
-    if None in ends:
+    are_apart = apart(student, other)
+    if are_apart is None:
         return "too few processes to tell"
-    low, high, other_low, other_high = (float(end or 0.0) for end in ends)
-    if high < other_low:
-        return "the student is faster"
-    return "the student is slower" if other_high < low else "no difference is shown"
+    if not are_apart:
+        return "no difference is shown"
+    assert student.p50_ns is not None
+    assert other.p50_ns is not None
+    return f"the student is {'faster' if student.p50_ns < other.p50_ns else 'slower'}"
 
 
 def _took(timing: Timing) -> str:

@@ -16,7 +16,7 @@ from harness.study.charts import HOW, charts, shown_in_det
 from harness.study.claims import HOW_CHOSEN, PAPER, claims
 from harness.study.folder import STUDY_SCHEMA, Study
 from harness.study.rows import StudyRow, redrawn_of
-from harness.study.words import share, what_paid
+from harness.study.words import file_of, name_of, share, what_paid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,7 +91,7 @@ def document(folder: StudyFolder, rows: Sequence[StudyRow], about: Sequence[str]
 
 def pictures(figures: StudyDocument) -> tuple[Chart, ...]:
     """What the page draws."""
-    return charts(figures.rows, figures.curves, _data(figures.study))
+    return charts(figures.rows, figures.curves, data_of(figures.study))
 
 
 def render(figures: StudyDocument) -> str:
@@ -123,15 +123,12 @@ def _header(figures: StudyDocument) -> Markup:
             class_="quiet",
         ),
         element("p", "SYNTHETIC IMAGES, drawn by a program", class_="stamp") if study.is_synthetic else None,
-        element(
-            "section",
+        shell.answer(
             *(element("p", *marked(text)) for text in figures.claims),
             *(element("p", *marked(text)) for text in figures.about if "Not complete" in text),
             element(
                 "p", f"The claims are from {PAPER}: other eyes, networks and devices. {HOW_CHOSEN}", class_="quiet"
             ),
-            class_="answer",
-            aria_label="Answer",
         ),
         shell.tools(placeholder="distilled int8", choices=_choices(figures.rows), heads=_HEADS),
     )
@@ -142,7 +139,7 @@ def _choices(rows: Sequence[StudyRow]) -> dict[str, list[str]]:
     return {
         "method": list(dict.fromkeys(clean(row.method) for row in rows)),
         "network": list(dict.fromkeys(clean(row.network) for row in rows)),
-        "file": list(dict.fromkeys(_file(row) for row in rows)),
+        "file": list(dict.fromkeys(file_of(row) for row in rows)),
         "device": list(dict.fromkeys(_device(timing) for timing in timings)),
         "runtime": list(dict.fromkeys(clean(timing.runtime) for timing in timings)),
     }
@@ -156,7 +153,7 @@ def _table(figures: StudyDocument) -> Markup:
 
 
 def _line(row: StudyRow, timing: Timing | None) -> Markup:
-    network = row.network if row.kind == "student" else row.variant
+    network = name_of(row)
     device = _device(timing) if timing else "–"
     runtime = clean(timing.runtime) if timing else "–"
     stamp = element("span", "times mean nothing", class_="chip") if timing and timing.is_emulated else None
@@ -165,17 +162,17 @@ def _line(row: StudyRow, timing: Timing | None) -> Markup:
         "tr",
         element("th", breakable(clean(network)), scope="row", class_=shell.name_style(network)),
         element("td", clean(row.method), class_="text"),
-        element("td", breakable(_file(row)), class_="text"),
+        element("td", breakable(file_of(row)), class_="text"),
         element("td", device, " ", stamp, class_="text"),
         element("td", runtime, class_="text"),
         *(_no_file(problem) if problem and row.size_bytes is None else _figures(row, timing, problem)),
         class_="failed" if row.problem else "measured",
         data_text=clean(
-            f"{row.variant} {row.network} {HOW[row.kind]} {row.method} {_file(row)} {device} {runtime}"
+            f"{row.variant} {row.network} {HOW[row.kind]} {row.method} {file_of(row)} {device} {runtime}"
         ).lower(),
         data_method=clean(row.method),
         data_network=clean(row.network),
-        data_file=_file(row),
+        data_file=file_of(row),
         data_device=device,
         data_runtime=runtime,
     )
@@ -198,8 +195,8 @@ def _figures(row: StudyRow, timing: Timing | None, problem: str | None) -> list[
         (units.milliseconds(p50), p50),
         (units.milliseconds_between(low, high), low),
         (units.mebibytes(peak), peak),
-        (_megabytes(row.size_bytes), row.size_bytes),
-        (_megabytes(row.deflated_bytes), row.deflated_bytes),
+        (units.megabytes(row.size_bytes), row.size_bytes),
+        (units.megabytes(row.deflated_bytes), row.deflated_bytes),
         (_ratio(row.asked_ratio), row.asked_ratio),
         (_ratio(row.reached_ratio), row.reached_ratio),
         (_ratio(row.backbone_ratio), row.backbone_ratio),
@@ -266,12 +263,9 @@ def marked(text: str) -> Iterator[str]:
             yield piece
 
 
-def _data(study: Study) -> str:
+def data_of(study: Study) -> str:
+    """What a study was done on, as people call it."""
     return "synthetic images" if study.is_synthetic else clean(study.dataset)
-
-
-def _file(row: StudyRow) -> str:
-    return f"{row.format}/{row.precision}" if row.format else "checkpoint"
 
 
 def _device(timing: Timing) -> str:
@@ -290,10 +284,6 @@ def _interval(estimate: Estimate | None) -> str:
 
 def _ratio(ratio: float | None) -> str:
     return "–" if ratio is None else units.three_digits(ratio)
-
-
-def _megabytes(size_bytes: int | None) -> str:
-    return "–" if size_bytes is None else units.three_digits(size_bytes / 1e6)
 
 
 def as_json(figures: StudyDocument) -> bytes:

@@ -9,10 +9,10 @@ from harness import units
 from harness.matrix import parse_artifact
 from harness.report.pictures import write_charts
 from harness.study import page
-from harness.study.claims import HOW_CHOSEN, PAPER, claims
-from harness.study.rows import redrawn_of, rows_of
+from harness.study.claims import HOW_CHOSEN, PAPER
+from harness.study.rows import rows_of
 from harness.study.variants import artifacts_of
-from harness.study.words import share, share_interval, what_paid
+from harness.study.words import file_of, share, share_interval, what_paid
 from harness.workspace import write_atomically
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from harness.study.folder import Study, StudyFolder
     from harness.study.rows import StudyRow, Timing
 
-SYNTHETIC = "synthetic images"
-
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenReport:
@@ -32,12 +30,12 @@ class WrittenReport:
     Attributes:
         path: The Markdown file; its pictures are beside it, as SVG and PNG.
         text: What it says.
-        rows: Its figures.
+        figures: What it says it of.
     """
 
     path: Path
     text: str
-    rows: tuple[StudyRow, ...]
+    figures: page.StudyDocument
 
 
 def write_report(folder: StudyFolder) -> WrittenReport:
@@ -47,38 +45,38 @@ def write_report(folder: StudyFolder) -> WrittenReport:
         MissingExtra: The drawing library is not installed.
         UnreadableRecord: A stored result is damaged.
     """
-    rows = rows_of(folder)
-    drawn = write_charts(page.pictures(figures_of(folder, rows)), folder.path)
-    text = document(folder, rows, [path for path in drawn if path.suffix == ".svg"])
+    figures = figures_of(folder)
+    drawn = write_charts(page.pictures(figures), folder.path)
+    text = document(figures, [path for path in drawn if path.suffix == ".svg"])
     path = folder.path / "report.md"
     write_atomically(path, text.encode())
-    return WrittenReport(path=path, text=text, rows=rows)
+    return WrittenReport(path=path, text=text, figures=figures)
 
 
-def write_page(folder: StudyFolder) -> Path:
-    """Write `report.html`, a page that needs nothing else, and its figures as `report.json`.
+def write_page(folder: Path, figures: page.StudyDocument) -> Path:
+    """Write `report.html`, a page that needs nothing else, and its figures as `report.json`, into a study's folder."""
+    path = folder / "report.html"
+    write_atomically(path, page.render(figures).encode())
+    write_atomically(folder / "report.json", page.as_json(figures))
+    return path
+
+
+def figures_of(folder: StudyFolder) -> page.StudyDocument:
+    """Everything that the reports show, as one record.
 
     Raises:
         UnreadableRecord: A stored result is damaged.
     """
-    figures = figures_of(folder, rows_of(folder))
-    path = folder.path / "report.html"
-    write_atomically(path, page.render(figures).encode())
-    write_atomically(folder.path / "report.json", page.as_json(figures))
-    return path
+    rows = rows_of(folder)
+    return page.document(folder, rows, tuple(_about(folder, rows)))
 
 
-def figures_of(folder: StudyFolder, rows: Sequence[StudyRow]) -> page.StudyDocument:
-    """Everything that the page shows, as one record."""
-    return page.document(folder, rows, tuple(_about(folder)))
-
-
-def document(folder: StudyFolder, rows: Sequence[StudyRow], pictures: Sequence[Path]) -> str:
+def document(figures: page.StudyDocument, pictures: Sequence[Path]) -> str:
     """The whole report as Markdown."""
-    study = folder.study
-    parts = [f"# Ocular study, profile {study.profile.name}", *_about(folder), "## The two claims"]
+    study, rows = figures.study, figures.rows
+    parts = [f"# Ocular study, profile {study.profile.name}", *figures.about, "## The two claims"]
     parts += [f"They are from {PAPER}: eyes of real people, networks of another size, other devices. {HOW_CHOSEN}"]
-    parts += claims(rows, redrawn_of(folder))
+    parts += figures.claims
     parts += ["## Summary", summary_table(study, rows)]
     parts += [f"![{path.stem}]({path.name})" for path in pictures]
     parts += ["## Every file", full_table(study, rows)]
@@ -110,9 +108,9 @@ def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
                 [
                     row.network,
                     _method(row),
-                    f"{row.format}/{row.precision}",
+                    file_of(row),
                     units.count(row.nonzero_parameters),
-                    _megabytes(row.deflated_bytes),
+                    units.megabytes(row.deflated_bytes),
                     share_interval(row.eer_after),
                     *[units.milliseconds(timing.p50_ns if timing else None) for timing in times],
                 ]
@@ -148,20 +146,20 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
                     units.count(row.parameters),
                     units.count(row.nonzero_parameters),
                     units.count(row.macs),
-                    f"{row.format}/{row.precision}" if row.format else "–",
-                    _megabytes(row.size_bytes),
-                    _megabytes(row.deflated_bytes),
+                    file_of(row) if row.format else "–",
+                    units.megabytes(row.size_bytes),
+                    units.megabytes(row.deflated_bytes),
                     share(row.eer_before),
                     share_interval(row.eer_after),
                     *times,
                 ]
             )
         )
-    problems = [f"- {row.variant} {row.format}/{row.precision}: {row.problem}" for row in rows if row.problem]
+    problems = [f"- {row.variant} {file_of(row)}: {row.problem}" for row in rows if row.problem]
     return f"{_said(study)}\n\n" + "\n".join(lines) + ("\n\n" + "\n".join(problems) if problems else "")
 
 
-def _about(folder: StudyFolder) -> Iterator[str]:
+def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     study, profile = folder.study, folder.study.profile
     networks = [folder.network(variant, profile.folds[0]) for variant in study.variants]
     first = next((network.accuracy for network in networks if network is not None and network.accuracy), None)
@@ -179,7 +177,7 @@ def _about(folder: StudyFolder) -> Iterator[str]:
             f"Intervals: 95 %, from drawing the subjects again {first.bootstrap_samples} times"
             + ("." if len(profile.folds) == 1 else "; over folds, mean and one standard deviation.")
         )
-    untrained = next((row for row in rows_of(folder) if row.kind == "untrained"), None)
+    untrained = next((row for row in rows if row.kind == "untrained"), None)
     if untrained is not None:
         yield f"The untrained {untrained.network} has an EER of {share_interval(untrained.eer_before)} %."
     devices = [stored.plan.devices[0] for stored in folder.runs()]
@@ -238,10 +236,6 @@ def _method(row: StudyRow) -> str:
 
 def _ratio(ratio: float | None) -> str:
     return "–" if ratio is None else f"{units.three_digits(ratio)}x"
-
-
-def _megabytes(size_bytes: int | None) -> str:
-    return "–" if size_bytes is None else units.three_digits(size_bytes / 1e6)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -128,14 +128,14 @@ def _compared(row: StudyRow, timing: Timing, base: tuple[StudyRow, Timing]) -> s
         None: " (too few processes for an interval)",
     }
     speed = f"{abs(gain):.1f} % {'faster' if gain >= 0 else 'slower'}"
-    parts.append(speed + doubt[_apart(timing, reference)])
+    parts.append(speed + doubt[apart(timing, reference)])
     if row.eer_after is not None and teacher.eer_after is not None:
         points = 100 * (row.eer_after.value - teacher.eer_after.value)
         parts.append(f"EER {points:+.2f} points")
     return f"{name_of(row)} {file_of(row)}: {', '.join(parts)}"
 
 
-def _apart(one: Timing, other: Timing) -> bool | None:
+def apart(one: Timing, other: Timing) -> bool | None:
     """Whether the intervals of two times have nothing in common; None where one has none."""
     if None in {one.p50_low_ns, one.p50_high_ns, other.p50_low_ns, other.p50_high_ns}:
         return None
@@ -160,8 +160,8 @@ def name_of(row: StudyRow) -> str:
 
 
 def file_of(row: StudyRow) -> str:
-    """As `format/precision`."""
-    return f"{row.format}/{row.precision}"
+    """As `format/precision`; a network of which no file was made is its checkpoint."""
+    return f"{row.format}/{row.precision}" if row.format else "checkpoint"
 
 
 def capital(text: str) -> str:

@@ -94,7 +94,7 @@ def test_the_run_of_each_device_has_the_accuracies_of_the_files_it_measured(stud
 
 def test_the_report_has_every_file_with_its_time_and_says_that_images_are_synthetic(study: StudyFolder) -> None:
     written = write_report(study)
-    files = [row for row in written.rows if row.format is not None]
+    files = [row for row in written.figures.rows if row.format is not None]
 
     assert [f"{row.variant} {row.format}/{row.precision}" for row in files] == [
         *("teacher onnx/fp32", "layer-magnitude-4x onnx/fp32", "student-resnet10_w32 onnx/fp32"),

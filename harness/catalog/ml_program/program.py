@@ -13,7 +13,7 @@ import warnings
 from collections import ChainMap, Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from harness.errors import UnreadableModel, Unsupported, WrongInput
 from harness.records import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -260,17 +260,9 @@ class Program:
             MissingExtra: torch is not installed.
         """
         makers, environment = self._constants_and_makers()
-        used = dict.fromkeys(
-            binding.name
-            for operation in _all_operations(self._block)
-            if not _is_constant(operation)
-            for bindings in operation.arguments.values()
-            for binding in bindings
-            if isinstance(binding, Reference) and binding.name in makers
-        )
-        for name in used:
+        for name in dict.fromkeys(name for _, name in self._uses(makers)):
             value = environment[name]
-            if not isinstance(value, str) and value.is_floating_point() and value.dim() > 1:
+            if _is_weight(value):
                 zeros = value.numel() - int(value.count_nonzero())
                 yield Weight(name=name, kind=_kind(name, makers), elements=value.numel(), zeros=zeros)
 
@@ -283,14 +275,20 @@ class Program:
             Unsupported, UnreadableModel, MissingExtra: See `weights`.
         """
         makers, environment = self._constants_and_makers()
+        for use, name in self._uses(makers):
+            value = environment[name]
+            if _is_weight(value):
+                yield use, value.numpy()
+
+    def _uses(self, makers: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Each place where an operation takes a constant, as `conv_1.weight`, and the constant's name."""
         for operation in _all_operations(self._block):
-            for parameter, bindings in () if _is_constant(operation) else operation.arguments.items():
+            if _is_constant(operation):
+                continue
+            for parameter, bindings in operation.arguments.items():
                 for number, binding in enumerate(bindings):
-                    if not isinstance(binding, Reference) or binding.name not in makers:
-                        continue
-                    value = environment[binding.name]
-                    if not isinstance(value, str) and value.is_floating_point() and value.dim() > 1:
-                        yield f"{operation.name}.{parameter}{number or ''}", value.numpy()
+                    if isinstance(binding, Reference) and binding.name in makers:
+                        yield f"{operation.name}.{parameter}{number or ''}", binding.name
 
     def _constants_and_makers(self) -> tuple[dict[str, Operation], Environment]:
         makers = {
@@ -426,6 +424,10 @@ class _DoesNotFit(RuntimeError):
 
 def _is_constant(operation: Operation) -> bool:
     return operation.type == "const" or operation.type.startswith("constexpr_")
+
+
+def _is_weight(value: Argument) -> TypeGuard[Tensor]:
+    return not isinstance(value, str) and value.is_floating_point() and value.dim() > 1
 
 
 def _kind(name: str, makers: Mapping[str, Operation]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.deploy.worker.session import JobRefused, Placement
+from harness.deploy.worker.session import SAME_ANSWER, JobRefused, Placement
 from harness.records import TensorSpec
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class LiteRtSession:
     """An interpreter with its tensors allocated."""
 
     graph_optimization = None
-    same_answer = 1e-3
+    same_answer = SAME_ANSWER
 
     def __init__(self, interpreter: Any, accelerator: str) -> None:  # noqa: ANN401  (the package has no types)
         self._interpreter, self._accelerator = interpreter, accelerator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.deploy.worker.session import JobRefused, Placement
+from harness.deploy.worker.session import SAME_ANSWER, JobRefused, Placement
 from harness.records import TensorSpec
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def open_session(model: str, choice: RuntimeChoice) -> OnnxRuntimeSession:
 class OnnxRuntimeSession:
     """A session whose inputs and outputs are bound to memory allocated once."""
 
-    same_answer = 1e-3
+    same_answer = SAME_ANSWER
 
     def __init__(self, session: Any, provider: str) -> None:  # noqa: ANN401  (the package has no types)
         import onnxruntime as ort  # noqa: PLC0415

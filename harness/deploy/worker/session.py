@@ -23,6 +23,9 @@ RUNTIMES = {
 }
 """Runtime -> the module that speaks to it. A new runtime is a file and a line here."""
 
+SAME_ANSWER = 1e-3
+"""By which share of the largest value two runs in single precision differ at most: threads add in another order."""
+
 
 class JobRefused(Exception):
     """The job cannot be done as it was asked; told to the parent as an `error` message."""
@@ -54,7 +57,7 @@ class Session(Protocol):
     outputs: tuple[TensorSpec, ...]
     graph_optimization: str | None
     same_answer: float
-    """By which share of the largest value two runs on one input may differ: threads add in another order."""
+    """By which share of the largest value two runs on one input may differ."""
 
     def set_inputs(self, arrays: Sequence[NDArray[np.generic]]) -> None:
         """Put one sample, batch dimension included, where the runtime reads it. It stays there."""
