@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import msgspec
-import numpy as np
 
 from harness.catalog.checkpoint import make_checkpoint
+from harness.catalog.data import arrays_of
 from harness.catalog.files import READY_SOURCES
 from harness.catalog.models import find_model
 from harness.checkout import path_at
-from harness.convert.convert import make_artifact, why_not
+from harness.convert.apple_system import system_for
+from harness.convert.convert import make_artifact, right_answer, why_not
 from harness.decoding import convert
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
@@ -41,8 +42,6 @@ from harness.regress.trials import findings, metric_log_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from harness.device.device import Device
     from harness.records import Artifact, Cell, ModelFormat, RuntimeChoice, Setting, Trial
@@ -163,27 +162,30 @@ def prepare(build: Build, device: Device, *, accept: Collection[str] = ()) -> Re
     Raises:
         HarnessError: Whatever stands in the way: an unknown name, a failed conversion, a device that is gone.
     """
-    is_here = device.facts().kind == "host"
+    facts = device.facts()
+    is_here = facts.kind == "host"
     if build.library is not None and not is_here:
         advice = "register it (harness runtimes register) and name its version"
         raise UsageError(f"{build.said}: library= is a file of this machine, and {device.id} is another; {advice}")
     spec = find_model(build.reference).spec
     cell = _cell(build, spec.name, READY_SOURCES.get(type(spec.source)), device)
-    reason = why_not(spec, cell.format, cell.precision)
+    system = system_for(facts, cell.format, cell.precision)
+    reason = why_not(spec, cell.format, cell.precision, system=system)
     if reason is not None:
         raise UsageError(f"{build.said}: there is no {cell.format}/{cell.precision} of it: {reason}")
     checkpoint = make_checkpoint(spec)
-    artifact = make_artifact(spec, checkpoint, cell.format, cell.precision)
+    artifact = make_artifact(spec, checkpoint, cell.format, cell.precision, system=system)
     # Another machine is sent the library of this version; here the very file can be named as well.
     choice = cell.choice if is_here else msgspec.structs.replace(cell.choice, version=build.version)
+    right = right_answer(artifact, checkpoint)
     question = Question(
         choice=choice,
         artifact=artifact,
-        deployment=push(artifact, _arrays(Path(checkpoint.folder) / "inputs.npz"), device),
-        expected=_arrays(Path(checkpoint.folder) / "reference.npz"),
-        reference=checkpoint.reference,
-        tolerance=artifact.parity.tolerance,
-        accepted_obstacles=(*accept, *accepted_obstacles(device.facts())),
+        deployment=push(artifact, arrays_of(checkpoint, "inputs"), device),
+        expected=right.outputs,
+        reference=right.computed_by,
+        tolerance=right.tolerance,
+        accepted_obstacles=(*accept, *accepted_obstacles(facts)),
     )
     runner = choose_runner(device, choice)
     command = _with_library(runner.command, build, choice) if runner.driver == "bench" and is_here else runner.command
@@ -445,8 +447,3 @@ def _value(text: str) -> Setting:
     except ValueError:
         return text
     return value if isinstance(value, bool | int | float | str) else text
-
-
-def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}

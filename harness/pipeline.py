@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
-import numpy as np
 
 import harness
 from harness.catalog.checkpoint import find_checkpoint, make_checkpoint, need_framework
+from harness.catalog.data import arrays_of
 from harness.catalog.datasets import open_dataset
 from harness.catalog.files import READY_SOURCES
 from harness.catalog.models import FoundModel, find_model
-from harness.convert.apple_system import limit_of
+from harness.convert.apple_system import system_for
 from harness.convert.convert import check_package as read_back
-from harness.convert.convert import computed_outputs, is_converted, make_artifact, need_converters, why_not
+from harness.convert.convert import is_converted, make_artifact, need_converters, right_answer, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
@@ -57,7 +57,7 @@ from harness.errors import (
     UnwritableFolder,
     UsageError,
 )
-from harness.evaluate.evaluate import evaluate, image_shape, require_task
+from harness.evaluate.evaluate import evaluate, image_shape, require_strangers, require_task
 from harness.events import (
     CellEnded,
     ConversionEnded,
@@ -72,7 +72,6 @@ from harness.farm import PATIENCE_S, Terms, at_work, require_planned
 from harness.matrix import expand, need_runtime, why_not_on
 from harness.measure.official.tools import run_tool
 from harness.measure.session import Question, measure
-from harness.parity import tolerance_for
 from harness.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -104,9 +103,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Self
 
-    from numpy.typing import NDArray
-
-    from harness.catalog.datasets.dataset import Dataset
     from harness.convert.child import Checked
     from harness.device.device import Device
     from harness.device.lease import Lease
@@ -348,10 +344,7 @@ class _File(NamedTuple):
 
 
 def _file_of(cell: Cell, device: DeviceFacts | None) -> _File:
-    system = None
-    if device is not None and cell.format == "coreml":
-        # A ready package is not made for a system: whether it loads is for the one that is there to say.
-        system = device.os if cell.precision == "source" else limit_of(device.os, device.newest_os)
+    system = None if device is None else system_for(device, cell.format, cell.precision)
     return _File(cell.model, cell.format, cell.precision, system)
 
 
@@ -391,7 +384,7 @@ def evaluate_model(
     checkpoint = make_checkpoint(spec)
     size, channels = image_shape(checkpoint.inputs, spec.name)
     dataset = open_dataset(data, size=size, channels=channels, watch=watch_data)
-    _require_strangers(spec, dataset, fold, task or spec.task)
+    require_strangers(spec, dataset, fold, task or spec.task)
     part = dataset.everybody() if fold is None else dataset.split(fold).test
     ready = READY_SOURCES.get(type(spec.source))
     made: dict[str, Artifact | Failure | NotRunnable | tuple[ModelSpec, Checkpoint]] = {}
@@ -409,22 +402,6 @@ def evaluate_model(
         )
         for name, subject in made.items()
     }
-
-
-def _require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None, task: Task) -> None:
-    """Refuse to test a network on the very people it was trained on, as far as its model.toml knows them."""
-    learnt_from = spec.compression.settings if spec.compression else {}
-    held_back, known = learnt_from.get("fold"), learnt_from.get("data_sha256")
-    if task == "classification" and known not in {None, dataset.sha256}:
-        raise UsageError(
-            f"{spec.name} was trained to classify the people of {learnt_from.get('data')}; these are others. Take "
-            "its classifier off (`harness embed`) and evaluate the embeddings"
-        )
-    if fold is not None and known == dataset.sha256 and held_back != fold:
-        raise UsageError(
-            f"{spec.name} was trained on people whom fold {fold} tests: it learnt from these images with those of fold "
-            f"{held_back} held back, so give --fold {held_back}"
-        )
 
 
 @dataclass(frozen=True)
@@ -638,24 +615,17 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
     if not isinstance(ready.made, Artifact) or ready.checkpoint is None:
         assert not isinstance(ready.made, Artifact)
         return ready.made
-    artifact = ready.made
-    expected, reference = _arrays(Path(ready.checkpoint.folder) / "reference.npz"), ready.checkpoint.reference
-    tolerance, computed = artifact.parity.tolerance, computed_outputs(artifact)
-    if computed is not None:
-        expected, reference = computed, artifact.parity.executed_by
-        if artifact.precision != "fp32":
-            tolerance = tolerance_for("coreml", "fp16")
-    inputs = _arrays(Path(ready.checkpoint.folder) / "inputs.npz")
-    deployed = _attempt("deploy", partial(push, artifact, inputs, device))
+    artifact, right = ready.made, right_answer(ready.made, ready.checkpoint)
+    deployed = _attempt("deploy", partial(push, artifact, arrays_of(ready.checkpoint, "inputs"), device))
     if isinstance(deployed, Failure):
         return deployed
     question = Question(
         choice=cell.choice,
         artifact=artifact,
         deployment=deployed,
-        expected=expected,
-        reference=reference,
-        tolerance=tolerance,
+        expected=right.outputs,
+        reference=right.computed_by,
+        tolerance=right.tolerance,
         require_accelerator=plan.require_accelerator,
         accepted_obstacles=(*plan.accepted_obstacles, *accepted_obstacles(device.facts())),
     )
@@ -737,11 +707,6 @@ def _copy(source: Path, target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
     shutil.copytree(source, target)
-
-
-def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def _placed(look_up: Callable[[], _Made], file: Path | None, location: tuple[str, int]) -> _Made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from harness.records import InputData, ModelSpec
+    from harness.records import Checkpoint, InputData, ModelSpec
 
 Stream: TypeAlias = Literal["inputs", "calibration", "settling"]
+Stored: TypeAlias = Literal["inputs", "calibration", "reference"]
 
 _STREAMS: dict[Stream, int] = {"inputs": 1, "calibration": 2, "settling": 3}
 
@@ -127,3 +129,9 @@ def _from_file(path: str, tensor: InputSpec) -> NDArray[np.generic]:
 
 def _shape(shape: Sequence[int]) -> str:
     return "[" + ", ".join("?" if size == UNKNOWN_DIMENSION else str(size) for size in shape) + "]"
+
+
+def arrays_of(checkpoint: Checkpoint, which: Stored) -> dict[str, NDArray[np.generic]]:
+    """What is stored beside a checkpoint's weights, by input or output: `[samples, ...]`."""
+    with np.load(Path(checkpoint.folder) / f"{which}.npz", allow_pickle=False) as stored:
+        return dict(stored)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from harness.records import Precision
+    from harness.records import DeviceFacts, ModelFormat, Precision
 
 Kind: TypeAlias = Literal["mlprogram", "neuralnetwork"]
 
@@ -42,6 +42,14 @@ def limit_of(*systems: str | None) -> str | None:
     """The oldest of these, where a usual package does not load on it; None where it loads on all of them."""
     older = [system for system in systems if system is not None and target_of(system) < USUAL_TARGET]
     return min(older, key=target_of, default=None)
+
+
+def system_for(device: DeviceFacts, model_format: ModelFormat, precision: Precision) -> str | None:
+    """The system that a device's file has to be made for; None where the usual file will do."""
+    if model_format != "coreml":
+        return None
+    # A ready package is not made for a system: whether it loads is for the one that is there to say.
+    return device.os if precision == "source" else limit_of(device.os, device.newest_os)
 
 
 def kind_for(system: str | None) -> Kind:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from harness.catalog.coreml_package import package_deflated_size, package_digest, package_size
+from harness.catalog.data import arrays_of
 from harness.catalog.execute import run_coreml, run_onnx, run_tflite
 from harness.catalog.files import read_signature
 from harness.catalog.modules import flat, load_module
@@ -138,7 +139,7 @@ def _to_onnx(request: ConvertRequest) -> None:
     if request.source is None:
         to_onnx.export_torch(
             flat(load_module(request.spec, checkpoint)),
-            _arrays(checkpoint, "inputs"),
+            arrays_of(checkpoint, "inputs"),
             [tensor.name for tensor in checkpoint.outputs],
             path,
             opset=int(request.settings["opset"]),
@@ -148,13 +149,13 @@ def _to_onnx(request: ConvertRequest) -> None:
     elif request.precision == "fp16":
         to_onnx.to_fp16(Path(request.source), path, keep_io_types=bool(request.settings["keep_io_types"]))
     else:
-        to_onnx.to_int8(Path(request.source), path, _arrays(checkpoint, "calibration"), request.settings)
+        to_onnx.to_int8(Path(request.source), path, arrays_of(checkpoint, "calibration"), request.settings)
 
 
 def _to_tflite(request: ConvertRequest) -> None:
     checkpoint, path = request.checkpoint, Path(request.path)
     if request.source is not None:
-        calibration = _arrays(checkpoint, "calibration") if request.precision == "int8" else {}
+        calibration = arrays_of(checkpoint, "calibration") if request.precision == "int8" else {}
         to_tflite.quantize(Path(request.source), path, request.precision, calibration)
     elif checkpoint.form == "keras":
         to_tflite.convert_keras(
@@ -165,7 +166,7 @@ def _to_tflite(request: ConvertRequest) -> None:
         )
     else:
         module = flat(load_module(request.spec, checkpoint))
-        to_tflite.export_torch(module, _arrays(checkpoint, "inputs"), path, outputs=len(checkpoint.outputs))
+        to_tflite.export_torch(module, arrays_of(checkpoint, "inputs"), path, outputs=len(checkpoint.outputs))
 
 
 def _to_coreml(request: ConvertRequest) -> dict[str, Setting]:
@@ -173,7 +174,7 @@ def _to_coreml(request: ConvertRequest) -> dict[str, Setting]:
     path, settings = Path(request.path), request.settings
     if request.source is None:
         module = flat(load_module(request.spec, request.checkpoint))
-        inputs = _arrays(request.checkpoint, "inputs")
+        inputs = arrays_of(request.checkpoint, "inputs")
         outputs = [tensor.name for tensor in request.checkpoint.outputs]
         if settings["kind"] == "neuralnetwork":
             made = to_coreml.export_neural_network(module, inputs, outputs, path)
@@ -196,7 +197,7 @@ def _to_coreml(request: ConvertRequest) -> dict[str, Setting]:
         storage = to_coreml.palettize(source, path, bits=int(settings["bits"]))
     what = f"{request.spec.name} as coreml/{request.precision}"
     _require_like(path, source, _WEIGHTS_APART[request.precision], what)
-    _require_decompression(path, _arrays(request.checkpoint, "inputs"), what)
+    _require_decompression(path, arrays_of(request.checkpoint, "inputs"), what)
     return storage_facts(storage)
 
 
@@ -266,7 +267,7 @@ def _require_precision(request: ConvertRequest) -> None:
 def _prove(request: ProveRequest) -> Proved:
     path, checkpoint = Path(request.path), request.checkpoint
     signature = read_signature(path, request.format)
-    inputs, reference = _arrays(checkpoint, "inputs"), _arrays(checkpoint, "reference")
+    inputs, reference = arrays_of(checkpoint, "inputs"), arrays_of(checkpoint, "reference")
     if len(signature.inputs) != len(inputs) or len(signature.outputs) != len(reference):
         problem = (
             f"the file has {len(signature.inputs)} inputs and {len(signature.outputs)} outputs, "
@@ -327,13 +328,13 @@ def _check(request: CheckRequest) -> Checked:
     storage = storage_of(path)
     parity = None
     if request.checkpoint is not None and request.spec is not None:
-        inputs = _arrays(request.checkpoint, "inputs")
+        inputs = arrays_of(request.checkpoint, "inputs")
         if _is_compressed(storage):
             _require_decompression(path, inputs, path.name)
         found, executed_by = run_coreml(path, inputs, program.inputs)
         parity = compare(
             found,
-            _arrays(request.checkpoint, "reference"),
+            arrays_of(request.checkpoint, "reference"),
             tolerance=_tolerance_of(storage),
             executed_by=executed_by,
             reference=request.checkpoint.reference,
@@ -407,11 +408,6 @@ def _not_computed(request: ProveRequest, inputs: tuple[TensorSpec, ...], outputs
         ),
         deflated_bytes=package_deflated_size(Path(request.path)),
     )
-
-
-def _arrays(checkpoint: Checkpoint, name: str) -> dict[str, NDArray[np.generic]]:
-    with np.load(Path(checkpoint.folder) / f"{name}.npz", allow_pickle=False) as stored:
-        return dict(stored)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from filelock import FileLock
 from harness.catalog import frameworks
 from harness.catalog.checkpoint import digest, find_checkpoint, need, versions
 from harness.catalog.coreml_package import package_digest, package_size, read_spec
+from harness.catalog.data import arrays_of
 from harness.catalog.files import READY_SOURCES, read_signature
 from harness.convert.apple_system import kind_for, target_of, why_not_on, why_too_new
 from harness.convert.child import COMPUTED, Checked, CheckRequest, Converted, ConvertRequest, Proved, ProveRequest
@@ -31,15 +33,17 @@ from harness.errors import (
     UsageError,
 )
 from harness.jobs import run_job
-from harness.parity import require
+from harness.parity import require, tolerance_for
 from harness.records import Artifact, Conversion, CoreMLSource, KerasSource, OnnxSource, TfliteSource
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file, sha256_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from harness.jobs import Done
-    from harness.records import Checkpoint, ModelFormat, ModelSpec, Precision, Setting
+    from harness.records import Checkpoint, ModelFormat, ModelSpec, Precision, Setting, Tolerance
 
 _HERE = Path(__file__).resolve().parent
 _RECORD = "artifact.json"
@@ -150,17 +154,40 @@ def make_artifact(
         return artifact
 
 
-def computed_outputs(artifact: Artifact) -> dict[str, NDArray[np.generic]] | None:
-    """What the evaluator computed of a Core ML package from its model's inputs, `[samples, ...]` by output.
+@dataclass(frozen=True, kw_only=True)
+class RightAnswer:
+    """What a device that runs a file has to answer.
 
-    A device that runs the file has to answer the same, to within half precision: what compression costs is in the file,
-    and no excuse for the device. None for other files, and where nothing here computes it.
+    Attributes:
+        outputs: `[samples, ...]` by output.
+        computed_by: What computed them, with its version.
+        tolerance: How far from them an answer may be.
     """
-    path = Path(artifact.path).with_name(COMPUTED)
-    if artifact.format != "coreml" or not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
+
+    outputs: Mapping[str, NDArray[np.generic]]
+    computed_by: str
+    tolerance: Tolerance
+
+
+def right_answer(artifact: Artifact, checkpoint: Checkpoint) -> RightAnswer:
+    """What a device has to answer to its model's inputs: as the checkpoint does, to within what its precision costs.
+
+    Of a Core ML package, what the evaluator computed of the very file, to within half precision: what compression costs
+    is in the file, and no excuse for the device.
+    """
+    computed = Path(artifact.path).with_name(COMPUTED)
+    if artifact.format != "coreml" or not computed.is_file():
+        return RightAnswer(
+            outputs=arrays_of(checkpoint, "reference"),
+            computed_by=checkpoint.reference,
+            tolerance=artifact.parity.tolerance,
+        )
+    with np.load(computed, allow_pickle=False) as stored:
+        return RightAnswer(
+            outputs=dict(stored),
+            computed_by=artifact.parity.executed_by,
+            tolerance=artifact.parity.tolerance if artifact.precision == "fp32" else tolerance_for("coreml", "fp16"),
+        )
 
 
 def check_package(

@@ -115,6 +115,22 @@ def require_task(task: Task, name: str, *, fold: int | None = None) -> None:
         )
 
 
+def require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None, task: Task) -> None:
+    """Raise UsageError where a network would be tested on people it was trained on, as far as its model.toml knows."""
+    learnt_from = spec.compression.settings if spec.compression else {}
+    held_back, known = learnt_from.get("fold"), learnt_from.get("data_sha256")
+    if task == "classification" and known not in {None, dataset.sha256}:
+        raise UsageError(
+            f"{spec.name} was trained to classify the people of {learnt_from.get('data')}; these are others. Take "
+            "its classifier off (`harness embed`) and evaluate the embeddings"
+        )
+    if fold is not None and known == dataset.sha256 and held_back != fold:
+        raise UsageError(
+            f"{spec.name} was trained on people whom fold {fold} tests: it learnt from these images with those of fold "
+            f"{held_back} held back, so give --fold {held_back}"
+        )
+
+
 def _answers(
     subject: Artifact | tuple[ModelSpec, Checkpoint], part: Part, name: str
 ) -> tuple[dict[str, NDArray[np.generic]], str]:

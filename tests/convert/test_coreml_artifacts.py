@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from harness import pipeline
+from harness import comparison, pipeline
 from harness.catalog.checkpoint import make_checkpoint
 from harness.catalog.coreml_package import package_digest, package_size, read_spec, weights_folder
 from harness.catalog.files import read_signature
@@ -22,7 +22,7 @@ from harness.cli import app
 from harness.convert.child import ProveRequest, _prove, _require_like
 from harness.convert.convert import check_package, is_converted, make_artifact
 from harness.deploy.runner import Runner
-from harness.errors import ConversionFailed, ParityFailed
+from harness.errors import ConversionFailed, ParityFailed, UsageError
 from harness.parity import tolerance_for
 from harness.records import Artifact, Measurement, NotRunnable, PythonSource, Suite, Tolerance
 from tests.convert.test_coreml_networks import prune_half
@@ -243,6 +243,25 @@ def test_a_phone_has_to_answer_what_the_very_file_computes_however_coarse_it_is(
         assert np.allclose(np.asarray(question.expected[name][:1], np.float64), values, rtol=1e-3, atol=1e-4)
     assert question.tolerance == tolerance_for("coreml", "fp16")
     assert "not Core ML" in question.reference
+
+
+def test_a_comparison_asks_of_a_phone_what_a_run_asks(pruned: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "find_model", lambda _reference: FoundModel(spec=pruned, origin="here"))
+    monkeypatch.setattr(
+        comparison, "choose_runner", lambda _device, _choice: Runner(command=("x",), driver="ios-runner")
+    )
+    monkeypatch.setattr(comparison, "push", lambda *_what: records.measurement().deployment)
+    build = comparison.Build(said="pruned", reference="pruned", artifact="coreml/palette4")
+    new, old = (
+        FakeDevice(facts=msgspec.structs.replace(FACTS, kind="ios", os=system)) for system in ("iOS 18.5", "iOS 15.8")
+    )
+
+    question = comparison.prepare(build, new).arm.question
+
+    assert question.tolerance == tolerance_for("coreml", "fp16")
+    assert "not Core ML" in question.reference
+    with pytest.raises(UsageError, match=r"iOS 15\.8 loads no compressed weights"):
+        comparison.prepare(build, old)
 
 
 def test_a_ready_package_that_a_phone_is_too_old_for_is_refused_before_anything_is_sent(
