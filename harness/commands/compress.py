@@ -252,7 +252,7 @@ def _samples(
         raise UsageError(f"{spec.name} does not take images [1, C, H, W]")
     _, channels, height, _ = spec.inputs[0].shape
     dataset = open_dataset(data, size=size or height, channels=channels)
-    return dataset.split(fold).train, {"data": dataset.name, "data_sha256": dataset.sha256, "fold": fold}
+    return dataset.split(fold).train, dataset.remembered(fold)
 
 
 def _teaching(teacher: str, kind: Kind, temperature: float, alpha: float) -> Teaching:

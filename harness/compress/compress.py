@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import msgspec
 import numpy as np
 
+from harness.catalog.datasets.dataset import LEARNT_FROM
 from harness.compress.losses import EmbeddingDistillation, LogitDistillation
 from harness.compress.model_folder import open_module, refuse_existing, save_model, weights_sha256
 from harness.compress.parts import Parts, embed_and_answer, parts_of, prunable
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 Knowledge: TypeAlias = Literal["logit", "embedding"]
 """What a student is taught: the teacher's answers, or its embeddings (templates)."""
 GRADIENT_BATCH = 64
-LEARNT_FROM = ("data", "data_sha256", "fold")
-"""Settings of a compression that say on whose images a network was trained, and which people were held back."""
 
 
 def _silent(_epoch: Epoch) -> None:

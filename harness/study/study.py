@@ -267,7 +267,4 @@ def _plan(folder: StudyFolder, device: str, accept: Sequence[str], command: Sequ
 
 
 def _makers(folder: StudyFolder, dataset: Dataset) -> list[tuple[int, Maker]]:
-    profile = folder.study.profile
-    return [
-        (fold, Maker(profile=profile, split=dataset.split(fold), folder=folder.fold(fold))) for fold in profile.folds
-    ]
+    return [(fold, Maker.of(folder, dataset, fold)) for fold in folder.study.profile.folds]

@@ -133,7 +133,7 @@ def _train_what_comes(line: Connection, folder: StudyFolder, fold: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     study, profile = folder.study, folder.study.profile
     dataset = open_dataset(study.data, size=profile.size)
-    maker = Maker(profile=profile, split=dataset.split(fold), folder=folder.fold(fold))
+    maker = Maker.of(folder, dataset, fold)
     while True:
         try:
             variant: Variant = line.recv()

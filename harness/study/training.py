@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from harness.catalog.models import find_model
 from harness.compress.compress import Teaching, compress, distill, example_of, fit, without_classifier
@@ -15,11 +15,13 @@ from harness.records import BuiltinSource, InputSpec, ModelSpec
 from harness.study.variants import TEACHER, variants_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from harness.catalog.datasets.dataset import Split
+    from harness.catalog.datasets.dataset import Dataset, Split
     from harness.compress.train import Epoch
+    from harness.records import Setting
+    from harness.study.folder import StudyFolder
     from harness.study.profiles import Profile
     from harness.study.variants import Variant
 
@@ -31,12 +33,24 @@ class Maker:
     Attributes:
         profile: How large the study is.
         split: The fold's images. Networks are trained on `train`; nothing here ever sees `test`.
+        learnt_from: What networks remember of the data set.
         folder: `trained/` holds each network with its classifier, `models/` as it is deployed.
     """
 
     profile: Profile
     split: Split
+    learnt_from: Mapping[str, Setting]
     folder: Path
+
+    @classmethod
+    def of(cls, study: StudyFolder, dataset: Dataset, fold: int) -> Self:
+        """The one for a fold of a study."""
+        return cls(
+            profile=study.study.profile,
+            split=dataset.split(fold),
+            learnt_from=dataset.remembered(fold),
+            folder=study.fold(fold),
+        )
 
     def deployed(self, variant: Variant) -> Path:
         """Where the deployed network is, once it is made."""
@@ -62,10 +76,17 @@ class Maker:
         if (folder / "model.toml").is_file():
             return find_model(str(folder)).spec
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if variant.kind == "teacher":
-            return fit(self.untrained(variant), folder, samples=samples, training=profile.training, watch=watch)
-        if variant.kind == "control":
-            return fit(self.untrained(variant), folder, samples=samples, training=profile.distillation, watch=watch)
+        learnt_from = self.learnt_from
+        if variant.kind in {"teacher", "control"}:
+            training = profile.training if variant.kind == "teacher" else profile.distillation
+            return fit(
+                self.untrained(variant),
+                folder,
+                samples=samples,
+                training=training,
+                learnt_from=learnt_from,
+                watch=watch,
+            )
         teacher = find_model(str(self.folder / "trained" / TEACHER)).spec
         if variant.kind == "student":
             student = self.untrained(variant)
@@ -75,6 +96,7 @@ class Maker:
                 teaching=Teaching(teacher=teacher),
                 samples=samples,
                 training=profile.distillation,
+                learnt_from=learnt_from,
                 watch=watch,
             )
         assert variant.pruning is not None
@@ -86,6 +108,7 @@ class Maker:
             samples=samples,
             finetune=profile.finetuning,
             seed=profile.seed,
+            learnt_from=learnt_from,
             watch=watch,
         )
 

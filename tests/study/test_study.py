@@ -17,9 +17,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from harness.catalog.datasets import open_dataset
 from harness.catalog.datasets.dataset import VALIDATION_SHARE, Part, Split
+from harness.catalog.models import find_model
 from harness.cli import app
 from harness.errors import ImpossibleRatio, MissingExtra, TrainerDied, UnknownName, UsageError
+from harness.evaluate.evaluate import require_strangers
 from harness.records import Accuracy, Artifact
 from harness.report.view import view
 from harness.study.events import Trained, VariantStarted
@@ -77,6 +80,16 @@ def test_every_network_and_file_is_evaluated_through_its_own_runtime(study: Stud
     assert isinstance(file.accuracy, Accuracy)
     assert file.accuracy.executed_by.startswith("ONNX Runtime")
     assert file.accuracy.file_sha256 == file.artifact.sha256
+
+
+def test_a_network_of_a_study_is_not_tested_on_people_it_was_trained_on(study: StudyFolder) -> None:
+    dataset = open_dataset(study.study.data, size=TINY.size)
+    for variant in study.study.variants[1:]:
+        spec = find_model(str(study.fold(0) / "models" / variant.name)).spec
+
+        require_strangers(spec, dataset, 0, "embedding")
+        with pytest.raises(UsageError, match="give --fold 0"):
+            require_strangers(spec, dataset, 1, "embedding")
 
 
 def test_the_run_of_each_device_has_the_accuracies_of_the_files_it_measured(study: StudyFolder) -> None:

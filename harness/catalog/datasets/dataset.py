@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harness.records import Setting
+
 FOLDS = 3
 """Each subject is tested in exactly one fold. Source: the protocol of UFPR-Periocular (Zanlorensi et al. 2022)."""
 VALIDATION_SHARE = 0.1
@@ -23,6 +25,8 @@ FEWEST_SUBJECTS = 12
 
 _LUMA = np.asarray((0.299, 0.587, 0.114), dtype=np.float32)
 """Grey from red, green and blue. Source: ITU-R BT.601."""
+LEARNT_FROM = ("data", "data_sha256", "fold")
+"""Settings of a compression that say on whose images a network was trained, and which people were held back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,10 @@ class Dataset:
         return Split(
             train=self.part(others[validating:]), validation=self.part(others[:validating]), test=self.part(tested)
         )
+
+    def remembered(self, fold: int) -> dict[str, Setting]:
+        """What a network that learns from a fold has to remember, so that nobody tests it on people it has seen."""
+        return dict(zip(LEARNT_FROM, (self.name, self.sha256, fold), strict=True))
 
     def everybody(self) -> Part:
         """All images of all subjects."""
