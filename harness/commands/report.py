@@ -140,6 +140,7 @@ def _write_index(folder: Path, output: Path | None) -> None:
 def _listed_study(folder: Path, link_to: Callable[[Path], str]) -> ListedStudy:
     """A study with its page made anew, or why it could not be read."""
     from harness.report.index_page import ListedStudy  # noqa: PLC0415
+    from harness.study.claims import answer  # noqa: PLC0415
     from harness.study.folder import StudyFolder  # noqa: PLC0415
     from harness.study.page import data_of  # noqa: PLC0415
     from harness.study.report import figures_of, write_page  # noqa: PLC0415
@@ -155,7 +156,7 @@ def _listed_study(folder: Path, link_to: Callable[[Path], str]) -> ListedStudy:
         created_at=figures.study.created_at,
         data=data_of(figures.study),
         networks=len({row.variant for row in figures.rows}),
-        said=figures.claims[0].replace("**", ""),
+        said=answer(figures.rows, figures.redrawn).replace("**", ""),
     )
 
 

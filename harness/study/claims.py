@@ -27,6 +27,7 @@ HOW_CHOSEN = (
     "Networks are chosen on validation subjects and compared on others. A difference has the 95 % interval that "
     "drawing the same subjects again for both gives, each difference by itself."
 )
+_WHICH = "**Which pruning wins?**"
 _PAPERS_METHOD, _PAPERS_RATIO = "layer-magnitude", 8.0
 
 
@@ -37,16 +38,27 @@ def claims(rows: Sequence[StudyRow], redrawn: Redrawn) -> tuple[str, ...]:
         rows: The study's figures.
         redrawn: EERs of each network where the subjects were drawn again, by variant; see `rows.redrawn_of`.
     """
-    checkpoints: dict[str, StudyRow] = {}
-    for row in rows:
-        checkpoints.setdefault(row.variant, row)
-    networks = [row for row in checkpoints.values() if row.eer_before is not None and row.eer_validation is not None]
+    networks = _networks(rows)
     return (
         _which_pruning_wins(networks, redrawn),
         *_distillation_against_pruning(networks, redrawn),
         *_what_the_teacher_adds(networks, redrawn),
         *_in_time(rows, networks),
     )
+
+
+def answer(rows: Sequence[StudyRow], redrawn: Redrawn) -> str:
+    """The first claim in a sentence, where the study has the paper's ratio; all that is known of it where it has not.
+
+    Args:
+        rows: See `claims`.
+        redrawn: Likewise.
+    """
+    networks = _networks(rows)
+    for ratio, best, others in _pruned(networks):
+        if ratio == _PAPERS_RATIO and others:
+            return f"{_WHICH}{_verdict(best, others, redrawn)}"
+    return _which_pruning_wins(networks, redrawn)
 
 
 def difference(one: StudyRow, other: StudyRow, redrawn: Redrawn) -> Estimate | None:
@@ -58,15 +70,9 @@ def difference(one: StudyRow, other: StudyRow, redrawn: Redrawn) -> Estimate | N
 
 
 def _which_pruning_wins(networks: Sequence[StudyRow], redrawn: Redrawn) -> str:
-    pruned = [row for row in networks if row.kind == "pruned"]
-    if not pruned:
-        return "**Which pruning wins?** No pruned network was evaluated."
     sentences = []
     verdict = ""
-    for ratio in sorted({row.asked_ratio for row in pruned if row.asked_ratio is not None}):
-        there = [row for row in pruned if row.asked_ratio == ratio]
-        best = min(there, key=_eer_on_validation)
-        others = sorted((row for row in there if row is not best), key=_eer)
+    for ratio, best, others in _pruned(networks):
         how = "is chosen" if others else "alone was tried"
         text = f"at {ratio:g}x {best.method} {how}, with an EER of {share_interval(best.eer_before)} %"
         if others:
@@ -76,7 +82,18 @@ def _which_pruning_wins(networks: Sequence[StudyRow], redrawn: Redrawn) -> str:
         sentences.append(text)
         if ratio == _PAPERS_RATIO and others:
             verdict = _verdict(best, others, redrawn)
-    return f"**Which pruning wins?** {'. '.join(capital(text) for text in sentences)}.{verdict}"
+    if not sentences:
+        return f"{_WHICH} No pruned network was evaluated."
+    return f"{_WHICH} {'. '.join(capital(text) for text in sentences)}.{verdict}"
+
+
+def _pruned(networks: Sequence[StudyRow]) -> Iterator[tuple[float, StudyRow, list[StudyRow]]]:
+    """At each ratio, the least first: the network that is chosen, and the others, the least wrong first."""
+    pruned = [row for row in networks if row.kind == "pruned"]
+    for ratio in sorted({row.asked_ratio for row in pruned if row.asked_ratio is not None}):
+        there = [row for row in pruned if row.asked_ratio == ratio]
+        best = min(there, key=_eer_on_validation)
+        yield ratio, best, sorted((row for row in there if row is not best), key=_eer)
 
 
 def _verdict(best: StudyRow, others: Sequence[StudyRow], redrawn: Redrawn) -> str:
@@ -205,6 +222,14 @@ def _sign(found: Estimate | None) -> int:
     if found is None or found.low is None or found.high is None:
         return 0
     return (found.low > 0) - (found.high < 0)
+
+
+def _networks(rows: Sequence[StudyRow]) -> list[StudyRow]:
+    """One row for each network that was evaluated."""
+    checkpoints: dict[str, StudyRow] = {}
+    for row in rows:
+        checkpoints.setdefault(row.variant, row)
+    return [row for row in checkpoints.values() if row.eer_before is not None and row.eer_validation is not None]
 
 
 def _eer(row: StudyRow) -> float:

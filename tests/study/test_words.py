@@ -9,7 +9,7 @@ import pytest
 
 from harness.records import Estimate
 from harness.report.pareto import front
-from harness.study.claims import claims
+from harness.study.claims import answer, claims
 from harness.study.folder import Study
 from harness.study.profiles import PROFILES
 from harness.study.report import full_table
@@ -88,6 +88,11 @@ def test_the_pruning_that_is_chosen_is_compared_with_each_other_one_on_the_same_
     assert "random +15.00 (+15.00 to +15.00) points." in text
     assert "global-gradient +0.20 (-0.95 to +0.95) points, no difference shown" in text
     assert text.endswith("here it is chosen, too, but global-gradient is not shown to be worse.")
+    assert answer(rows, drawn) == (
+        "**Which pruning wins?** The paper names layerwise magnitude at 8x; here it is chosen, too, but "
+        "global-gradient is not shown to be worse."
+    )
+    assert answer(rows[:2], drawn) == claims(rows[:2], drawn)[0]
 
 
 def test_networks_are_chosen_on_validation_subjects_and_not_where_they_are_tested() -> None:
