@@ -563,11 +563,13 @@ class AcceleratorRefused(DeviceError):
     """What ran is not what was asked for."""
 
     kind = "fallback"
-    hint = "Without --require-accelerator the cell is measured as it ran, and the record says so."
+    hint = "Ask for what is there, or leave that setting out."
 
-    def __init__(self, device: str, asked: str, ran: str, reason: str) -> None:
-        super().__init__(device, asked, ran, reason)
+    def __init__(self, device: str, asked: str, ran: str, reason: str, is_strict: bool = False) -> None:
+        super().__init__(device, asked, ran, reason, is_strict)
         self.device, self.asked, self.ran, self.reason = device, asked, ran, reason
+        if is_strict:  # only --require-accelerator minds
+            self.hint = "Without --require-accelerator the cell is measured as it ran, and the record says so."
 
     def __str__(self) -> str:
         return f"{self.device}: asked for {self.asked}, got {self.ran}: {self.reason}"

@@ -43,6 +43,7 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.RunnerUnreadable("host", "{", "truncated"),
     errors.DeviceNotFit("host", "low-battery", "the battery is at 9 %", "Charge it."),
     errors.AcceleratorRefused("host", "2 threads", "1", "counted"),
+    errors.AcceleratorRefused("host", "every node on xnnpack", "7 of 10 nodes", "SOFTMAX", is_strict=True),
     errors.NeverSteady("host", 3, "steal"),
     errors.MissingTool("adb", "Android", "apt-get install adb"),
     errors.MissingExtra("torch", "built-in networks", "torch"),

@@ -275,10 +275,11 @@ def what_ran(question: Question, device: Device, transcript: Transcript) -> Runt
         wanted, why = f"every node on {asked.accelerator}", loaded.placement_missing
         # ONNX Runtime tells it from 1.24 on.
         why = why or f"{meta.runtime} {meta.runtime_version} does not tell where its nodes run"
-        raise AcceleratorRefused(device.id, wanted, "nobody knows where", why)
+        raise AcceleratorRefused(device.id, wanted, "nobody knows where", why, is_strict=True)
     if question.require_accelerator and loaded.fallback_reason is not None:
         took = f"{loaded.nodes_delegated} of {loaded.nodes_total} nodes"
-        raise AcceleratorRefused(device.id, f"every node on {asked.accelerator}", took, loaded.fallback_reason)
+        wanted = f"every node on {asked.accelerator}"
+        raise AcceleratorRefused(device.id, wanted, took, loaded.fallback_reason, is_strict=True)
     return RuntimeRan(
         runtime=meta.runtime,
         version=meta.runtime_version,

@@ -370,8 +370,10 @@ def test_nan_is_not_a_number_to_report() -> None:
 def test_other_threads_than_asked_for_are_an_error_and_not_a_figure() -> None:
     device = playing([latency(latency_lines(set_up=loaded(threads=4)))])
 
-    with pytest.raises(AcceleratorRefused, match="asked for 1 threads, got 4"):
+    with pytest.raises(AcceleratorRefused, match="asked for 1 threads, got 4") as refused:
         measure(question(), device, PLAN)
+    # Nobody asked for it here, so that leaving it out helps nobody.
+    assert "--require-accelerator" not in refused.value.hint
 
 
 def fell_back() -> Loaded:
@@ -390,8 +392,9 @@ def test_a_fallback_is_recorded() -> None:
 def test_a_fallback_is_an_error_where_the_accelerator_is_required() -> None:
     device = playing([latency(latency_lines(set_up=fell_back()))])
 
-    with pytest.raises(AcceleratorRefused, match=r"7 of 10 nodes.*SOFTMAX"):
+    with pytest.raises(AcceleratorRefused, match=r"7 of 10 nodes.*SOFTMAX") as refused:
         measure(question(require_accelerator=True), device, PLAN)
+    assert refused.value.hint.startswith("Without --require-accelerator")
 
 
 def test_an_unknown_placement_is_recorded_and_an_error_where_the_accelerator_is_required() -> None:
