@@ -7,6 +7,7 @@ either whole or not there. Killing the writer at any moment loses at most the ce
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -198,6 +199,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in UNWRITABLE:
+        # Some file systems, /proc among them, say of a folder that nobody may make that it is not there.
+        if error.errno in {*UNWRITABLE, errno.ENOENT}:
             raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
         raise

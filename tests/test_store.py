@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +16,6 @@ from harness.errors import RunLocked, UnreadableRecord, UnwritableFolder
 from harness.records import SCHEMA_VERSION, Plan
 from harness.store import StoredRun, keep_accuracy, keep_run, latest_run, write_run
 from tests.fakes import records
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -138,8 +135,9 @@ def test_a_field_that_this_version_does_not_know_is_damage_and_not_ignored(tmp_p
 def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path, plan: Plan) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(UnwritableFolder, match=r"file.*cannot be written"), write_run(tmp_path / "file" / "run", plan):
-        pass
+    for folder in (tmp_path / "file" / "run", Path("/proc/run")):
+        with pytest.raises(UnwritableFolder, match=rf"{folder}.*cannot be written"), write_run(folder, plan):
+            pass
 
 
 def test_the_latest_run_is_the_one_planned_last(tmp_path: Path) -> None:
