@@ -49,8 +49,14 @@ if TYPE_CHECKING:
     from harness.regress.effect import Effect
     from harness.regress.trials import Finding
 
-KEYS = ("artifact", "runtime", "accelerator", "threads", "graph_optimization", "version", "library", "driver")
+KEYS = (
+    *("artifact", "runtime", "accelerator", "threads", "affinity", "graph_optimization"),
+    *("version", "library", "driver"),
+)
 """What can be said of a build beside its model; any other key is an option of the runtime's own."""
+
+MEMORY_TRIALS = 20
+"""Of a stage: peak memory is steadier than time, and each takes two more processes."""
 
 Stage: TypeAlias = Literal["screening", "confirmation"]
 
@@ -65,6 +71,7 @@ class Build:
         artifact: `tflite/int8`...; None for a ready file as it is.
         runtime: With its settings; None for the one that usually runs such a file.
         threads: Of the runtime.
+        affinity: The processors it may use: `any`, `big`, `little`, a range (`4-7`) or a mask (`0xf0`).
         version: Of the runtime; None for the one that is installed.
         library: The runtime's shared library itself; None to look it up.
     """
@@ -74,6 +81,7 @@ class Build:
     artifact: str | None = None
     runtime: SuiteRuntime | None = None
     threads: int = 1
+    affinity: str = "any"
     version: str | None = None
     library: str | None = None
 
@@ -125,6 +133,7 @@ def parse_build(text: str, shared: Mapping[str, str] | None = None) -> Build:
         artifact=said.get("artifact"),
         runtime=runtime,
         threads=int(threads),
+        affinity=said.get("affinity", "any"),
         version=said.get("version"),
         library=said.get("library"),
     )
@@ -361,9 +370,9 @@ def gate_pairs(
         keep(pair.name, stage, compared)
         return compared
 
-    screen = msgspec.structs.replace(plan, trials=rule.screen_trials, memory_trials=rule.screen_trials)
-    confirmation = msgspec.structs.replace(
-        plan, trials=rule.confirm_trials, memory_trials=rule.confirm_trials, seed=plan.seed + 1
+    screen, confirmation = (
+        msgspec.structs.replace(plan, trials=trials, memory_trials=min(trials, MEMORY_TRIALS), seed=plan.seed + stage)
+        for stage, trials in enumerate((rule.screen_trials, rule.confirm_trials))
     )
     screened: dict[str, tuple[Finding, ...]] = {}
     for pair in pairs:
@@ -418,6 +427,7 @@ def _cell(build: Build, model: str, ready: ModelFormat | None, device: Device) -
         artifacts=(build.artifact or "source",),
         runtimes=(build.runtime,) if build.runtime else (),
         threads=(build.threads,),
+        affinities=(build.affinity,),
         devices=(device.id,),
     )
     cells = expand(suite, {model: ready})

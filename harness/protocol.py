@@ -20,7 +20,7 @@ or, at any point, `error`, after which the program exits non-zero.
 The native loop takes the same flags and `--library FILE` (the runtime's shared library, required), `--library-version
 TEXT` (for a library that does not know its own; one that does has to agree) and `--serve`. As a server it stops after
 `warmup` and reads its standard input: for each line `block` it runs and prints one block, the line `end` is answered
-with the last canary and `end`. Two servers on one device, asked in turn, measure two versions under like conditions.
+with `end`. It has no canaries: two servers on one device, asked in turn, measure two versions under like conditions.
 """
 
 from __future__ import annotations

@@ -939,15 +939,24 @@ class Suite(Record, frozen=True, kw_only=True):
 class ComparePlan(Record, frozen=True, kw_only=True):
     """How two builds are compared, fixed before the first sample."""
 
-    trials: Count = 20
-    """Fresh processes of either side, alive together."""
-    turns: Count = 8
-    """ABBA or BAAB, drawn anew for each; every letter is one block."""
-    block_s: Seconds = 0.015
-    block_iterations: Count = 5
+    trials: Count = 100
+    """Fresh processes of either side, alive together. Many and short ones: two processes of one build differ by where
+    the system put their memory, and no length of a trial makes that less."""
+    turns: Count = 10
+    """At most: ABBA or BAAB, drawn anew for each; every letter is one block."""
+    turns_min: Count = 4
+    trial_s: Seconds = 0.6
+    """The time of a trial's blocks together. A slow network gets fewer turns for it, in every trial as many."""
+    block_s: Seconds = 0.002
+    """Short, as what befalls a machine for some milliseconds then befalls both sides."""
+    block_iterations: Count = 1
+    process_blocks: Count = 16
+    """Of a whole process, where such take turns and not blocks."""
+    process_block_s: Seconds = 0.015
+    process_block_iterations: Count = 5
     warmup_iterations: Count = 10
-    warmup_s: SecondsOrNone = 0.1
-    warmup_cap_s: Seconds = 0.5
+    warmup_s: SecondsOrNone = 0.02
+    warmup_cap_s: Seconds = 0.03
     """Neither side has to be steady for the two to be alike."""
     memory_trials: CountOrNone = 6
     """Of the trials, those that also measure memory, each in a process of its own."""
@@ -965,6 +974,8 @@ class Trial(Record, frozen=True, kw_only=True):
     how: Literal["alive together", "whole processes"]
     order: str
     """Alive together: a letter a block, in the order of time. Whole processes: a letter a process."""
+    processor: int | None = None
+    """The one that every process of the trial was confined to; None where they could run on any they are allowed."""
     a: tuple[ProcessRecord, ...]
     """One process where they are alive together, two where whole processes alternate."""
     b: tuple[ProcessRecord, ...]

@@ -8,12 +8,15 @@ the unchanged build is called through such a library too, with nothing in it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import sys
+import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import numpy as np
 
 import harness
@@ -23,6 +26,7 @@ from harness.deploy.injection.build import build_injected
 from harness.deploy.runtimes import find_library
 from harness.deploy.targets import host_target
 from harness.device.registry import find_device
+from harness.errors import DeviceTimedOut, RunnerDied
 from harness.measure.interleaved import run_trials
 from harness.records import ComparePlan, SuiteRuntime
 from harness.regress.decision import MARGINS
@@ -41,21 +45,19 @@ from harness.regress.trials import trial_log_ratio
 from harness.statistics import samples_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Mapping, Sequence
 
-    from harness.device.device import Device
+    from harness.device.device import Device, RunningProgram
     from harness.measure.interleaved import Arm
     from harness.records import ProcessRecord, Trial
 
 MODEL: Final = "mobilenet_v3_small"
 ARTIFACT: Final = "tflite/fp32"
 RUNTIME: Final = "litert"
-TRIALS: Final = 20
-CONFIRM_TRIALS: Final = 40
-DRIFT_PERIOD_NS: Final = 1_300_000_000
+TRIALS: Final = 100
+DRIFT_PERIOD_NS: Final = 430_000_000
 """Of what slows both builds alike: about the time of a trial, and no multiple of it."""
-_NEIGHBOUR: Final = "while True: sum(range(1000))"
+_BUSY: Final = "while True: sum(range(1000))"
 
 
 class Rig:
@@ -66,11 +68,12 @@ class Rig:
         subject: What identifies what is compared.
     """
 
-    def __init__(self, model: str = MODEL, *, accept: Collection[str] = ()) -> None:
+    def __init__(self, model: str = MODEL, *, affinity: str = "any", accept: Collection[str] = ()) -> None:
         """Blocks for a minute where the network was never converted.
 
         Args:
             model: A model that converts to `ARTIFACT`, or a ready .tflite file.
+            affinity: The processors to use, as of any build.
             accept: Names of what stands against a stable figure here and is taken as it is.
 
         Raises:
@@ -78,7 +81,7 @@ class Rig:
         """
         self.device = find_device("host")
         self._library = find_library(RUNTIME, target=host_target())
-        self._model, self._accept = model, accept
+        self._model, self._affinity, self._accept = model, affinity, accept
         self._arms: dict[tuple[tuple[str, int], ...], Arm] = {}
         question = self.arm({}).question
         facts = self.device.facts()
@@ -90,6 +93,7 @@ class Rig:
             library_sha256=self._library.sha256,
             machine=f"{facts.cpu}, {facts.cores} cores, {facts.os}{virtual}",
             harness_version=harness.__version__,
+            code_sha256=code_sha256(),
         )
 
     def arm(self, injected: Mapping[str, int]) -> Arm:
@@ -101,11 +105,25 @@ class Rig:
                 reference=self._model,
                 artifact=None if self._model.endswith(".tflite") else ARTIFACT,
                 runtime=SuiteRuntime(name=RUNTIME, driver="bench"),
+                affinity=self._affinity,
                 version=self._library.version,
                 library=str(build_injected(self._library, injected)),
             )
             self._arms[key] = prepare(build, self.device, accept=self._accept).arm
         return self._arms[key]
+
+
+def code_sha256() -> str:
+    """The digest of what makes the values of a trial: the timed loop, what is put before it, trials, their ratios."""
+    root = Path(harness.__file__).parent
+    sources = [
+        *(path for folder in ("bench", "injection") for path in (root / "deploy" / folder).glob("*.[ch]")),
+        *(root / "measure" / "interleaved.py", root / "regress" / "trials.py", root / "regress" / "effect.py"),
+    ]
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def open_campaign(
@@ -138,7 +156,6 @@ def open_campaign(
         seed=drawn,
         scenarios=tuple(scenarios),
         trials=trials,
-        confirm_trials=CONFIRM_TRIALS,
         subject=rig.subject,
         baseline_ns=statistics.median([statistics.median(samples_ns(process)) for process in processes]),
         baseline_cold_ns=statistics.median([p.load_ns + p.first_inference_ns for p in processes]),
@@ -158,15 +175,15 @@ class Comparisons:
         b = injected(scenario, self._plan)
         a = b if scenario.kind in ON_BOTH else {}
         plan = ComparePlan(trials=trials, seed=seed, memory_trials=trials if scenario.metric == "memory" else 0)
-        if scenario.kind != "neighbour":
-            return self._values(a, b, plan)
-        quiet = trials // 2
-        found = self._values(a, b, msgspec.structs.replace(plan, trials=quiet))
-        with _neighbour(self._rig.device):
-            return (*found, *self._values(a, b, msgspec.structs.replace(plan, trials=trials - quiet, seed=seed + 1)))
-
-    def _values(self, a: Mapping[str, int], b: Mapping[str, int], plan: ComparePlan) -> tuple[TrialValues, ...]:
-        found = run_trials(self._rig.arm(a), self._rig.arm(b), self._rig.device, plan)
+        beside = _Neighbour(self._rig.device, after=trials // 2) if scenario.kind == "neighbour" else None
+        with contextlib.nullcontext() if beside is None else beside:
+            found = run_trials(
+                self._rig.arm(a),
+                self._rig.arm(b),
+                self._rig.device,
+                plan,
+                watch=(lambda _trial: None) if beside is None else beside.see,
+            )
         return tuple(values_of(trial) for trial in found.trials)
 
 
@@ -204,11 +221,45 @@ def _means(processes: Sequence[ProcessRecord]) -> tuple[int, ...]:
     return tuple(round(float(part.mean())) for part in parts if part.size)
 
 
-@contextlib.contextmanager
-def _neighbour(device: Device) -> Iterator[None]:
-    """A program that keeps one processor busy meanwhile."""
-    program = device.start((sys.executable, "-c", _NEIGHBOUR), environment={})
+class _Neighbour:
+    """Programs that keep every processor busy, from the middle of a trial in mid-run to the end of the last one."""
+
+    def __init__(self, device: Device, *, after: int) -> None:
+        self._device, self._left = device, after
+        self._programs: list[RunningProgram] = []
+        self._at = time.monotonic()
+        self._timer: threading.Timer | None = None
+
+    def see(self, _trial: Trial) -> None:
+        """Count one trial; half a trial after the last of them that are to be quiet, begin."""
+        self._left -= 1
+        now = time.monotonic()
+        if self._left == 0:
+            self._timer = threading.Timer((now - self._at) / 2, self._begin)
+            self._timer.start()
+        self._at = now
+
+    def _begin(self) -> None:
+        for _ in range(self._device.facts().cores or 1):
+            self._programs.append(self._device.start((sys.executable, "-c", _BUSY), environment={}))
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+        ended = [code for program in self._programs if (code := _ended(program)) is not None]
+        for program in self._programs:
+            program.end()
+        if kind is None and (ended or not self._programs):
+            # What was measured is a comparison with less of a neighbour, and would count as one with it.
+            raise RunnerDied(self._device.id, (sys.executable, "-c", _BUSY), ended[0] if ended else 0, "")
+
+
+def _ended(program: RunningProgram) -> int | None:
     try:
-        yield
-    finally:
-        program.end()
+        return program.wait(timeout_s=0)
+    except DeviceTimedOut:
+        return None

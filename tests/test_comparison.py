@@ -82,7 +82,7 @@ def test_where_two_cannot_be_told_whole_processes_take_turns(ready: Ready, devic
     assert trial.how == "whole processes"
     assert trial.order in {"ABBA", "BAAB"}
     assert (len(trial.a), len(trial.b)) == (2, 2)
-    assert all(len(process.blocks) == 2 * PLAN.turns for process in (*trial.a, *trial.b))
+    assert all(len(process.blocks) == PLAN.process_blocks for process in (*trial.a, *trial.b))
     began = sorted((process.at, name) for name, side in (("A", trial.a), ("B", trial.b)) for process in side)
     assert "".join(name for _, name in began) == trial.order
 

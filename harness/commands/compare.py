@@ -30,7 +30,7 @@ def compare(
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Of both.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Of both.")] = None,
     device: Annotated[str, typer.Option("--device", "-d")] = "host",
-    trials: TrialsOption = 20,
+    trials: TrialsOption = 100,
     seed: Annotated[int, typer.Option(help="Of the order of everything.")] = 0,
     margin: Annotated[
         list[str] | None, typer.Option(help="METRIC=PER_CENT, e.g. p50=2: how much larger B may be. Repeatable.")
@@ -44,8 +44,9 @@ def compare(
 ) -> None:
     """Compare two builds on one device, or two stored runs.
 
-    A build is a model or a file, then what is particular to it: artifact=, runtime=, threads=, accelerator=,
-    graph_optimization=, version= (of the runtime), library= (the runtime's own file), or an option of the runtime.
+    A build is a model or a file, then what is particular to it: artifact=, runtime=, threads=, affinity=,
+    accelerator=, graph_optimization=, version= (of the runtime), library= (the runtime's own file), or an
+    option of the runtime.
 
     Two builds are measured in turn, in fresh processes that are alive together; two runs are compared as they are
     stored, and refused where device, threads, inputs and the like differ.
@@ -55,7 +56,7 @@ def compare(
 
         harness compare mobilenet_v2,artifact=onnx/fp32 mobilenet_v2,artifact=tflite/fp32
 
-        harness compare detector.onnx detector.onnx,threads=2 --trials 40 --margin p50=2
+        harness compare detector.onnx detector.onnx,threads=2 --trials 300 --margin p50=2
 
         harness compare reports/monday reports/tuesday --accept power-mode --page tuesday.html
     """
@@ -107,7 +108,7 @@ def calibrate(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, as `harness devices` shows it.")] = "host",
     model: Annotated[str, typer.Option(help="What is compared with itself.")] = "mobilenet_v2",
     artifact: ArtifactOption = "tflite/fp32",
-    trials: TrialsOption = 40,
+    trials: TrialsOption = 100,
     accept: AcceptOption = None,
     profiles: Annotated[Path, typer.Option(help="Folder of your device profiles.")] = Path("device_profiles"),
     output_format: FormatOption = Output.TABLE,
@@ -117,7 +118,7 @@ def calibrate(
     Says what slowdown can be found there in which time.
 
     Example:
-        harness calibrate host --trials 40
+        harness calibrate host --trials 200
     """
     from harness.comparison import calibrate as measure_noise  # noqa: PLC0415
     from harness.comparison import parse_build, prepare  # noqa: PLC0415

@@ -36,8 +36,8 @@ def gate(
         str | None, typer.Option(help="What an inconclusive cell means, pass or fail; overrides the TOML.")
     ] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Compare although they differ in this. Repeatable.")] = None,
-    screen_trials: Annotated[int, typer.Option(min=7, help="Of every cell.")] = 10,
-    confirm_trials: Annotated[int, typer.Option(min=7, help="Fresh ones, of cells that screening leaves open.")] = 40,
+    screen_trials: Annotated[int, typer.Option(min=7, help="Of every cell.")] = 20,
+    confirm_trials: Annotated[int, typer.Option(min=7, help="Fresh ones, of cells that screening leaves open.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the order of everything.")] = 0,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     comment: Annotated[Path | None, typer.Option(help="Write Markdown for a pull request's comment here.")] = None,

@@ -21,7 +21,8 @@ INTERRUPTED = 130
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 ModelOption = Annotated[str, typer.Option(help="A small network, or a .tflite file; a comparison has to be cheap.")]
-TrialsOption = Annotated[int, typer.Option(min=10, max=200, help="Of each comparison of a new campaign.")]
+TrialsOption = Annotated[int, typer.Option(min=10, max=1000, help="Of each comparison of a new campaign.")]
+AffinityOption = Annotated[str, typer.Option(help="The processors to use: any, a range (4-7) or a mask (0xf0).")]
 HoursOption = Annotated[
     float | None, typer.Option("--hours", min=0.0, help="Begin no further comparison after so long; go on later.")
 ]
@@ -51,8 +52,9 @@ def aa(
     / "selftest"
     / "aa",
     hours: HoursOption = None,
-    trials: TrialsOption = 20,
+    trials: TrialsOption = 100,
     model: ModelOption = "mobilenet_v3_small",
+    affinity: AffinityOption = "any",
     accept: AcceptOption = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -63,18 +65,19 @@ def aa(
     """
     from harness.regress.selftest.scenario import aa_scenarios  # noqa: PLC0415
 
-    _campaign(output, aa_scenarios(comparisons), hours, trials, model, accept or (), output_format)
+    _campaign(output, aa_scenarios(comparisons), hours, trials, model, affinity, accept or (), output_format)
 
 
 @app.command("power")
 def power(
-    comparisons: Annotated[int, typer.Option(min=1, help="Of each injection, in a new campaign.")] = 200,
+    comparisons: Annotated[int, typer.Option(min=1, help="Of each slowdown of 2 and 3 %.")] = 200,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the campaign.")] = REPORTS
     / "selftest"
     / "power",
     hours: HoursOption = None,
-    trials: TrialsOption = 20,
+    trials: TrialsOption = 100,
     model: ModelOption = "mobilenet_v3_small",
+    affinity: AffinityOption = "any",
     accept: AcceptOption = None,
     output_format: FormatOption = Output.TABLE,
 ) -> None:
@@ -85,7 +88,7 @@ def power(
     """
     from harness.regress.selftest.scenario import power_scenarios  # noqa: PLC0415
 
-    _campaign(output, power_scenarios(comparisons), hours, trials, model, accept or (), output_format)
+    _campaign(output, power_scenarios(comparisons), hours, trials, model, affinity, accept or (), output_format)
 
 
 @app.command("report")
@@ -111,6 +114,7 @@ def _campaign(
     hours: float | None,
     trials: int,
     model: str,
+    affinity: str,
     accept: Sequence[str],
     output_format: Output,
 ) -> None:
@@ -120,7 +124,7 @@ def _campaign(
     from harness.selftest import Comparisons, Rig, open_campaign  # noqa: PLC0415
 
     note("preparing: the network, the runtime, the builds")
-    rig = Rig(model, accept=accept)
+    rig = Rig(model, affinity=affinity, accept=accept)
     try:
         with leased((rig.device,), f"selftest {folder.name}"):
             # Inside: what slowdowns are a share of is measured now, and for good.

@@ -119,5 +119,28 @@ def confined_as_asked(command: tuple[str, ...], facts: DeviceFacts, choice: Runt
     return confined(command, processors)
 
 
+def single_processors(device: Device, affinity: str) -> tuple[int, ...]:
+    """The processors of one kind that a program can be confined to one of.
+
+    Where they are of several kinds, those of the fastest: there a scheduler puts a program that computes.
+
+    Returns:
+        None of them where the device does not count its processors, or confines no program.
+
+    Raises:
+        DeviceRefused: See `processors_for`.
+        DeviceError: The device cannot be asked.
+    """
+    facts = device.facts()
+    allowed = processors_for(facts, affinity) or range(facts.cores or 0)
+    limits = {number: each.max_hz or 0.0 for each in facts.clusters for number in each.processors}
+    fastest = max((limits.get(number, 0.0) for number in allowed), default=0.0)
+    alike = [number for number in allowed if limits.get(number, 0.0) == fastest]
+    # A container may own few of them, and a small system has no such program.
+    return tuple(
+        number for number in alike if device.shell(confined(("true",), (number,)), timeout_s=_TIMEOUT_S).returncode == 0
+    )
+
+
 def _refused(facts: DeviceFacts, affinity: str, problem: str) -> DeviceRefused:
     return DeviceRefused(facts.id, f"the affinity {affinity!r}", problem)

@@ -4,6 +4,10 @@ Where the device can talk to a running program and both programs are the native 
 alive together and run blocks in the order ABBA or BAAB, drawn anew each time. Elsewhere whole processes take turns in
 such an order; that needs several times as many trials for the same precision.
 
+Programs of one thread share one processor, drawn for each trial: on a machine whose processors are hardware threads
+that other people's programs use the other half of, one is a third faster than the next for seconds, and two processes
+that the scheduler put on different ones are compared with that in it (`tests/bench/turns.py`).
+
 Everything that is drawn is drawn from the plan's seed, and nothing here looks at a time to decide what comes next.
 """
 
@@ -13,14 +17,14 @@ import contextlib
 import random
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from harness.device.device import TellsPrograms
-from harness.device.hold import confined_as_asked, fixed_performance
+from harness.device.hold import confined_as_asked, fixed_performance, single_processors
 from harness.device.obstacles import THERMAL_STATUS
 from harness.errors import BadData, DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
 from harness.measure.cooling import Cooling
@@ -38,6 +42,7 @@ from harness.measure.session import (
 )
 from harness.protocol import End, Message, TimedBlock, Warmup
 from harness.records import MeasurePlan, Trial
+from harness.statistics import median
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,6 +134,7 @@ def run_trials(
     cooler = Cooling(device, patient=THERMAL_STATUS not in accepts, told=cooling)
     state_before = cooler.begin()
     accepted = require_fit(device, accepts)
+    shared = _processors_to_share(a, b, device)
     trials = []
     try:
         with fixed_performance(device) as held:
@@ -137,6 +143,9 @@ def run_trials(
                 side.caps_hz = caps_hz
             for index in range(plan.trials):
                 cooler.wait()
+                processor = draw.choice(shared) if shared else None
+                for side in sides.values():
+                    side.processor = processor
                 trial = one_trial(sides, draw, index, with_memory=index < plan.memory_trials)
                 trials.append(_unless_warmed(trial, cooler.warmed()))
                 watch(trials[-1])
@@ -156,6 +165,15 @@ def run_trials(
     )
 
 
+def _processors_to_share(a: Arm, b: Arm, device: Device) -> tuple[int, ...]:
+    """Of which one is drawn for both sides of a trial; none where they have to be left to the scheduler."""
+    ours, theirs = a.question.choice, b.question.choice
+    is_one_thread = ours.threads == theirs.threads == 1 and ours.accelerator == theirs.accelerator == "cpu"
+    if not is_one_thread or ours.affinity != theirs.affinity or device.facts().kind == "ios":
+        return ()
+    return single_processors(device, ours.affinity)
+
+
 def _unless_warmed(trial: Trial, reason: str | None) -> Trial:
     a, b = (tuple(unless_warmed(process, reason) for process in side) for side in (trial.a, trial.b))
     return msgspec.structs.replace(trial, a=a, b=b)
@@ -163,15 +181,17 @@ def _unless_warmed(trial: Trial, reason: str | None) -> Trial:
 
 def _together(sides: Mapping[_Name, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
     """Two processes alive at once; only one of them works at any time."""
-    plan = sides["A"].plan
     first, second = draw.choice(_PAIRS)
-    order = [name for _ in range(plan.turns) for name in draw.choice(_ORDERS)]
     servers: dict[_Name, _Server] = {}
     try:
         # One after the other: a cold start beside another one would be the cold start of two.
         for name in (first, second):
             with _blamed(name):
                 servers[name] = sides[name].serve()
+        for side in sides.values():
+            # Of the first trial, before its first block; every other has as many.
+            side.turns = side.turns or _turns(side.plan, [server.warmup_ns for server in servers.values()])
+        order = [name for _ in range(sides["A"].turns or 1) for name in draw.choice(_ORDERS)]
         for name in order:
             with _blamed(name):
                 servers[name].block()
@@ -187,11 +207,20 @@ def _together(sides: Mapping[_Name, _Side], draw: random.Random, index: int, *, 
         index=index,
         how="alive together",
         order="".join(order),
+        processor=sides["A"].processor,
         a=(_record(sides, "A", said["A"], index),),
         b=(_record(sides, "B", said["B"], index),),
         a_memory=memory.get("A"),
         b_memory=memory.get("B"),
     )
+
+
+def _turns(plan: ComparePlan, warmups_ns: Sequence[Sequence[int]]) -> int:
+    """As many as fill the time of a trial, by how long an inference took when it was warm."""
+    slower_s = max(median(ns[len(ns) // 2 :]) for ns in warmups_ns) / 1e9
+    turn_s = 4 * max(plan.block_s, plan.block_iterations * slower_s)
+    wanted = plan.turns if turn_s <= 0 else round(plan.trial_s / turn_s)
+    return min(plan.turns, max(plan.turns_min, wanted))
 
 
 def _alternating(sides: Mapping[_Name, _Side], draw: random.Random, index: int, *, with_memory: bool) -> Trial:
@@ -205,6 +234,7 @@ def _alternating(sides: Mapping[_Name, _Side], draw: random.Random, index: int, 
         index=index,
         how="whole processes",
         order="".join(order),
+        processor=sides["A"].processor,
         a=tuple(found["A"]),
         b=tuple(found["B"]),
         a_memory=memory.get("A"),
@@ -244,14 +274,31 @@ class _Side:
         self.ran: RuntimeRan | None = None
         self.measure_plan = _measure_plan(plan)
         self._arm, self._device, self._outputs = arm, device, outputs
-        self._command = confined_as_asked(arm.command, device.facts(), arm.question.choice)
         self._checks: dict[str, Parity] = {}
         self.caps_hz: tuple[float, ...] | None = None
         """The limits of the clocks, below which no block counts."""
+        self.turns: int | None = None
+        """How many a trial has; None before the first one is warm."""
+        self.processor: int | None = None
+        """The one that the next process is confined to; None leaves it to what was asked for."""
+
+    @property
+    def _question(self) -> Question:
+        if self.processor is None:
+            return self._arm.question
+        choice = msgspec.structs.replace(self._arm.question.choice, affinity=str(self.processor))
+        return replace(self._arm.question, choice=choice)
+
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return confined_as_asked(self._arm.command, self._device.facts(), self._question.choice)
 
     def serve(self) -> _Server:
         """A fresh process, warm and waiting to be told."""
-        job = job_for(self._arm.question, self._outputs, self.measure_plan, "latency")
+        block = msgspec.structs.replace(
+            self.measure_plan, block_s=self.plan.block_s, block_iterations=self.plan.block_iterations
+        )
+        job = job_for(self._question, self._outputs, block, "latency")
         assert isinstance(self._device, TellsPrograms)
         program = self._device.start_told(
             (*self._command, "--serve", *job.argv()), environment={"ORT_DISABLE_TELEMETRY": "1"}
@@ -266,23 +313,23 @@ class _Side:
 
     def run(self, mode: Literal["latency", "memory"]) -> Transcript:
         """A fresh process from start to end."""
-        job = job_for(self._arm.question, self._outputs, self.measure_plan, mode)
+        job = job_for(self._question, self._outputs, self.measure_plan, mode)
         return run_program(self._device, job, self._command, timeout_s=self.plan.timeout_s)
 
     def record(self, transcript: Transcript, index: int) -> ProcessRecord:
         """What a timed process said, its set-up and its answers checked."""
-        self.ran = what_ran(self._arm.question, self._device, transcript)
-        check_outputs(self._arm.question, self._device, transcript, self._checks)
+        self.ran = what_ran(self._question, self._device, transcript)
+        check_outputs(self._question, self._device, transcript, self._checks)
         self.caps_hz = self.caps_hz or first_caps_hz(transcript)
         return process_record(transcript, index, 0, caps_hz=self.caps_hz)
 
 
 def _measure_plan(plan: ComparePlan) -> MeasurePlan:
-    """One whole process runs as many blocks as a server does in a trial."""
+    """What a whole process does."""
     return MeasurePlan(
-        blocks=2 * plan.turns,
-        block_s=plan.block_s,
-        block_iterations=plan.block_iterations,
+        blocks=plan.process_blocks,
+        block_s=plan.process_block_s,
+        block_iterations=plan.process_block_iterations,
         warmup_iterations=plan.warmup_iterations,
         warmup_s=plan.warmup_s,
         warmup_cap_s=plan.warmup_cap_s,
@@ -297,11 +344,13 @@ class _Server:
     def __init__(self, device: Device, program: ToldProgram, job: Job, timeout_s: float) -> None:
         self._device, self._program, self._job, self._timeout_s = device, program, job, timeout_s
         self._began = time.monotonic()
+        self.warmup_ns: tuple[int, ...] = ()
+        """Each inference of its warm-up."""
         self._transcript = Transcript(at=datetime.now(UTC).isoformat(timespec="milliseconds"))
 
     def await_warm(self) -> None:
         """Read what it says until its warm-up is over."""
-        self._read_until(Warmup)
+        self.warmup_ns = self._read_until(Warmup).ns
 
     def block(self) -> None:
         """Have it run one block, and wait for it."""

@@ -8,8 +8,8 @@ A margin is how much slower (larger) B may be than A: 0.03 is 3 %. The interval 
     pass            the interval ends below the margin, and holds zero
     inconclusive    none of these: the trials cannot tell no difference from one beyond the margin
 
-With the usual interval of 98 %, each wrong claim (a regression or slowdown of what is not slower, a pass of what is
-slower than the margin) is made in at most 1 of 100 comparisons.
+With the usual interval of 99.5 %, each wrong claim (a regression or slowdown of what is not slower, a pass of what is
+slower than the margin) is made in at most 1 of 400 comparisons.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class FamilyRule:
         cell_alpha: Nor is any one cell tested less strictly than this, however small the family.
     """
 
-    screen_trials: int = 10
+    screen_trials: int = 20
     screen_alpha: float = 0.10
-    confirm_trials: int = 40
+    confirm_trials: int = 100
     family_alpha: float = 0.05
     cell_alpha: float = 0.005
 

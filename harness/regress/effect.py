@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
 Method: TypeAlias = Literal["trimmed t", "signed-rank"]
 
-CONFIDENCE: Final = 0.98
-"""Of the interval of an effect, unless a family asks for more: 1 % on either side."""
+CONFIDENCE: Final = 0.995
+"""Of the interval of an effect, unless a family asks for another: 0.25 % on either side.
+
+So that a single comparison of one build with itself alarms in clearly less than 1 of 100 cases: where the level is 1 %
+itself, a campaign can never show that the rate is at most that."""
 TRIM: Final = 0.1
 """The share of trials cut off at either end before the mean is taken."""
-MIN_TRIALS: Final[dict[Method, int]] = {"trimmed t": 5, "signed-rank": 7}
-"""With fewer, the trimmed mean has two values or fewer left; and of 6 values all the signs say only 1 in 64."""
+MIN_TRIALS: Final[dict[Method, int]] = {"trimmed t": 5, "signed-rank": 9}
+"""With fewer, the trimmed mean has two values or fewer left; and of 8 values all the signs say only 1 in 256."""
 
 _MAD_TO_SIGMA: Final = 1.4826022185056018
 """1 / the 75 % point of the normal distribution."""

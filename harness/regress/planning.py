@@ -6,10 +6,10 @@ import math
 from statistics import NormalDist
 from typing import Final
 
-from harness.regress.effect import MIN_TRIALS
+from harness.regress.effect import CONFIDENCE, MIN_TRIALS
 
-ALPHA: Final = 0.01
-"""Wrong claims on either side: half of what an interval of 98 % leaves out."""
+ALPHA: Final = (1 - CONFIDENCE) / 2
+"""Wrong claims on either side: half of what the interval leaves out."""
 POWER: Final = 0.9
 """How often an effect that is called visible has to be found."""
 HEAVY_TAILS: Final = 3.0
@@ -19,8 +19,8 @@ One trial in twenty on a shared machine is far off, and the trimmed mean with it
 the plain one would be on the rest. Replays of recorded noise (`tests/regress/test_planning.py`) find at least 90 % of
 what is called visible with this factor, and do not without it.
 """
-_CUT: Final = 2
-"""At least one trial is cut off at either end before the mean; of few trials that is much."""
+_CUT: Final = 4
+"""One trial at least is cut off at either end before the mean, and two more for the error being estimated itself."""
 DEFAULT_NOISE: Final = 0.015
 """The robust standard deviation of a trial's log ratio that is assumed of a device that was not calibrated."""
 
@@ -31,7 +31,7 @@ def trials_needed(noise: float, effect: float, *, alpha: float = ALPHA, power: f
     The same number passes an unchanged build under a margin of `effect` as often: both ask for an interval that is
     narrower than the effect on one side.
 
-    Source: n = ((z_alpha + z_power) noise / log(1 + effect))^2, times `HEAVY_TAILS`, and two that are cut off.
+    Source: n = ((z_alpha + z_power) noise / log(1 + effect))^2, times `HEAVY_TAILS`, and `_CUT`.
     """
     if effect <= 0:
         problem = "no number of trials shows an effect of nothing"

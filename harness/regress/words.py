@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness import units
 from harness.regress import planning
+from harness.regress.effect import CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +105,7 @@ def comparison_text(comparison: Comparison, found: Sequence[Finding]) -> str:
     lines = [f"A  {side_text(comparison.a.said)}", f"B  {side_text(comparison.b.said)}", ""]
     lines += table(found)
     how = comparison.trials[0].how if comparison.trials else "alive together"
-    lines += ["", f"B over A; {len(comparison.trials)} trials, processes {how}, interval of 98 %."]
+    lines += ["", f"B over A; {len(comparison.trials)} trials, processes {how}, interval of {100 * CONFIDENCE:g} %."]
     disturbed = max((finding.disturbed for finding in found), default=0)
     if disturbed:
         lines.append(f"{disturbed} trials were disturbed and do not count.")

@@ -36,8 +36,8 @@ def test_more_trials_see_smaller_effects(sigma: float, trials: int) -> None:
 @given(noises, st.integers(5, 500))
 def test_a_visible_effect_is_as_likely_found_as_the_normal_distribution_says(sigma: float, trials: int) -> None:
     normal = NormalDist()
-    error = sigma * math.sqrt(planning.HEAVY_TAILS / (trials - 2))
-    threshold = normal.inv_cdf(0.99) * error
+    error = sigma * math.sqrt(planning.HEAVY_TAILS / (trials - 4))
+    threshold = normal.inv_cdf(1 - planning.ALPHA) * error
 
     found = 1 - NormalDist(math.log1p(planning.smallest_effect(sigma, trials)), error).cdf(threshold)
 

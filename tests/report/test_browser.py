@@ -295,11 +295,13 @@ SELFTEST = SelftestReport(
             done=100,
             verdicts={},
             slower=RateTold(count=count, of=100, at_least=0.0, at_most=1.0),
+            regressions=RateTold(count=0, of=100, at_least=0.0, at_most=1.0),
             two_stage=None,
             covered=None,
             recovered_points=0.1 if dose else None,
             noise=0.01,
             seconds=20.0,
+            seconds_p95=22.0,
         )
         for dose, count in ((0.0, 0), (0.02, 92))
     ),

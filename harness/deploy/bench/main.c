@@ -125,7 +125,9 @@ static bool do_job(struct program *program, const struct job *job, struct failur
 static bool latency_job(struct program *program, const struct job *job, const struct runtime *runtime,
                         struct failure *why) {
     struct session *session = &program->session;
-    say_canary(program, "before");
+    if (!job->is_server) {
+        say_canary(program, "before");
+    }
     if (!load(program, job, runtime, why) || !inputs_read(job, session, &program->inputs, why) ||
         !inputs_set(job, runtime, session, program->inputs, 0, why)) {
         return false;
@@ -168,7 +170,9 @@ static bool latency_job(struct program *program, const struct job *job, const st
     if (!are_timed || !outputs_same(runtime, session, program->outputs, why)) {
         return false;
     }
-    say_canary(program, "after");
+    if (!job->is_server) {
+        say_canary(program, "after");
+    }
     return true;
 }
 

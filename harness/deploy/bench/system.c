@@ -79,6 +79,17 @@ bool allowed_processors(char *text, size_t size) {
     return found;
 }
 
+/* Some phones have eighty zones, some of which are slow to read: after blocks of milliseconds not each time. */
+static bool is_time_for_heat(void) {
+    static uint64_t read_at_ns;
+    uint64_t now_ns = clock_ns();
+    if (read_at_ns != 0 && now_ns - read_at_ns < HEAT_EVERY_NS) {
+        return false;
+    }
+    read_at_ns = now_ns;
+    return true;
+}
+
 void conditions_begin(struct conditions *conditions) {
     conditions->throttle_events =
         (int64_t)gather_numbers(SYSFS "/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
@@ -91,7 +102,7 @@ void conditions_end(struct conditions *conditions) {
     double steal = steal_ms();
     int64_t throttles =
         (int64_t)gather_numbers(SYSFS "/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
-    double heat = gather_numbers(SYSFS "/class/thermal", "thermal_zone", "temp", MOST);
+    double heat = is_time_for_heat() ? gather_numbers(SYSFS "/class/thermal", "thermal_zone", "temp", MOST) : UNKNOWN;
     bool steal_known = steal >= 0 && conditions->steal_ms >= 0;
     bool throttles_known = throttles >= 0 && conditions->throttle_events >= 0;
     conditions->involuntary_switches = switches - conditions->involuntary_switches;

@@ -8,6 +8,7 @@
 
 #define UNKNOWN (-1)
 #define CLOCKS_MAX 256
+#define HEAT_EVERY_NS 100000000
 
 /* What the system did to a block. Each is UNKNOWN (or NAN) where the machine does not say. */
 struct conditions {
@@ -17,7 +18,7 @@ struct conditions {
     double cpu_cap_hz;            /* at the end: the lowest upper limit */
     uint64_t cpu_caps_hz[CLOCKS_MAX]; /* at the end: the upper limit of each clock, in the order of their processors */
     size_t clocks;                    /* 0 where a limit cannot be read */
-    double temperature_celsius;   /* at the end: the hottest zone */
+    double temperature_celsius;   /* at the end: the hottest zone; not read again within HEAT_EVERY_NS */
 };
 
 struct memory {

@@ -43,6 +43,8 @@ class Subject(Record, frozen=True, kw_only=True):
     library_sha256: str
     machine: str
     harness_version: str
+    code_sha256: str
+    """Of what times and compares: another one may measure otherwise under the same version."""
 
 
 class CampaignPlan(Record, frozen=True, kw_only=True):
@@ -54,8 +56,6 @@ class CampaignPlan(Record, frozen=True, kw_only=True):
     scenarios: tuple[Scenario, ...]
     trials: int
     """Of each comparison."""
-    confirm_trials: int
-    """Fresh ones of a comparison of the same build that the screen of a family lets through; 0 for none."""
     subject: Subject
     baseline_ns: float
     """An inference of the unchanged build when the campaign was planned: what a dose is a share of."""
@@ -90,8 +90,6 @@ class Done(Record, frozen=True, kw_only=True):
     seconds: float
     load_1min: float
     trials: tuple[TrialValues, ...]
-    confirmation: tuple[TrialValues, ...] | None = None
-    """Fresh trials; None where the screen settled the comparison."""
 
 
 class Damage(NamedTuple):

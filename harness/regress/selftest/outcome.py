@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,10 +13,10 @@ from harness.errors import MissingExtra
 from harness.regress.decision import MARGINS, FamilyRule, compare_trials, confirm, is_settled_by_screening
 from harness.regress.effect import MIN_TRIALS, estimate, p_slower
 from harness.regress.other_tools import asv, criterion, google_benchmark, pyperf
-from harness.regress.selftest.scenario import MUST_NOT_ALARM
+from harness.regress.selftest.scenario import MUST_NOT_ALARM, OF_THE_DEVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.regress.selftest.campaign import Campaign, Done, TrialValues
     from harness.regress.selftest.scenario import Scenario
@@ -65,22 +64,26 @@ class ScenarioOutcome:
         done: Comparisons that are there.
         verdicts: Verdict on the scenario's metric -> how often.
         slower: How often the second build was called slower at all, by however little.
-        two_stage: How often after screening and confirmation; None where no comparison had a second stage planned.
+        regressions: How often it was called slower by more than the metric's margin, which is what fails a gate.
+        two_stage: How often after screening and confirmation, of a build with itself; None of another scenario.
         covered: How often the interval held the effect that was injected; None where that is not a number.
         recovered_points: Median estimated effect less the injected one, in percentage points; None likewise.
         noise: Median robust standard deviation of one trial.
         seconds: Median time of a comparison.
+        seconds_p95: What 95 of 100 comparisons took at most.
     """
 
     scenario: Scenario
     done: int
     verdicts: Mapping[str, int]
     slower: Rate
+    regressions: Rate
     two_stage: Rate | None
     covered: Rate | None
     recovered_points: float | None
     noise: float | None
     seconds: float | None
+    seconds_p95: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +92,8 @@ class RuleOutcome:
 
     Attributes:
         rule: Its name.
-        order: `interleaved`, as the campaign ran; `one after the other`, B with the A of the comparison before, as
-            these tools are used: first a run of one build, later one of the other.
+        order: `interleaved`, as the campaign ran; `one after the other`, B with the unchanged build of a comparison
+            before, as these tools are used: first a run of one build, later one of the other.
         rates: Scenario -> rate.
     """
 
@@ -102,10 +105,7 @@ class RuleOutcome:
 def scenario_outcomes(campaign: Campaign) -> tuple[ScenarioOutcome, ...]:
     """One for each scenario, in the plan's order."""
     by_scenario = _by_scenario(campaign)
-    return tuple(
-        _outcome(scenario, by_scenario[place], has_second_stage=campaign.plan.confirm_trials > 0)
-        for place, scenario in enumerate(campaign.plan.scenarios)
-    )
+    return tuple(_outcome(scenario, by_scenario[place]) for place, scenario in enumerate(campaign.plan.scenarios))
 
 
 def p_values(campaign: Campaign) -> list[float]:
@@ -131,26 +131,40 @@ def rule_outcomes(
         campaign: With what is done.
         watch: Told how many rules of how many are through; criterion's resampling takes a while.
     """
-    order = campaign.plan.order
-    pairs = list(itertools.pairwise(campaign.done))
+    triples = list(_with_bases(campaign))
     jobs = [(name, sequence) for name in RULES for sequence in ("interleaved", "one after the other")]
     found = []
     for number, (name, sequence) in enumerate(jobs, start=1):
         flags: dict[str, list[bool]] = {}
-        for before, this in pairs:
-            scenario = campaign.plan.scenarios[order[this.index]]
-            if scenario.metric == "p50":
-                base = this if sequence == "interleaved" else before
-                flag = RULES[name](base.trials, this.trials, this.index)
-                if flag is not None:
-                    flags.setdefault(scenario.name, []).append(flag)
+        for scenario, before, this in triples:
+            base = this if sequence == "interleaved" else before
+            flag = None if base is None else RULES[name](base.trials, this.trials, this.index)
+            if flag is not None:
+                flags.setdefault(scenario.name, []).append(flag)
         rates = {key: Rate(count=sum(values), of=len(values)) for key, values in flags.items()}
         found.append(RuleOutcome(rule=name, order=sequence, rates=rates))
         watch(number, len(jobs))
     return tuple(found)
 
 
-def _outcome(scenario: Scenario, done: Sequence[Done], *, has_second_stage: bool) -> ScenarioOutcome:
+def _with_bases(campaign: Campaign) -> Iterator[tuple[Scenario, Done | None, Done]]:
+    """Each comparison of p50 with the last one before it whose A was the unchanged build, left alone.
+
+    None for the first, and where what was done was done to the device: it was not there when the base was measured,
+    and to call that a slowdown would be right.
+    """
+    order, scenarios = campaign.plan.order, campaign.plan.scenarios
+    base = None
+    for this in campaign.done:
+        scenario = scenarios[order[this.index]]
+        is_of_the_device = scenario.kind in OF_THE_DEVICE
+        if scenario.metric == "p50":
+            yield scenario, None if is_of_the_device else base, this
+        if not is_of_the_device:
+            base = this
+
+
+def _outcome(scenario: Scenario, done: Sequence[Done]) -> ScenarioOutcome:
     margin = MARGINS[scenario.metric]
     trials = [_values(one.trials, scenario.metric) for one in done]
     decided = [compare_trials(values, margin) for values in trials]
@@ -161,13 +175,15 @@ def _outcome(scenario: Scenario, done: Sequence[Done], *, has_second_stage: bool
     injected = _injected(scenario)
     is_number = injected is not None and bool(effects)
     covered = sum(effect.low <= (injected or 0.0) <= effect.high for effect in effects)
+    seconds = [one.seconds for one in done]
     noises = [effect.noise for effect in effects if effect.noise is not None]
     return ScenarioOutcome(
         scenario=scenario,
         done=len(done),
         verdicts=verdicts,
         slower=Rate(count=sum(verdicts.get(verdict, 0) for verdict in SLOWER), of=len(done)),
-        two_stage=_two_stage(scenario, done, margin) if has_second_stage and scenario.kind == "aa" else None,
+        regressions=Rate(count=verdicts.get("regression", 0), of=len(done)),
+        two_stage=_two_stage(scenario, done) if scenario.kind == "aa" else None,
         covered=Rate(count=covered, of=len(effects)) if is_number else None,
         recovered_points=(
             100 * (statistics.median([effect.ratio for effect in effects]) - math.exp(injected or 0.0))
@@ -175,7 +191,8 @@ def _outcome(scenario: Scenario, done: Sequence[Done], *, has_second_stage: bool
             else None
         ),
         noise=statistics.median(noises) if noises else None,
-        seconds=statistics.median([one.seconds for one in done]) if done else None,
+        seconds=statistics.median(seconds) if done else None,
+        seconds_p95=statistics.percentile(seconds, 0.95) if done else None,
     )
 
 
@@ -186,24 +203,27 @@ def _injected(scenario: Scenario) -> float | None:
     return math.log1p(scenario.dose) if scenario.kind in {"spin", "repeat", "memory", "cold"} else None
 
 
-def _two_stage(scenario: Scenario, done: Sequence[Done], margin: float) -> Rate:
-    """How often screening and confirmation together claim a slowdown that is not there, in a family of one cell."""
-    rule = FamilyRule()
-    alarms, judged = 0, 0
-    for one in done:
-        screen = _values(one.trials, scenario.metric)[: rule.screen_trials]
-        if is_settled_by_screening(screen, margin, rule):
-            judged += 1
-        elif one.confirmation is not None:
-            judged += 1
-            fresh = {"cell": _values(one.confirmation, scenario.metric)}
-            verdict, _ = confirm(fresh, {"cell": margin}, family=1, rule=rule)["cell"]
+def _two_stage(scenario: Scenario, done: Sequence[Done]) -> Rate:
+    """How often screening and confirmation together claim a slowdown that is not there, in a family of one cell.
+
+    The trials of all comparisons of the build with itself, in the order of time, are dealt out: to each decision those
+    of its screen and as many fresh ones, whether it would have asked for them or not. No trial serves twice.
+    """
+    rule, margin = FamilyRule(), MARGINS[scenario.metric]
+    values = [value for one in done for value in _values(one.trials, scenario.metric)]
+    each = rule.screen_trials + rule.confirm_trials
+    groups = [values[start : start + each] for start in range(0, len(values) - each + 1, each)]
+    alarms = 0
+    for group in groups:
+        screen, fresh = group[: rule.screen_trials], group[rule.screen_trials :]
+        if not is_settled_by_screening(screen, margin, rule):
+            verdict, _ = confirm({"cell": fresh}, {"cell": margin}, family=1, rule=rule)["cell"]
             alarms += verdict in SLOWER
-    return Rate(count=alarms, of=judged)
+    return Rate(count=alarms, of=len(groups))
 
 
 def _ours(base: Sequence[TrialValues], new: Sequence[TrialValues], _index: int) -> bool | None:
-    """The effect of all trials, one-sided at 1 %. A ratio is of one trial: in a sequence there is none."""
+    """The interval of all trials lies above zero. A ratio is of one trial: in a sequence there is none."""
     if base is not new:
         return None
     values = _values(new, "p50")

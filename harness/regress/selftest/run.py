@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from harness.errors import DeviceError
-from harness.regress.decision import MARGINS, FamilyRule, is_settled_by_screening
 from harness.regress.selftest.campaign import CAMPAIGN_SCHEMA, Done, session
 
 if TYPE_CHECKING:
@@ -83,14 +82,8 @@ def carry_on(
 
 
 def _compare(campaign: Campaign, comparer: Comparer, scenario: Scenario, index: int) -> Done:
-    plan, rule = campaign.plan, FamilyRule()
     at, began, load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
-    trials = comparer(scenario, trials=plan.trials, seed=plan.seed + 2 * index)
-    confirmation = None
-    if scenario.kind == "aa" and plan.confirm_trials:
-        screen = [trial.log_ratios["p50"] for trial in trials[: rule.screen_trials] if "p50" in trial.log_ratios]
-        if not is_settled_by_screening(screen, MARGINS["p50"], rule):
-            confirmation = comparer(scenario, trials=plan.confirm_trials, seed=plan.seed + 2 * index + 1)
+    trials = comparer(scenario, trials=campaign.plan.trials, seed=campaign.plan.seed + index)
     return Done(
         schema=CAMPAIGN_SCHEMA,
         index=index,
@@ -98,5 +91,4 @@ def _compare(campaign: Campaign, comparer: Comparer, scenario: Scenario, index: 
         seconds=time.monotonic() - began,
         load_1min=load,
         trials=trials,
-        confirmation=confirmation,
     )
