@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.console import FormatOption, Output, note
+from harness.commands.console import FormatOption, Output, note, saying_how_to_go_on
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,11 +53,14 @@ SeedOption = Annotated[
 KindOption = Annotated[Kind, typer.Option("--kind", help="What the teacher teaches.")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Softens answers, for --kind logit.")]
 AlphaOption = Annotated[float, typer.Option("--alpha", min=0, max=1, help="The teacher's share of the loss.")]
+GOES_ON = "the same command goes on behind the last whole epoch"
 
 
 def compress(
     model: Annotated[str, typer.Argument(help="A network in PyTorch code: a name, or the folder of its model.toml.")],
-    method: Annotated[Method, typer.Option("--method", help="What goes.")] = Method.LAYER_MAGNITUDE,
+    method: Annotated[
+        Method, typer.Option("--method", help="What goes: single weights, or whole channels (structured pruning).")
+    ] = Method.LAYER_MAGNITUDE,
     ratio: Annotated[float | None, typer.Option("--ratio", help="All parameters / those that are left.")] = None,
     kept_fraction: Annotated[
         float | None, typer.Option("--kept-fraction", help="Instead: of the weights that may go, how many stay.")
@@ -98,25 +101,26 @@ def compress(
 
     spec = find_model(model).spec
     samples, learnt_from = _samples(spec, data, fold) if data else (None, None)
-    amount = f"{ratio:g}x" if ratio is not None else f"{kept_fraction or 0:g}"
-    made = stage.compress(
-        spec,
-        output or Path("models") / f"{spec.name}-{method.value}-{amount}",
-        method=method.value,
-        ratio=ratio,
-        kept_fraction=kept_fraction,
-        steps=steps,
-        round_to=round_to,
-        samples=samples,
-        learnt_from=learnt_from,
-        gradient_batches=gradient_batches,
-        finetune=Training(epochs=finetune, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
-        if finetune
-        else None,
-        teaching=_teaching(teacher, kind, temperature, alpha) if teacher else None,
-        seed=seed,
-        watch=_say_epoch,
-    )
+    amount = f"{ratio:g}x" if ratio is not None else f"keeps-{kept_fraction or 0:g}"
+    with saying_how_to_go_on(GOES_ON):
+        made = stage.compress(
+            spec,
+            output or Path("models") / f"{spec.name}-{method.value}-{amount}",
+            method=method.value,
+            ratio=ratio,
+            kept_fraction=kept_fraction,
+            steps=steps,
+            round_to=round_to,
+            samples=samples,
+            learnt_from=learnt_from,
+            gradient_batches=gradient_batches,
+            finetune=Training(epochs=finetune, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
+            if finetune
+            else None,
+            teaching=_teaching(teacher, kind, temperature, alpha) if teacher else None,
+            seed=seed,
+            watch=_say_epoch,
+        )
     _show(made, output_format)
 
 
@@ -159,15 +163,16 @@ def distill(
             shape=knowing.inputs[0].shape,
             embedding=embedding if isinstance(embedding, int) else None,
         )
-    made = stage.distill(
-        learning,
-        output or Path("models") / f"{learning.name}-from-{knowing.name}",
-        teaching=_teaching(teacher, kind, temperature, alpha),
-        samples=samples,
-        training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
-        learnt_from=learnt_from,
-        watch=_say_epoch,
-    )
+    with saying_how_to_go_on(GOES_ON):
+        made = stage.distill(
+            learning,
+            output or Path("models") / f"{learning.name}-from-{knowing.name}",
+            teaching=_teaching(teacher, kind, temperature, alpha),
+            samples=samples,
+            training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
+            learnt_from=learnt_from,
+            watch=_say_epoch,
+        )
     _show(made, output_format)
 
 
@@ -205,14 +210,15 @@ def train(
         spec = stage.suited(spec, classes=int(samples.labels.max()) + 1, shape=shape, embedding=embedding)
     elif size is not None or embedding is not None:
         raise UsageError("--size and --embedding are for untrained built-in networks; a model.toml says its own")
-    made = stage.fit(
-        spec,
-        output or Path("models") / f"{spec.name}-trained",
-        samples=samples,
-        training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
-        learnt_from=learnt_from,
-        watch=_say_epoch,
-    )
+    with saying_how_to_go_on(GOES_ON):
+        made = stage.fit(
+            spec,
+            output or Path("models") / f"{spec.name}-trained",
+            samples=samples,
+            training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
+            learnt_from=learnt_from,
+            watch=_say_epoch,
+        )
     _show(made, output_format)
 
 
@@ -276,11 +282,13 @@ def _show(made: ModelSpec, output_format: Output) -> None:
         return
     done = made.compression
     assert done is not None
+    kept = done.settings.get("kept_fraction")
     lines: list[tuple[str, Any]] = [
         ("model", made.name),
         ("method", done.method),
         ("from", done.parent),
         ("teacher", done.teacher),
+        ("weights to stay", kept and f"{100 * float(kept):.4g} % of those that may go"),
         ("ratio asked", done.asked_ratio and f"{done.asked_ratio:.4g}"),
         ("ratio reached", done.reached_ratio and f"{done.reached_ratio:.4g}"),
         ("without its head", done.reached_backbone_ratio and f"{done.reached_backbone_ratio:.4g}"),

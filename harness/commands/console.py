@@ -6,6 +6,7 @@ error.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +16,15 @@ import typer
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.device.adb_server import AdbServer
     from harness.events import Event
     from harness.store import StoredRun
 
 REPORTS = Path("reports")
+INTERRUPTED = 130
+"""Exit code: 128 and the number of SIGINT."""
 
 
 class Output(StrEnum):
@@ -65,6 +70,16 @@ def say_step(event: Event) -> None:
     line = line_for(event)
     if line is not None:
         note(line)
+
+
+@contextmanager
+def saying_how_to_go_on(how: str) -> Iterator[None]:
+    """End an interrupted command with a word on what was kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"stopped; {how}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def open_run(folder: Path) -> StoredRun:

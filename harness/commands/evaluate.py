@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.console import FormatOption, Output, note, open_run, say_step
-from harness.errors import CellsFailed
+from harness.errors import CellsFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,22 +94,32 @@ def evaluate(
         for path in draw_curves(known, plots):
             note(f"drawn: {path}")
     if run is not None:
-        _keep(known, run)
+        kept = _keep(known, run)
+        if known and not kept:
+            raise UsageError(
+                f"nothing was kept: {run.folder} measured none of these files; name those that it did with -a"
+            )
     if len(known) < len(found):
         raise CellsFailed(len(found) - len(known), len(found))
 
 
-def _keep(known: Mapping[str, Accuracy], run: StoredRun) -> None:
-    """Store accuracies of the files that the run measured; another file of the same name is not what was measured."""
+def _keep(known: Mapping[str, Accuracy], run: StoredRun) -> int:
+    """Store accuracies of the files that the run measured; another file of the same name is not what was measured.
+
+    Returns:
+        How many were kept.
+    """
     from harness.report import FORMATS, write_report  # noqa: PLC0415
     from harness.store import keep_accuracy  # noqa: PLC0415
 
+    kept = 0
     cells = Counter(result.artifact.sha256 for result in run.results if result.artifact is not None)
     for name, accuracy in known.items():
         if accuracy.format is None:
             continue  # no cell measures a checkpoint
         if cells[accuracy.file_sha256]:
             keep_accuracy(accuracy, run.folder)
+            kept += 1
             note(f"kept in {run.folder}: {name}, of {cells[accuracy.file_sha256]} of its cells")
         else:
             note(f"not kept: {run.folder} did not measure this very file of {name} (SHA-256 {accuracy.file_sha256})")
@@ -117,3 +127,4 @@ def _keep(known: Mapping[str, Accuracy], run: StoredRun) -> None:
     for to, kind in FORMATS.items():
         if (run.folder / kind.file_name).exists():
             write_report(told, to, run.folder / kind.file_name)
+    return kept

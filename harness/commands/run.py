@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.console import (
+    INTERRUPTED,
     REPORTS,
     AcceptOption,
     AdbHostOption,
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from harness.events import Event
     from harness.records import Cell, Plan, Suite
     from harness.store import StoredRun
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
 
 
 def run(

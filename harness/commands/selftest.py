@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note
+from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note, saying_how_to_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from harness.errors import DeviceError
     from harness.regress.selftest.campaign import Done
     from harness.regress.selftest.scenario import Scenario
-
-INTERRUPTED = 130
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -125,20 +123,16 @@ def _campaign(
 
     note("preparing: the network, the runtime, the builds")
     rig = Rig(model, affinity=affinity, accept=accept)
-    try:
-        with leased((rig.device,), f"selftest {folder.name}"):
-            # Inside: what slowdowns are a share of is measured now, and for good.
-            campaign = open_campaign(folder, rig, scenarios, trials=trials)
-            note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
-            carry_on(
-                campaign,
-                Comparisons(rig, campaign.plan),
-                at_most_s=None if hours is None else 3600 * hours,
-                watch=_tell,
-            )
-    except KeyboardInterrupt:
-        note("stopped; the same command goes on")
-        raise typer.Exit(INTERRUPTED) from None
+    with saying_how_to_go_on("the same command goes on"), leased((rig.device,), f"selftest {folder.name}"):
+        # Inside: what slowdowns are a share of is measured now, and for good.
+        campaign = open_campaign(folder, rig, scenarios, trials=trials)
+        note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
+        carry_on(
+            campaign,
+            Comparisons(rig, campaign.plan),
+            at_most_s=None if hours is None else 3600 * hours,
+            watch=_tell,
+        )
     _show([folder], None, output_format)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note
+from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note, saying_how_to_go_on
 
 if TYPE_CHECKING:
     from harness.study.events import StudyEvent
@@ -76,16 +76,17 @@ def ocular(
     from harness.study.study import run_study  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
-    folder = run_study(
-        output or REPORTS / f"ocular-{profile.value}",
-        PROFILES[profile.value],
-        data=data,
-        devices=tuple(device or ("host",)),
-        accept=tuple(accept or ()),
-        until=until.value,
-        command=(Path(sys.argv[0]).name, *sys.argv[1:]),
-        watch=_say,
-    )
+    with saying_how_to_go_on("what is made is kept, and the same command goes on"):
+        folder = run_study(
+            output or REPORTS / f"ocular-{profile.value}",
+            PROFILES[profile.value],
+            data=data,
+            devices=tuple(device or ("host",)),
+            accept=tuple(accept or ()),
+            until=until.value,
+            command=(Path(sys.argv[0]).name, *sys.argv[1:]),
+            watch=_say,
+        )
     written = write_report(folder)
     typer.echo(to_json(written.figures.rows) if output_format is Output.JSON else written.text)
     for path in (written.path, write_page(folder.path, written.figures)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -56,6 +57,23 @@ class Teaching:
     temperature: float = 4.0
     alpha: float = 0.9
 
+    def __post_init__(self) -> None:
+        """Refuse what would teach nothing.
+
+        Raises:
+            UsageError: A number is out of its range, or the teacher itself was never taught.
+        """
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(f"a temperature of {self.temperature:g} softens nothing; give a number above 0, such as 4")
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"the teacher's share of the loss is a number from 0 to 1, not {self.alpha:g}")
+        source = self.teacher.source
+        if isinstance(source, BuiltinSource) and source.weights is None:
+            raise UsageError(
+                f"{self.teacher.name} is not trained and knows nothing to teach: `harness train {self.teacher.name} "
+                "--data ...` makes a teacher of it"
+            )
+
 
 def compress(
     spec: ModelSpec,
@@ -106,15 +124,15 @@ def compress(
     if kept_fraction is not None:
         ratio = ratio_for(module, parts, kept_fraction=kept_fraction)
     assert ratio is not None
-    if method == "channels":
-        if steps > 1:  # with one, the first thing that is done says so itself
-            prune_channels(module, parts, example, ratio=ratio, round_to=round_to)
-    else:
+    masks = _zeros(spec, module, parts)
+    if method != "channels":
         kept_fraction_for(module, parts, ratio=ratio)
+        _require_more(spec, before.parameters, masks, ratio)
+    elif steps > 1:  # with one, the first thing that is done says so itself
+        prune_channels(module, parts, example, ratio=ratio, round_to=round_to)
     if samples is not None and finetune is not None:
         require_classes(module, samples, example)
     work = _work_folder(folder)
-    masks = _zeros(spec, module, parts)
     for step in range(1, steps + 1):
         aim = ratio ** (step / steps)
         if method == "channels":
@@ -127,8 +145,8 @@ def compress(
             loss = _loss(teaching, module, parts, example, samples)
             train(module, samples, finetune, loss=loss, masks=masks, progress=work / f"step-{step}.pt", watch=watch)
     settings: dict[str, Setting] = {"steps": steps, "seed": seed, **(learnt_from or {})}
-    if method == "channels":
-        settings["round_to"] = round_to
+    settings |= {"round_to": round_to} if method == "channels" else {}
+    settings |= {} if kept_fraction is None else {"kept_fraction": kept_fraction}
     if method.endswith("gradient"):
         settings |= {"gradient_batches": gradient_batches, "gradient_batch": GRADIENT_BATCH}
     compression = _record(
@@ -310,8 +328,8 @@ def _check(
         raise UsageError(f"there is no pruning method {method!r}; known: {', '.join((*MASKING_METHODS, 'channels'))}")
     if (ratio is None) == (kept_fraction is None):
         raise UsageError("give either a ratio or a kept fraction")
-    if ratio is not None and ratio < 1:
-        raise UsageError(f"a ratio of {ratio:g} would make the model larger; 1 leaves it as it is")
+    if ratio is not None and not 1 <= ratio < math.inf:
+        raise UsageError(f"a ratio of {ratio:g} is none: 1 leaves the model as it is, 8 leaves an eighth of it")
     if method == "channels" and kept_fraction is not None:
         raise UsageError("taking out channels goes by a ratio: a kept fraction is of single weights")
     if steps < 1:
@@ -335,6 +353,17 @@ def _zeros(spec: ModelSpec, module: nn.Module, parts: Parts) -> Masks | None:
     if done is None or all(layer.nonzero == layer.weights for layer in done.layers):
         return None
     return {name: weight.detach() != 0 for name, weight in prunable(module, parts).items()}
+
+
+def _require_more(spec: ModelSpec, parameters: int, masks: Masks | None, ratio: float) -> None:
+    """Refuse to prune what was pruned as far before: nothing would change, and the record would name another ratio."""
+    gone = sum(int((~mask).sum()) for mask in (masks or {}).values())
+    reached = parameters / (parameters - gone)
+    if gone and ratio <= reached:
+        raise UsageError(
+            f"{spec.name} has been pruned {reached:.4g}x before, and {ratio:.4g}x would leave it as it is: ratios are "
+            "of all its parameters, also those that are zero by now; ask for more, or `harness train` what is left"
+        )
 
 
 def _gradient_batches(samples: Samples | None, method: str, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:

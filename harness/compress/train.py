@@ -86,6 +86,8 @@ def train(
 
     if len(samples.labels) < 2 or training.batch < 2:
         raise UsageError(f"training needs two images a batch; there are {len(samples.labels)} images in all")
+    if not 0 < training.learning_rate < math.inf:
+        raise UsageError(f"a learning rate is a number above 0, such as 0.001, not {training.learning_rate:g}")
     loss = loss or CrossEntropy(label_smoothing=training.label_smoothing)
     own = loss.own_layers()
     trained = torch.nn.ModuleList([module] if own is None else [module, own])

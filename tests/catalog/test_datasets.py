@@ -136,6 +136,14 @@ def test_a_changed_image_is_read_again(folder: Path) -> None:
     assert open_dataset(str(folder), size=8).sha256 != before.sha256
 
 
+def test_documents_beside_the_images_are_no_reason_to_refuse_them(folder: Path) -> None:
+    before = open_dataset(str(folder), size=8)
+    (folder / "protocol.txt").write_text("who was where")
+    (folder / "p0" / "day0" / "notes.csv").write_text("x")
+
+    assert open_dataset(str(folder), size=8).sha256 == before.sha256
+
+
 def _empty(folder: Path) -> None:
     for path in folder.rglob("*.png"):
         path.unlink()
@@ -146,7 +154,7 @@ def _flat(folder: Path) -> None:
 
 
 def _foreign(folder: Path) -> None:
-    (folder / "p0" / "day0" / "notes.csv").write_text("x")
+    (folder / "p0" / "day0" / "clip.mp4").write_text("x")
 
 
 def _truncated(folder: Path) -> None:
@@ -173,7 +181,7 @@ def _one_subject(folder: Path) -> None:
     [
         (_empty, "holds no images"),
         (_flat, r"1 images are not in a folder <subject>/<session>/: p0/0.png"),
-        (_foreign, "1 files in it are no images: p0/day0/notes.csv"),
+        (_foreign, "1 files in it are no images: p0/day0/clip.mp4"),
         (_truncated, "1 files cannot be decoded: p2/day1/1.png"),
         (_shared, "in two subjects, byte by byte: p0/day0/0.png = p1/day0/0.png"),
         (_alone, "1 subject has one image only, and nothing to compare it with: p3"),

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from harness import pipeline
 from harness.cli import app
+from harness.errors import UsageError
 from harness.store import StoredRun, write_run
 from tests.fakes import records
 
@@ -53,6 +54,8 @@ def test_a_file_that_the_run_did_not_measure_is_not_kept_and_that_is_said(
 
     assert "did not measure this very file of onnx/fp32" in done.stderr
     assert OTHER in done.stderr
+    assert isinstance(done.exception, UsageError), "a job that relies on it is told"
+    assert "nothing was kept" in str(done.exception)
     assert StoredRun.open(run).accuracies == {}
 
 
@@ -61,7 +64,8 @@ def test_the_checkpoint_itself_belongs_to_no_cell(run: Path, monkeypatch: pytest
 
     done = evaluated(run, monkeypatch, checkpoint=checkpoint)
 
-    assert "kept" not in done.stderr
+    assert "kept in" not in done.stderr
+    assert "nothing was kept" in str(done.exception)
     assert StoredRun.open(run).accuracies == {}
 
 

@@ -93,3 +93,25 @@ def test_a_value_out_of_range_is_refused_by_its_option(option: tuple[str, str], 
 
     assert result.exit_code == 2
     assert option[0] in result.output
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_epoch: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.commands.compress._say_epoch", stop)
+    asked = ["train", "resnet10_w32", *DATA, "--size", "32", "--epochs", "1", "-o", str(tmp_path / "net")]
+
+    result = CliRunner().invoke(app, asked)
+
+    assert result.exit_code == 130
+    assert "stopped; the same command goes on" in result.stderr
+    monkeypatch.undo()
+    assert _run(*asked)["name"] == "net"
+
+
+def test_the_share_of_weights_that_was_asked_for_is_said(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["compress", "resnet10_w32", "--kept-fraction", "0.25", "-o", str(tmp_path / "x")])
+
+    assert result.exit_code == 0
+    assert "25 % of those that may go" in result.stdout

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,12 +95,41 @@ def test_what_was_pruned_stays_pruned_when_it_is_taught_later(
     spec: ModelSpec, squares: Squares, tmp_path: Path
 ) -> None:
     sparse = compress(spec, tmp_path / "sparse", method="layer-magnitude", ratio=4)
-    taught = distill(sparse, tmp_path / "taught", teaching=Teaching(teacher=spec), samples=squares, training=ONCE)
+    teacher = fit(spec, tmp_path / "teacher", samples=squares, training=ONCE)
+    taught = distill(sparse, tmp_path / "taught", teaching=Teaching(teacher=teacher), samples=squares, training=ONCE)
 
     assert sparse.compression
     assert taught.compression
     assert taught.compression.reached_ratio == pytest.approx(4, rel=0.01)
     assert taught.compression.layers == sparse.compression.layers
+
+
+def test_what_was_pruned_as_far_before_is_not_pruned_again_in_silence(spec: ModelSpec, tmp_path: Path) -> None:
+    sparse = compress(spec, tmp_path / "sparse", method="global-magnitude", ratio=8)
+
+    for ratio in (4, 7.9):
+        with pytest.raises(UsageError, match=r"pruned 8x before, and .* would leave it"):
+            compress(sparse, tmp_path / "again", method="layer-magnitude", ratio=ratio)
+    further = compress(sparse, tmp_path / "further", method="layer-magnitude", ratio=16)
+
+    assert further.compression
+    assert further.compression.reached_ratio == pytest.approx(16, rel=0.05)
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, 0.0])
+def test_a_learning_rate_is_a_number(spec: ModelSpec, squares: Squares, tmp_path: Path, rate: float) -> None:
+    with pytest.raises(UsageError, match="learning rate"):
+        fit(spec, tmp_path / "x", samples=squares, training=Training(epochs=1, learning_rate=rate))
+
+
+def test_a_teacher_that_can_teach_nothing_is_refused(spec: ModelSpec) -> None:
+    trained = msgspec.structs.replace(spec, source=OnnxSource(path="x.onnx"))
+
+    with pytest.raises(UsageError, match="is not trained"):
+        Teaching(teacher=spec)
+    for temperature, alpha in ((0.0, 0.5), (math.nan, 0.5), (4.0, math.nan), (4.0, 1.5)):
+        with pytest.raises(UsageError, match="number"):
+            Teaching(teacher=trained, temperature=temperature, alpha=alpha)
 
 
 def test_a_killed_compression_goes_on_to_the_same_weights(spec: ModelSpec, squares: Squares, tmp_path: Path) -> None:

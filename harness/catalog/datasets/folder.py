@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 SETTINGS = "dataset.toml"
-_CLUTTER = frozenset({"Thumbs.db", "desktop.ini", "README", "README.md", "README.txt", "LICENSE", SETTINGS})
-"""What file managers and people leave beside images, and no reason to refuse a folder."""
+_CLUTTER = frozenset({"Thumbs.db", "desktop.ini", "README", "LICENSE", SETTINGS})
+_DOCUMENTS = frozenset({".csv", ".htm", ".html", ".json", ".log", ".md", ".pdf", ".toml", ".tsv", ".txt", ".xml"})
+"""What file managers, people and makers of data sets leave beside images, and no reason to refuse a folder."""
 _NAMED = 5
 """How many files a message names."""
 
@@ -87,7 +88,13 @@ def _images_of(root: Path) -> list[Path]:
     if not root.is_dir():
         raise UnusableData(str(root), "there is no such folder", ())
     files = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    files = [file for file in files if file.name not in _CLUTTER and not any(p.startswith(".") for p in file.parts)]
+    files = [
+        file
+        for file in files
+        if file.name not in _CLUTTER
+        and file.suffix.lower() not in _DOCUMENTS
+        and not any(part.startswith(".") for part in file.parts)
+    ]
     if not files:
         raise UnusableData(str(root), "it holds no images", ())
     foreign = [file for file in files if file.suffix.lower() not in SUFFIXES]
