@@ -35,10 +35,10 @@ from harness.matrix import expand
 from harness.measure.interleaved import Arm, run_trials
 from harness.measure.session import Question
 from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, PythonSource, Suite, SuiteRuntime
-from harness.regress.decision import confirm, is_settled_by_screening
+from harness.regress.decision import MARGINS, confirm, is_settled_by_screening
 from harness.regress.effect import MIN_TRIALS, noise
 from harness.regress.runs import CellComparison
-from harness.regress.trials import findings, metric_log_ratios
+from harness.regress.trials import TIMES, findings, metric_log_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -274,6 +274,7 @@ def prepare_pairs(
 
     Raises:
         Incomparable: See `require_like`.
+        UsageError: Two of them are the same cell.
         HarnessError: Something that is not B's fault stands in the way.
     """
     pairs: list[Pair] = []
@@ -287,6 +288,11 @@ def prepare_pairs(
             broken.append(CellComparison(name=name, status="broken", problem=str(error)))
             continue
         require_like(before, after, accept)
+        if any(pair.name == after.cell.id for pair in pairs):
+            raise UsageError(
+                f"two of the cells are one, {after.cell.id}: what a build says of itself ({b.said}) stands above "
+                "--artifact and --threads; say it in one of the two places"
+            )
         pairs.append(Pair(name=after.cell.id, a=before, b=after))
     return tuple(pairs), tuple(broken)
 
@@ -318,15 +324,20 @@ def calibrate(
     )
 
 
-def pilot_seconds(a: Ready, b: Ready, device: Device, plan: ComparePlan) -> float:
-    """How long a trial takes, from one that does not count. It says nothing of the ratio to whoever plans.
+def pilot_seconds(a: Ready, b: Ready, device: Device, plan: ComparePlan) -> tuple[float, float]:
+    """How long a trial takes, and how much longer one with memory, from two that do not count.
+
+    They say nothing of the ratio to whoever plans.
 
     Raises:
         DeviceError, BadData: As `compare`; what cannot run at all is known from here.
     """
-    began = time.monotonic()
-    run_trials(a.arm, b.arm, device, msgspec.structs.replace(plan, trials=1, memory_trials=0))
-    return time.monotonic() - began
+    took = []
+    for memory_trials in (0, 1):
+        began = time.monotonic()
+        run_trials(a.arm, b.arm, device, msgspec.structs.replace(plan, trials=1, memory_trials=memory_trials))
+        took.append(time.monotonic() - began)
+    return took[0], max(took[1] - took[0], 0.0)
 
 
 def gate_pairs(
@@ -379,9 +390,12 @@ def gate_pairs(
         compared = measured(pair, "screening", screen)
         if compared is not None:
             screened[pair.name] = findings(compared, margins_of(pair.name))
+    # Of an emulated device no time means anything, however often it is taken.
+    judged_metrics = set(MARGINS) - (set(TIMES) if device.facts().is_emulated else set())
+    family = {name: [f for f in found if f.values and f.metric in judged_metrics] for name, found in screened.items()}
     open_metrics = {
-        name: [f.metric for f in found if f.values and not is_settled_by_screening(f.values, f.margin, rule)]
-        for name, found in screened.items()
+        name: [f.metric for f in found if not is_settled_by_screening(f.values, f.margin, rule)]
+        for name, found in family.items()
     }
     fresh: dict[str, list[float]] = {}
     for pair in pairs:
@@ -391,7 +405,7 @@ def gate_pairs(
     judged = confirm(
         fresh,
         {key: margins_of(key.split("\n")[0])[cast("Metric", key.split("\n")[1])] for key in fresh},
-        family=sum(len([f for f in found if f.values]) for found in screened.values()),
+        family=sum(map(len, family.values())),
         rule=rule,
     )
     return tuple(

@@ -105,6 +105,7 @@ def test_an_update_shows_what_it_changes_and_the_new_baseline_then_passes(tmp_pa
     assert updated.returncode == 0
     assert "regression" in updated.stdout
     assert "baseline changed" in updated.stderr
+    assert "without " in updated.stderr, "a cell that is compared no more is named"
     assert len(StoredRun.open(base).results) == 1
     assert harness("gate", slow, "--baseline", base, folder=tmp_path).returncode == 0
 
@@ -140,16 +141,56 @@ def test_two_builds_are_announced_compared_and_kept(tmp_path: Path) -> None:
 def test_a_gate_keeps_the_trials_that_it_was_decided_by(tmp_path: Path) -> None:
     save_dense_onnx(tmp_path / "a.onnx")
     save_dense_onnx(tmp_path / "b.onnx")
+    (tmp_path / "gate.toml").write_text(
+        "[margins]\np50_pct = 200\np90_pct = 900\ncold_start_pct = 900\nmemory_pct = 100\n"
+        '[[cells]]\nmatch = "*_int9_*"\nmargins = { p50_pct = 1 }\n',
+        encoding="utf-8",
+    )
 
     done = harness(
         *("gate", "b.onnx", "--against", "a.onnx", "--screen-trials", "7", "--confirm-trials", "7", "-o", "kept"),
         folder=tmp_path,
     )
 
-    assert done.returncode in {0, 1}, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "1 cell: 7 trials, 7 fresh ones where these leave it open; some " in done.stderr
+    assert "No cell is called '*_int9_*'" in done.stderr
     (screened,) = (tmp_path / "kept").glob("*-screening.json")
     assert len(json.loads(screened.read_text(encoding="utf-8"))["trials"]) == 7
     assert "kept the trials in kept" in done.stderr
+
+
+def test_a_build_that_does_not_run_is_a_failure_with_all_its_files(tmp_path: Path) -> None:
+    save_dense_onnx(tmp_path / "a.onnx")
+    (tmp_path / "libnot.so").write_bytes(b"no library")
+
+    done = harness(
+        *("gate", "a.onnx,library=libnot.so", "--against", "a.onnx", "--junit", "gate.xml", "--comment", "gate.md"),
+        folder=tmp_path,
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "nobody knows how long this takes" in done.stderr
+    assert "<failure" in (tmp_path / "gate.xml").read_text(encoding="utf-8")
+    assert "fails now" in (tmp_path / "gate.md").read_text(encoding="utf-8")
+
+
+def test_what_would_switch_a_gate_off_is_no_baseline(tmp_path: Path) -> None:
+    base = stored(tmp_path / "base", records.result())
+    failing = stored(tmp_path / "failing", records.result(outcome=records.failure()))
+    other = stored(tmp_path / "other", records.result(threads=2))
+
+    refused = harness("gate", failing, "--baseline", base, "--update", folder=tmp_path)
+    unlike = harness("gate", other, "--baseline", base, "--update", folder=tmp_path)
+    before = (tmp_path / "base" / "plan.json").read_bytes()
+    taken = harness("gate", other, "--baseline", base, "--update", "--accept", "threads", folder=tmp_path)
+
+    assert refused.returncode == 2
+    assert "is no baseline" in refused.stderr
+    assert unlike.returncode == 2
+    assert "--accept threads" in unlike.stderr
+    assert taken.returncode == 0, taken.stderr
+    assert (tmp_path / "base" / "plan.json").read_bytes() != before
 
 
 TINY = str(ROOT / "tests" / "data" / "tiny.tflite")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from harness.comparison import Build, Pair, build_at, compare, gate_pairs, parse_build, prepare, prepare_pairs
+from harness.device.host import HostDevice
 from harness.device.registry import find_device
 from harness.errors import Incomparable, RunnerDied, RunnerHung, RunnerUnreadable, UsageError
 from harness.measure.interleaved import run_trials
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from harness.comparison import Ready
     from harness.device.device import Device
-    from harness.records import Comparison
+    from harness.records import Comparison, DeviceFacts
 
 PLAN = ComparePlan(
     trials=7,
@@ -136,6 +137,45 @@ def test_a_much_slower_build_is_a_regression_of_the_family_and_an_identical_one_
     assert slower["p50"] == slower["size"] == "regression"
     assert same["p50"] != "regression"
     assert same["size"] == "pass"
+
+
+def test_two_cells_of_one_name_are_refused_and_not_told_as_one(device: Device, tmp_path: Path) -> None:
+    file = str(save_dense_onnx(tmp_path / "a.onnx"))
+    builds = [
+        (parse_build(file, {"threads": threads}), parse_build(f"{file},threads=2", {"threads": threads}))
+        for threads in ("1", "2")
+    ]
+
+    with pytest.raises(UsageError, match="two of the cells are one"):
+        prepare_pairs(builds, device)
+
+
+class EmulatedHost(HostDevice):
+    """This machine, that takes itself for an emulated one."""
+
+    def facts(self) -> DeviceFacts:
+        return msgspec.structs.replace(super().facts(), device_class="emulated")
+
+
+def test_no_time_of_an_emulated_device_is_judged_however_often_it_is_taken(tmp_path: Path) -> None:
+    device = EmulatedHost()
+    small = str(save_dense_onnx(tmp_path / "small.onnx", dense_weight()))
+    large = str(save_dense_onnx(tmp_path / "large.onnx", np.ones((40_000, 4), dtype=np.float32), features=40_000))
+    pairs, _ = prepare_pairs([(parse_build(small), parse_build(large))], device, accept=["model-inputs", "emulated"])
+    stages: list[str] = []
+
+    (cell,) = gate_pairs(
+        pairs,
+        device,
+        PLAN,
+        lambda _cell: MARGINS,
+        rule=FamilyRule(screen_trials=7, confirm_trials=7),
+        keep=lambda _name, stage, _compared: stages.append(stage),
+    )
+
+    verdicts = {finding.metric: finding.verdict for finding in cell.findings}
+    assert verdicts["p50"] == verdicts["p90"] == verdicts["cold_start"] == "inconclusive"
+    assert verdicts["size"] == "regression"
 
 
 def test_a_build_that_cannot_be_made_is_a_broken_cell_and_no_pass(device: Device, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.device.device import Device
     from harness.records import ComparePlan, Trial
     from harness.regress.decision import Metric
+    from harness.regress.words import Known
 
 ArtifactOption = Annotated[str | None, typer.Option("--artifact", "-a", help="format/precision of both.")]
 TrialsOption = Annotated[int, typer.Option(min=7, max=1000, help="Pairs of fresh processes.")]
@@ -145,19 +146,39 @@ def calibrate(
     note(f"wrote {path}")
 
 
-def announce(a: Ready, b: Ready, device: Device, plan: ComparePlan, margin: float) -> None:
-    """Say what a comparison will be able to see, and how long it takes, before it begins."""
+def known_of(a: Ready, b: Ready, device: Device, plan: ComparePlan) -> Known:
+    """What is known before a comparison begins, after a trial or two.
+
+    Raises:
+        DeviceError, BadData: The device, or a build, cannot be used.
+    """
     from harness.comparison import pilot_seconds  # noqa: PLC0415
     from harness.device.profile import noise_of  # noqa: PLC0415
-    from harness.regress.planning import DEFAULT_NOISE, trials_needed  # noqa: PLC0415
-    from harness.regress.words import plan_text  # noqa: PLC0415
+    from harness.measure.interleaved import can_be_alive_together  # noqa: PLC0415
+    from harness.regress.planning import DEFAULT_NOISE  # noqa: PLC0415
+    from harness.regress.words import Known  # noqa: PLC0415
 
     noise = noise_of(device.facts())
-    trial_s = pilot_seconds(a, b, device, plan)
-    sigma = noise.p50_pct / 100 if noise else DEFAULT_NOISE
-    note(plan_text(plan, sigma, is_calibrated=noise is not None, trial_s=trial_s, device=device.id))
-    needed = trials_needed(sigma, margin)
-    if needed > plan.trials:
+    trial_s, memory_s = pilot_seconds(a, b, device, plan)
+    return Known(
+        device=device.id,
+        noise=noise.p50_pct / 100 if noise else DEFAULT_NOISE,
+        is_calibrated=noise is not None,
+        trial_s=trial_s,
+        memory_s=memory_s,
+        takes_turns=not can_be_alive_together(a.arm, b.arm, device),
+    )
+
+
+def announce(a: Ready, b: Ready, device: Device, plan: ComparePlan, margin: float) -> None:
+    """Say what a comparison will be able to see, and how long it takes, before it begins."""
+    from harness.regress.planning import trials_needed  # noqa: PLC0415
+    from harness.regress.words import plan_text  # noqa: PLC0415
+
+    known = known_of(a, b, device, plan)
+    note(plan_text(plan, known))
+    needed = trials_needed(known.noise, margin)
+    if needed > plan.trials and not known.takes_turns:
         note(f"The margin of {100 * margin:g} % needs {needed} trials here; with fewer expect `inconclusive`.")
 
 
@@ -187,7 +208,7 @@ def _compare_runs(
     where = [
         measured_text(run.plan.devices, run.plan.created_at, name) for name, run in ((str(a), before), (str(b), after))
     ]
-    result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", notes=(warning, *where))
+    result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", gone="pass", notes=(warning, *where))
     if page is not None:
         write_page(result, page)
     if output_format is Output.JSON:

@@ -14,7 +14,14 @@ from harness.commands.console import FormatOption, Output, note, open_run
 from harness.errors import GateFailed, Incomparable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from harness.comparison import Pair
+    from harness.device.device import Device
+    from harness.records import ComparePlan
+    from harness.regress.decision import FamilyRule
     from harness.regress.gate import GateResult, GateSettings
+    from harness.regress.runs import CellComparison
 
 
 def gate(
@@ -52,8 +59,8 @@ def gate(
 ) -> None:
     """Fail where a build is slower, larger or hungrier than its baseline by more than is allowed.
 
-    Leaves with 0 when it passes, 1 on a regression, 2 where nothing can be compared. Under GitHub Actions it also
-    writes the step's summary and annotations.
+    Leaves with 0 when it passes, 1 on a regression or a cell that no longer runs, 2 where nothing can be compared.
+    Under GitHub Actions it also writes the step's summary and annotations.
 
     Examples:
         harness gate new.tflite --against old.tflite
@@ -74,7 +81,7 @@ def gate(
     rules = _settings(settings, inconclusive)
     if baseline is not None:
         if update and not (baseline / "plan.json").exists():
-            _keep(Path(candidate), baseline)
+            _keep(Path(candidate), baseline, None, accept or [])
             return
         result, keys = _against_run(Path(candidate), baseline, rules, accept or [])
     else:
@@ -95,7 +102,7 @@ def gate(
     if page is not None:  # last: a page that cannot be written must not take the verdict with it
         write_page(result, page)
     if update:
-        _keep(Path(candidate), Path(result.a))
+        _keep(Path(candidate), Path(result.a), result, accept or [])
         return
     if result.exit_code == 1:
         failed = sum(result.state(cell) == "failed" for cell in result.cells)
@@ -121,7 +128,6 @@ def _settings(path: Path | None, inconclusive: str | None) -> GateSettings:
 def _against_run(
     candidate: Path, baseline: Path, rules: GateSettings, accept: list[str]
 ) -> tuple[GateResult, tuple[str, ...]]:
-    from harness.regress.gate import GateResult  # noqa: PLC0415
     from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
     from harness.regress.words import apart_text, measured_text  # noqa: PLC0415
 
@@ -137,8 +143,19 @@ def _against_run(
         measured_text(before.plan.devices, before.plan.created_at, str(baseline)),
         measured_text(after.plan.devices, after.plan.created_at, str(candidate)),
     )
-    result = GateResult(a=str(baseline), b=str(candidate), cells=cells, inconclusive=rules.inconclusive, notes=notes)
+    result = _result(str(baseline), str(candidate), cells, rules, notes)
     return result, refused_keys(cells, accept)
+
+
+def _result(
+    a: str, b: str, cells: tuple[CellComparison, ...], rules: GateSettings, notes: tuple[str, ...]
+) -> GateResult:
+    from harness.regress.gate import GateResult  # noqa: PLC0415
+
+    idle = rules.idle_patterns(cell.name for cell in cells)
+    if idle:
+        notes = (*notes, f"No cell is called {', '.join(map(repr, idle))}, as [[cells]] of the settings has it.")
+    return GateResult(a=a, b=b, cells=cells, inconclusive=rules.inconclusive, gone=rules.gone, notes=notes)
 
 
 def _against_build(
@@ -153,13 +170,11 @@ def _against_build(
     accept: list[str],
     output: Path | None,
 ) -> GateResult:
-    from harness.commands.compare import announce  # noqa: PLC0415
     from harness.comparison import build_at, gate_pairs, parse_build, prepare_pairs  # noqa: PLC0415
     from harness.device.lease import leased  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan, Comparison, Trial  # noqa: PLC0415
     from harness.regress.decision import FamilyRule  # noqa: PLC0415
-    from harness.regress.gate import GateResult  # noqa: PLC0415
     from harness.regress.words import family_text, measured_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
     from harness.workspace import require_writable, write_atomically  # noqa: PLC0415
@@ -189,19 +204,32 @@ def _against_build(
     with leased((found_device,), f"gate {candidate}"):
         pairs, broken = prepare_pairs(builds, found_device, accept=accept)
         if pairs:
-            margin = min(rules.margins_of(pair.name)["p50"] for pair in pairs)
-            announce(pairs[0].a, pairs[0].b, found_device, plan, margin)
+            _announce(pairs, found_device, plan, rule)
         cells = gate_pairs(pairs, found_device, plan, rules.margins_of, rule=rule, watch=tell, keep=keep)
     if output is not None:
         note(f"kept the trials in {output}")
     a_said = against if against is not None else f"{candidate} at {ref}"
-    return GateResult(
-        a=a_said,
-        b=candidate,
-        cells=(*cells, *broken),
-        inconclusive=rules.inconclusive,
-        notes=(family_text(rule, len(cells)), measured_text((found_device.facts(),), began)),
-    )
+    notes = (family_text(rule, len(cells)), measured_text((found_device.facts(),), began))
+    return _result(a_said, candidate, (*cells, *broken), rules, notes)
+
+
+def _announce(pairs: Sequence[Pair], device: Device, plan: ComparePlan, rule: FamilyRule) -> None:
+    """Say what the gate will be able to see, and how long it takes, by the first pair; B may fail, as it may later."""
+    from harness.commands.compare import known_of  # noqa: PLC0415
+    from harness.comparison import MEMORY_TRIALS  # noqa: PLC0415
+    from harness.errors import HarnessError  # noqa: PLC0415
+    from harness.regress.decision import MARGINS  # noqa: PLC0415
+    from harness.regress.words import family_plan_text  # noqa: PLC0415
+
+    try:
+        known = known_of(pairs[0].a, pairs[0].b, device, plan)
+    except HarnessError as error:
+        if error.build != "B":
+            raise
+        note(f"{pairs[0].name}: B does not run, and nobody knows how long this takes: {error}")
+        return
+    metrics = len(MARGINS) - 1  # the size of a file has no noise
+    note(family_plan_text(rule, known, cells=len(pairs), metrics=metrics, memory_trials=MEMORY_TRIALS))
 
 
 def _tell(result: GateResult, output_format: Output, junit: Path | None, comment: Path | None) -> None:
@@ -229,9 +257,29 @@ def _tell(result: GateResult, output_format: Output, junit: Path | None, comment
             file.write(gate_files.markdown(result))
 
 
-def _keep(run: Path, baseline: Path) -> None:
-    """Make a run the baseline, and say so."""
+def _keep(run: Path, baseline: Path, result: GateResult | None, accept: Collection[str]) -> None:
+    """Make a run the baseline, and say so.
+
+    Raises:
+        UsageError: It would switch a gate off, or hold another device against the next run, which nobody asked for.
+        Incomparable: It is unlike the one that it would replace, in what was not accepted.
+    """
+    from harness.records import Failure  # noqa: PLC0415
+    from harness.regress.runs import refused_keys  # noqa: PLC0415
     from harness.store import keep_run  # noqa: PLC0415
 
-    kept = keep_run(open_run(run), baseline)
-    note(f"baseline changed: {baseline} is now {run} ({kept} cells); review and commit it")
+    stored = open_run(run)
+    failed = [result.cell.id for result in stored.results if isinstance(result.outcome, Failure)]
+    if failed and "broken" not in accept:
+        raise UsageError(
+            f"{run} is no baseline: {', '.join(failed)} failed, and would never be compared again; mend it, or take it "
+            "all the same with --accept broken"
+        )
+    cells = result.cells if result is not None else ()
+    keys = refused_keys(cells, accept)
+    if keys:
+        raise Incomparable(str(baseline), str(run), keys)
+    kept = keep_run(stored, baseline)
+    gone = [cell.name for cell in cells if cell.status == "gone"]
+    without = f", without {', '.join(gone)}" if gone else ""
+    note(f"baseline changed: {baseline} is now {run} ({kept} cells{without}); review and commit it")

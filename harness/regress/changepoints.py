@@ -87,16 +87,15 @@ def find_changes(logs: Sequence[float], *, min_magnitude: float = MIN_MAGNITUDE)
     if raw.size < 2 * LEVEL_POINTS:
         return ()
     values = _drawn_in(raw)
-    candidates = divisive(values)
-    others = optimal_partition(values) if candidates else []
-    agreed = [index for index in candidates if any(abs(index - other) <= _APART_MAX for other in others)]
+    agreed = _agreed(values)
     edges = [0, *agreed, values.size]
     changes = []
     for number, index in enumerate(agreed, start=1):
         before, after = values[edges[number - 1] : index], values[index : edges[number + 1]]
         low, high = float(np.median(before)), float(np.median(after))
         if abs(high - low) >= math.log1p(min_magnitude):
-            fresh = values[index + LEVEL_POINTS : max(edges[number + 1], index + LEVEL_POINTS + FRESH_POINTS)]
+            seen = _seen_with(raw, index)
+            fresh = values[seen : max(edges[number + 1], seen + FRESH_POINTS)]
             standing = _look_again(before, fresh, high - low, min_magnitude)
             changes.append(Change(index=skipped + index, before=low, after=high, standing=standing))
     return tuple(changes)
@@ -189,6 +188,27 @@ def p_different(before: NDArray[np.float64], after: NDArray[np.float64], *, alik
     variance = max(float(residuals @ residuals) / (residuals.size - 2), _NO_NOISE**2)
     error = math.sqrt(variance * (1 / before.size + 1 / after.size) / kept)
     return 2 * _student_tail(freedom, abs(float(np.mean(after) - np.mean(before))) / error)
+
+
+def _agreed(values: NDArray[np.float64]) -> list[int]:
+    """Where both methods see a new level begin, as the divisive one places it."""
+    candidates = divisive(values)
+    others = optimal_partition(values) if candidates else []
+    return [index for index in candidates if any(abs(index - other) <= _APART_MAX for other in others)]
+
+
+def _seen_with(raw: NDArray[np.float64], index: int) -> int:
+    """How many points, of the series as it grew, it took until the change was seen. All later ones are fresh.
+
+    Lengths that grow by half are tried, so that a series is searched some ten times and not some hundred.
+    """
+    past = LEVEL_POINTS
+    while index + past < raw.size:
+        found = _agreed(_drawn_in(raw[: index + past]))
+        if any(abs(index - other) <= _APART_MAX for other in found):
+            return index + past
+        past += max(1, past // 2)
+    return raw.size
 
 
 def _look_again(

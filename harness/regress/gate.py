@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -14,13 +15,16 @@ from harness.regress.words import cell_verdict
 from harness.settings import bad_setting, read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from harness.regress.runs import CellComparison
+    from harness.regress.trials import Finding
 
 GATE_SCHEMA = 1
 Percent: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1000)]
-WhenInconclusive: TypeAlias = Literal["pass", "fail"]
+Means: TypeAlias = Literal["pass", "fail"]
+"""What something does to the gate: it is said and passes, or it fails."""
 
 
 class Margins(Record, frozen=True, kw_only=True):
@@ -45,8 +49,10 @@ class GateSettings(Record, frozen=True, kw_only=True):
     """A gate.toml."""
 
     schema: int = GATE_SCHEMA
-    inconclusive: WhenInconclusive = "pass"
-    """What a comparison means that cannot tell no difference from one beyond the margin."""
+    inconclusive: Means = "pass"
+    """A comparison that cannot tell no difference, or a small one, from one beyond the margin."""
+    gone: Means = "fail"
+    """A cell of the baseline that the candidate does not have."""
     margins: Margins = Margins()
     cells: tuple[CellMargins, ...] = ()
     """A later one overrides an earlier one."""
@@ -60,6 +66,11 @@ class GateSettings(Record, frozen=True, kw_only=True):
                 if percent is not None:
                     found[metric] = percent / 100
         return found
+
+    def idle_patterns(self, cells: Iterable[str]) -> tuple[str, ...]:
+        """Patterns that name no cell of these: a slip, which would leave a wider margin in force than was meant."""
+        names = list(cells)
+        return tuple(each.match for each in self.cells if not any(fnmatchcase(name, each.match) for name in names))
 
 
 def read_gate(path: Path) -> GateSettings:
@@ -84,13 +95,15 @@ class GateResult:
         b: What was compared.
         cells: Every cell of either.
         inconclusive: What an inconclusive cell means.
+        gone: What a cell means that was measured before only.
         notes: What a reader has to know: how it was compared, and how far that can be trusted.
     """
 
     a: str
     b: str
     cells: tuple[CellComparison, ...]
-    inconclusive: WhenInconclusive
+    inconclusive: Means
+    gone: Means = "fail"
     notes: tuple[str, ...] = ()
 
     @property
@@ -114,6 +127,14 @@ class GateResult:
             return "failed"
         if verdict == "incomparable":
             return "refused"
-        if verdict in {"inconclusive", "gone"}:
+        if verdict == "gone":
+            return "failed" if self.gone == "fail" else "warned"
+        if verdict == "inconclusive" or any(map(_may_be_beyond, cell.findings)):
             return "failed" if self.inconclusive == "fail" else "warned"
         return "warned" if verdict == "small slowdown" else "passed"
+
+
+def _may_be_beyond(finding: Finding) -> bool:
+    """Whether a slowdown that is certain, and called small, may all the same be larger than its margin."""
+    effect = finding.effect
+    return finding.verdict == "small slowdown" and effect is not None and effect.high > math.log1p(finding.margin)

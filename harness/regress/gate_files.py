@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from harness.regress.words import METRIC_NAMES, cell_verdict, change, interval
+from harness.regress.words import METRIC_NAMES, cell_verdict, change, device_changed, interval
 
 if TYPE_CHECKING:
     from harness.regress.gate import GateResult
@@ -65,7 +65,9 @@ def markdown(result: GateResult) -> str:
                 f"| {sign if index == 0 else ''} | {name} | {METRIC_NAMES[finding.metric]} | {ratio} | "
                 f"{interval(finding)} | {100 * finding.margin:g} % | {finding.verdict} |"
             )
-    return "\n".join([*lines, "", *[f"<sub>{note}</sub>  " for note in result.notes], ""])
+    changed = [(cell.name, device_changed(cell)) for cell in result.cells]
+    notes = [*result.notes, *(f"{_cell_text(name)}: {text}" for name, text in changed if text)]
+    return "\n".join([*lines, "", *[f"<sub>{note}</sub>  " for note in notes], ""])
 
 
 def annotation_lines(result: GateResult) -> list[str]:
@@ -121,7 +123,8 @@ def _cell_lines(cell: CellComparison) -> str:
         f"margin {100 * f.margin:g} %, {f.verdict}"
         for f in cell.findings
     ]
-    return "\n".join(lines)
+    changed = device_changed(cell)
+    return "\n".join([*lines, changed] if changed else lines)
 
 
 def _cell_json(cell: CellComparison, result: GateResult) -> dict[str, Any]:

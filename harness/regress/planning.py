@@ -21,7 +21,7 @@ what is called visible with this factor, and do not without it.
 """
 _CUT: Final = 4
 """One trial at least is cut off at either end before the mean, and two more for the error being estimated itself."""
-DEFAULT_NOISE: Final = 0.015
+DEFAULT_NOISE: Final = 0.03
 """The robust standard deviation of a trial's log ratio that is assumed of a device that was not calibrated."""
 
 

@@ -2,19 +2,21 @@
 
 The two runs were made at different times, so whatever changed on the device meanwhile is in every ratio. The canary, a
 fixed piece of work beside every process, says how much of it: a slowdown that is gone after dividing by the canary's is
-not claimed.
+not claimed, and neither is a pass or an improvement that is gone after it, where the canary certainly changed.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import numpy as np
 
 from harness.records import Failure, Measurement
-from harness.regress.decision import MARGINS, Metric, decide
+from harness.regress.decision import MARGINS, Metric, Verdict, decide
 from harness.regress.effect import CONFIDENCE, Effect, exact_effect, noisy_effect, shifted, two_samples
 from harness.regress.trials import TIMES, Finding
 from harness.statistics import median, percentile, samples_ns
@@ -30,6 +32,11 @@ MEMORY_NOISE: Final = 0.0015
 """Of the peak of one process, as a standard deviation of its logarithm, where too few processes tell it.
 
 Source: 30 processes of one build on a shared virtual machine agreed within 0.11 % (one standard deviation)."""
+
+
+_CANARY_TRIM: Final = 0.2
+"""The share of processes that is left out at either end: one of five."""
+_OPEN: Final[Verdict] = "inconclusive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +164,10 @@ def _findings(
         ours, theirs = _values(before, value), _values(after, value)
         effect = two_samples(ours, theirs) if min(len(ours), len(theirs)) >= 2 else None
         finding = _finding(metric, effect, margins)
-        if finding.verdict in {"regression", "small slowdown"} and canary is not None and effect is not None:
-            # Only what the fixed piece of work did not suffer as well is the build's.
+        if canary is not None and effect is not None:
             without = decide(shifted(effect, -canary.log_ratio), finding.margin)
-            if without not in {"regression", "small slowdown"}:
-                finding = replace(finding, verdict="inconclusive")
-            elif without == "small slowdown":
-                finding = replace(finding, verdict="small slowdown")
+            is_certain = canary.low > 0 or canary.high < 0
+            finding = replace(finding, verdict=_of_the_build(finding.verdict, without, is_certain=is_certain))
         found.append(finding)
     peaks = [[record.peak_bytes for record in one.memory] for one in (before, after)]
     if all(peaks):
@@ -172,6 +176,23 @@ def _findings(
         effect = exact_effect(a.artifact.size_bytes, b.artifact.size_bytes)
         found.append(_finding("size", effect, margins))
     return tuple(found)
+
+
+def _of_the_build(verdict: Verdict, without: Verdict, *, is_certain: bool) -> Verdict:
+    """What may be claimed of the build, of a device that may have changed.
+
+    Args:
+        verdict: As measured.
+        without: After dividing by what a fixed piece of work took.
+        is_certain: Whether that changed at all.
+    """
+    slower: frozenset[Verdict] = frozenset({"regression", "small slowdown"})
+    if verdict in slower:
+        # Only what the fixed piece of work did not suffer as well.
+        return ("small slowdown" if "small slowdown" in {verdict, without} else verdict) if without in slower else _OPEN
+    if is_certain and (without in slower or (verdict == "improvement" and without != "improvement")):
+        return _OPEN
+    return verdict
 
 
 def _finding(metric: Metric, effect: Effect | None, margins: Mapping[Metric, float]) -> Finding:
@@ -196,12 +217,50 @@ def _values(measured: Measurement, value: Callable[[ProcessRecord], float]) -> l
 
 
 def _canary_effect(before: Measurement, after: Measurement) -> Effect | None:
-    # Of the processes that count: one that was disturbed, and done again for that, must not excuse the others.
+    """How the fixed piece of work changed, by trimmed means: a neighbour in one of them must not excuse a build."""
     ours, theirs = (
-        [p.canary_before_ns for p in one.processes if p.canary_before_ns and p.discarded is None]
+        [
+            median([ns for ns in (process.canary_before_ns, process.canary_after_ns) if ns])
+            for process in one.processes
+            # One that was disturbed, and done again for that, says nothing of the others.
+            if process.discarded is None and (process.canary_before_ns or process.canary_after_ns)
+        ]
         for one in (before, after)
     )
-    return two_samples(ours, theirs, confidence=CONFIDENCE) if min(len(ours), len(theirs)) >= 2 else None
+    return _trimmed_samples(ours, theirs) if min(len(ours), len(theirs)) >= 2 else None
+
+
+def _trimmed(values: Sequence[float]) -> tuple[float, float, int]:
+    """The trimmed mean of logarithms, its squared error, and the degrees of freedom of that."""
+    logs = np.sort(np.log(values))
+    cut = int(_CANARY_TRIM * logs.size)
+    kept = logs[cut : logs.size - cut]
+    drawn_in = np.clip(logs, kept[0], kept[-1])
+    error = (logs.size - 1) * float(drawn_in.var(ddof=1)) / (kept.size * (kept.size - 1))
+    return float(kept.mean()), error, kept.size - 1
+
+
+def _trimmed_samples(a: Sequence[float], b: Sequence[float]) -> Effect:
+    """As `two_samples`, of means without the lowest and highest fifth.
+
+    Source: Yuen 1974, "The two-sample trimmed t for unequal population variances", Biometrika 61, 165-170.
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415  (half a second)
+
+    (ours, our_error, our_freedom), (theirs, their_error, their_freedom) = _trimmed(a), _trimmed(b)
+    middle, variance, reach = theirs - ours, our_error + their_error, 0.0
+    if variance > 0:
+        freedom = variance**2 / (our_error**2 / our_freedom + their_error**2 / their_freedom)
+        reach = math.sqrt(variance) * float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return Effect(
+        log_ratio=middle,
+        low=middle - reach,
+        high=middle + reach,
+        confidence=CONFIDENCE,
+        trials=min(len(a), len(b)),
+        noise=None,
+        method="two samples",
+    )
 
 
 # --- which cells belong together, and whether they may be compared -------------------------------------------------

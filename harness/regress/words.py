@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,69 @@ def interval(finding: Finding) -> str:
     return f"{100 * (effect.ratio_low - 1):+.2f} to {100 * (effect.ratio_high - 1):+.2f} %"
 
 
-def plan_text(plan: ComparePlan, noise: float, *, is_calibrated: bool, trial_s: float | None, device: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a device before a comparison on it begins.
+
+    Attributes:
+        device: Its id.
+        noise: Of a trial, as a robust standard deviation of the logarithm of p50.
+        is_calibrated: Whether that was measured there; otherwise it is assumed.
+        trial_s: How long a trial takes, in seconds; None where that could not be tried.
+        memory_s: How much longer one that measures memory, too.
+        takes_turns: Whether whole processes take turns, for which no noise is known beforehand.
+    """
+
+    device: str
+    noise: float
+    is_calibrated: bool
+    trial_s: float | None
+    memory_s: float = 0.0
+    takes_turns: bool = False
+
+    def seconds(self, trials: int, memory_trials: int) -> float | None:
+        """How long so many trials take."""
+        return None if self.trial_s is None else trials * self.trial_s + memory_trials * self.memory_s
+
+
+def plan_text(plan: ComparePlan, known: Known) -> str:
     """What a comparison will be able to see, said before it begins."""
-    visible = planning.smallest_effect(noise, plan.trials)
-    where = "measured on this device" if is_calibrated else f"assumed; `harness calibrate {device}` measures it"
-    time = f", some {units.elapsed(trial_s * plan.trials)}" if trial_s is not None else ""
+    seconds = known.seconds(plan.trials, min(plan.memory_trials or 0, plan.trials))
+    time = "" if seconds is None else f", some {units.elapsed(seconds)}"
+    return f"{plan.trials} trials{time}. {_visible_text(known, plan.trials, planning.ALPHA)}"
+
+
+def family_plan_text(rule: FamilyRule, known: Known, *, cells: int, metrics: int, memory_trials: int) -> str:
+    """What a gate will be able to see, and how long it takes at least and at most, said before it begins.
+
+    Args:
+        rule: Of the family.
+        known: Of the device.
+        cells: How many there are.
+        metrics: How many figures of each are compared.
+        memory_trials: Of a stage, at most.
+    """
+    screen, more = (
+        known.seconds(trials, min(memory_trials, trials)) for trials in (rule.screen_trials, rule.confirm_trials)
+    )
+    time = ""
+    if screen is not None and more is not None:
+        time = f"; some {units.elapsed(cells * screen)}, {units.elapsed(cells * (screen + more))} at most"
+    alpha = min(rule.cell_alpha, rule.family_alpha / (cells * metrics))
     return (
-        f"{plan.trials} trials{time}. A slowdown of {100 * visible:.1f} % is found in 9 of 10 comparisons\n"
-        f"(noise of a trial {100 * noise:.2f} %, {where})."
+        f"{cells} {'cell' if cells == 1 else 'cells'}: {rule.screen_trials} trials, {rule.confirm_trials} fresh ones "
+        f"where these leave it open{time}.\n{_visible_text(known, rule.confirm_trials, alpha)}"
+    )
+
+
+def _visible_text(known: Known, trials: int, alpha: float) -> str:
+    if known.takes_turns:
+        return "Whole processes take turns here: a slowdown has to be several times as large to be found."
+    visible = planning.smallest_effect(known.noise, trials, alpha=alpha)
+    where = "measured here" if known.is_calibrated else f"assumed; `harness calibrate {known.device}` measures it"
+    return (
+        f"A slowdown of {100 * visible:.1f} % in p50 is found in 9 of 10 comparisons\n"
+        f"(noise of a trial {100 * known.noise:.2f} %, {where})."
     )
 
 
@@ -141,10 +197,18 @@ def cells_text(cells: Sequence[CellComparison]) -> str:
         lines += [f"  {difference.key}: {difference.a} | {difference.b}" for difference in cell.differences]
         if cell.problem:
             lines.append(f"  {cell.problem}")
-        if cell.canary is not None and abs(cell.canary - 1) > 0.01:
-            lines.append(f"  A fixed piece of work took {change(cell.canary)} in the second run: the device changed.")
+        changed = device_changed(cell)
+        if changed is not None:
+            lines.append(f"  {changed}")
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def device_changed(cell: CellComparison) -> str | None:
+    """What a fixed piece of work says of the device between two runs, where it took another time by over 1 %."""
+    if cell.canary is None or abs(cell.canary - 1) <= 0.01:
+        return None
+    return f"A fixed piece of work took {change(cell.canary)} in the second run: the device changed."
 
 
 def cell_verdict(cell: CellComparison) -> str:

@@ -61,6 +61,19 @@ def test_a_step_of_the_last_nights_is_suspected_until_more_have_come() -> None:
     assert standings[6] == ["confirmed"]
 
 
+def test_what_confirms_a_change_came_after_it_was_seen() -> None:
+    confirmed = 0
+    for seed in range(30):
+        values = noisy([(40, 0.0), (14, 0.02)], seed)
+        for change in find_changes(values):
+            if change.standing == "confirmed":
+                confirmed += 1
+                earlier = find_changes(values[:-3])
+                assert any(abs(one.index - change.index) <= 5 for one in earlier), seed
+
+    assert confirmed >= 10
+
+
 def test_what_was_back_within_days_went_away() -> None:
     found = find_changes(noisy([(40, 0.0), (4, 0.10), (40, 0.0)], seed=1))
 

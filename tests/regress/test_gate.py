@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from lxml import etree
 
 from harness.errors import BadSetting
 from harness.regress.effect import exact_effect
-from harness.regress.gate import GateResult, GateSettings, read_gate
+from harness.regress.gate import CellMargins, GateResult, GateSettings, Margins, read_gate
 from harness.regress.gate_files import annotation_lines, as_json, junit, markdown
 from harness.regress.runs import CellComparison, Difference
 from harness.regress.trials import Finding
@@ -19,7 +21,7 @@ from harness.tables import to_json
 
 if TYPE_CHECKING:
     from harness.regress.decision import Verdict
-    from harness.regress.gate import WhenInconclusive
+    from harness.regress.gate import Means
 
 SCHEMA = Path(__file__).parents[1] / "data" / "junit.xsd"
 
@@ -36,9 +38,16 @@ NEW = CellComparison(name="host_d", status="new")
 GONE = CellComparison(name="host_e", status="gone")
 
 
-def result(*cells: CellComparison, inconclusive: WhenInconclusive = "pass") -> GateResult:
+def result(*cells: CellComparison, inconclusive: Means = "pass", gone: Means = "fail") -> GateResult:
     """What a gate said of these."""
-    return GateResult(a="old", b="new", cells=cells, inconclusive=inconclusive, notes=("a note",))
+    return GateResult(a="old", b="new", cells=cells, inconclusive=inconclusive, gone=gone, notes=("a note",))
+
+
+def small(low: float, high: float) -> CellComparison:
+    """A certain slowdown, of which the margin is 3 %."""
+    effect = replace(exact_effect(100, 101), low=math.log(low), high=math.log(high))
+    finding = Finding(metric="p50", verdict="small slowdown", effect=effect, margin=0.03, values=())
+    return CellComparison(name="host_a", status="compared", findings=(finding,))
 
 
 EVERYTHING = result(cell(), cell("regression"), cell("inconclusive"), cell("small slowdown"), UNLIKE, BROKEN, NEW, GONE)
@@ -52,15 +61,19 @@ EVERYTHING = result(cell(), cell("regression"), cell("inconclusive"), cell("smal
         (result(cell("small slowdown")), 0),
         (result(cell("inconclusive")), 0),
         (result(cell("inconclusive"), inconclusive="fail"), 1),
-        (result(cell(), GONE), 0),
-        (result(cell(), GONE, inconclusive="fail"), 1),
+        (result(cell(), GONE), 1),
+        (result(cell(), GONE, gone="pass"), 0),
+        (result(small(1.01, 1.02), inconclusive="fail"), 0),
+        (result(small(1.01, 1.15)), 0),
+        (result(small(1.01, 1.15), inconclusive="fail"), 1),
         (result(cell(), cell("regression")), 1),
         (result(cell(), BROKEN), 1),
         (result(cell(), UNLIKE), 2),
         (result(UNLIKE, cell("regression")), 1),
         (result(), 2),
         (result(NEW), 2),
-        (result(GONE), 2),
+        (result(GONE), 1),
+        (result(GONE, gone="pass"), 2),
     ],
 )
 def test_the_exit_code_is_that_of_the_gravest_cell_and_nothing_compared_is_no_pass(
@@ -84,6 +97,13 @@ def test_margins_of_a_cell_override_those_of_all(tmp_path: Path) -> None:
     assert settings.margins_of("host_a_int8_x")["size"] == GateSettings().margins_of("x")["size"] == 0.005
 
 
+def test_a_pattern_that_names_no_cell_is_told() -> None:
+    margins = Margins(p50_pct=1)
+    settings = GateSettings(cells=tuple(CellMargins(match=match, margins=margins) for match in ("*_int8_*", "*_in8_*")))
+
+    assert settings.idle_patterns(["host_a_int8_x", "host_b"]) == ("*_in8_*",)
+
+
 @pytest.mark.parametrize(
     "wrong", ["[margins]\np50 = 2", "[margins]\np50_pct = -1", 'inconclusive = "maybe"', "schema = 9"]
 )
@@ -99,8 +119,8 @@ def test_junit_xml_is_what_its_schema_says() -> None:
 
     etree.XMLSchema(etree.parse(str(SCHEMA))).assertValid(document)
     (suite,) = document
-    assert [suite.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["8", "2", "1", "1"]
-    assert len(suite.findall("testcase/failure")) == 2
+    assert [suite.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["8", "3", "1", "1"]
+    assert len(suite.findall("testcase/failure")) == 3
     assert len(suite.findall("testcase/error")) == 1
 
 
@@ -123,7 +143,7 @@ def test_annotations_are_one_line_for_each_cell_that_is_not_well() -> None:
         "::warning",
         "::error",
         "::error",
-        "::warning",
+        "::error",
     ]
     assert not any("\n" in line for line in lines)
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import numpy as np
 import pytest
+from scipy import stats
 
+from harness.regress import runs
 from harness.regress.runs import CellComparison, compare_runs, refused_keys
 from harness.regress.words import cell_verdict
 from tests.fakes import records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.records import CellResult
     from harness.store import StoredRun
 
@@ -38,15 +43,57 @@ def test_a_slower_run_is_a_regression() -> None:
     assert p50.effect.ratio == pytest.approx(1.1, abs=0.01)
 
 
-def test_a_slowdown_that_the_fixed_piece_of_work_had_as_well_is_the_devices() -> None:
-    slow = [
-        msgspec.structs.replace(process, canary_before_ns=22_000_000) for process in records.calm_processes(p50_ms=11)
-    ]
+def with_canaries(p50_ms: float, canaries_ms: Sequence[float]) -> CellResult:
+    """A cell of as many processes, beside each of which the fixed piece of work took so long."""
+    base = records.calm_processes(p50_ms=p50_ms)
+    return records.result(
+        processes=[
+            msgspec.structs.replace(
+                base[number % len(base)],
+                index=number,
+                canary_before_ns=int(canary * 1e6 * (1 + 0.001 * (number % 3))),
+                canary_after_ns=int(canary * 1e6),
+            )
+            for number, canary in enumerate(canaries_ms)
+        ]
+    )
 
-    found = compared(records.result(p50_ms=10), records.result(processes=slow))
+
+def test_a_slowdown_that_the_fixed_piece_of_work_had_as_well_is_the_devices() -> None:
+    found = compared(with_canaries(10, [20] * 5), with_canaries(11, [22] * 5))
 
     assert found.findings[0].verdict == "inconclusive"
-    assert found.canary == pytest.approx(1.1)
+    assert found.canary == pytest.approx(1.1, abs=0.001)
+
+
+def test_one_disturbed_canary_excuses_no_slowdown() -> None:
+    found = compared(with_canaries(10, [20] * 10), with_canaries(11, [20] * 9 + [60]))
+
+    assert found.findings[0].verdict == "regression"
+    assert found.canary == pytest.approx(1.0, abs=0.001)
+
+
+@pytest.mark.parametrize("now_ms", [10.0, 9.0])
+def test_a_build_that_a_faster_device_made_look_well_is_not_passed(now_ms: float) -> None:
+    found = compared(with_canaries(10, [20] * 5), with_canaries(now_ms, [18] * 5))
+
+    assert found.findings[0].verdict == "inconclusive"
+
+
+def test_the_interval_of_the_canary_is_that_of_yuens_test() -> None:
+    a, b = [20.0, 21.0, 20.5, 19.0, 60.0, 20.2], [18.0, 18.1, 17.0, 18.4, 18.2]
+
+    found = runs._trimmed_samples(a, b)
+
+    slow = stats.ttest_ind(np.log(b), np.log(a), equal_var=False, trim=0.2)
+    reach = abs(found.log_ratio / slow.statistic) * stats.t.ppf((1 + found.confidence) / 2, slow.df)
+    assert (found.low, found.high) == pytest.approx((found.log_ratio - reach, found.log_ratio + reach))
+
+
+def test_a_canary_that_is_uncertain_takes_no_pass_away() -> None:
+    found = compared(with_canaries(10, [20, 30, 18, 25, 19]), with_canaries(10, [18, 26, 17, 22, 18]))
+
+    assert found.findings[0].verdict == "pass"
 
 
 @pytest.mark.parametrize(

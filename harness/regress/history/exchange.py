@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.errors import UnreadableRecord, UnwritableFolder, UsageError
-from harness.regress.history.folder import COLUMNS, OPTIONAL_COLUMNS, sql_text
+from harness.regress.history.folder import COLUMNS, OPTIONAL_COLUMNS, disk_error, sql_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,8 @@ def export_points(history: HistoryFolder, to: Path, *, model: str | None = None)
         making.replace(to)
     except OSError as error:
         raise UnwritableFolder(str(to.parent), error.strerror or str(error)) from error
+    except disk_error() as error:
+        raise UnwritableFolder(str(to.parent), str(error).splitlines()[0]) from error
     finally:
         making.unlink(missing_ok=True)
     return rows

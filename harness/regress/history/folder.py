@@ -105,6 +105,8 @@ class HistoryFolder:
             return self._put(connection, f"SELECT {_SELECTED} FROM {table}", making)
         except OSError as error:
             raise UnwritableFolder(str(self.folder), error.strerror or str(error)) from error
+        except disk_error() as error:
+            raise UnwritableFolder(str(self.folder), str(error).splitlines()[0]) from error
         finally:
             making.unlink(missing_ok=True)
 
@@ -134,7 +136,7 @@ class HistoryFolder:
         """Put many small files into one, where nobody else is just doing that.
 
         Returns:
-            Whether it was done; False also where the folder cannot be written.
+            Whether it was done; False also where the folder cannot be written, or is full: tidying up costs no answer.
         """
         loose = list(self.folder.glob("*.ndjson")) if self.folder.is_dir() else []
         if len(loose) <= LOOSE_MAX and sum(path.stat().st_size for path in loose) <= LOOSE_BYTES_MAX:
@@ -144,7 +146,7 @@ class HistoryFolder:
         try:
             with FileLock(self.folder / "history.lock", timeout=0):
                 self._pack()
-        except (Timeout, PermissionError):
+        except (Timeout, OSError, disk_error()):
             return False
         return True
 
@@ -269,6 +271,12 @@ def _listed(files: Sequence[Path]) -> str:
 def sql_text(path: Path) -> str:
     """A path as it is written inside of quotes in SQL, where a parameter cannot stand."""
     return str(path).replace("'", "''")
+
+
+def disk_error() -> type[Exception]:
+    """What DuckDB raises where a file cannot be read or written. It is no OSError."""
+    error: type[Exception] = _engine().IOException
+    return error
 
 
 def _engine() -> Any:  # noqa: ANN401  (a module without types)

@@ -40,18 +40,20 @@ def draw(story: Story, to: Path) -> int:
     """Write the picture.
 
     Args:
-        story: What is drawn; not empty.
+        story: What is drawn.
         to: A file that ends in one of `KINDS`.
 
     Returns:
         How many series had no room.
 
     Raises:
-        UsageError: The name ends otherwise.
+        UsageError: The name ends otherwise, or there is no point of this figure.
         UnwritableFolder: The file cannot be written.
         MissingExtra: matplotlib is not installed.
     """
     require_kind(to)
+    if not story.series:
+        raise UsageError(f"there is nothing to draw: {story.metric} of {story.model} was never measured")
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  (optional, and slow)
     except ImportError:

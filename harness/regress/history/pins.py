@@ -38,7 +38,7 @@ def read_pins(folder: Path) -> dict[str, Pin]:
     """Model -> its reference.
 
     Raises:
-        UnreadableRecord: The file is damaged.
+        UnreadableRecord: The file is damaged. Whoever only shows figures goes on without pins, and says so.
     """
     path = folder / FILE
     try:

@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from harness import statistics
-from harness.errors import UnknownName
+from harness.errors import UnknownName, UnreadableRecord
 from harness.records import Record
 from harness.regress import changepoints
 from harness.regress.changepoints import find_changes, find_steps
-from harness.regress.history.pins import Pin, read_pins
+from harness.regress.history.folder import Damage
+from harness.regress.history.pins import FILE, Pin, read_pins
 from harness.regress.history.point import CAUSE_FIELDS, METRIC_FIELDS, METRIC_SERIES_FIELDS, SERIES_FIELDS
 
 if TYPE_CHECKING:
@@ -104,15 +105,24 @@ class ModelTold(Record, frozen=True, kw_only=True):
 
 def list_models(history: HistoryFolder) -> tuple[ModelTold, ...]:
     """Every model of a history, by name."""
-    pins = read_pins(history.folder)
+    pins, damaged = _pins(history)
     rows = history.query(
         "SELECT model, count(*), count(DISTINCT run), min(measured_at), max(measured_at) "
         "FROM points GROUP BY 1 ORDER BY 1"
     )
+    history.damaged += damaged
     return tuple(
         ModelTold(model=model, points=points, runs=runs, first_at=first, last_at=last, reference=pins.get(model))
         for model, points, runs, first, last in rows
     )
+
+
+def _pins(history: HistoryFolder) -> tuple[dict[str, Pin], tuple[Damage, ...]]:
+    """Every model's reference; none, and what is wrong, where their file is damaged: figures need no reference."""
+    try:
+        return read_pins(history.folder), ()
+    except UnreadableRecord as error:
+        return {}, (Damage(FILE, error.problem),)
 
 
 def tell(history: HistoryFolder, model: str, metric: Metric = "p50", *, last: int = POINTS_USUAL) -> Story:
@@ -128,7 +138,8 @@ def tell(history: HistoryFolder, model: str, metric: Metric = "p50", *, last: in
         UnknownName: It was never measured.
         MissingExtra: DuckDB is not installed.
     """
-    pin = read_pins(history.folder).get(model)
+    pins, damaged = _pins(history)
+    pin = pins.get(model)
     key_fields = (*SERIES_FIELDS, *METRIC_SERIES_FIELDS[metric])
 
     def read(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[_Row], list[_Row]]:
@@ -138,6 +149,7 @@ def tell(history: HistoryFolder, model: str, metric: Metric = "p50", *, last: in
         return total, points, _references(connection, columns, model, pin)
 
     total, points, references = history.ask(read)
+    history.damaged += damaged
     if not total:
         raise UnknownName("model in the history", model, tuple(told.model for told in list_models(history)))
     groups: dict[tuple[object, ...], list[_Row]] = {}

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import UnreadableRecord, UsageError
+from harness.errors import UnreadableRecord, UnwritableFolder, UsageError
 from harness.regress.history.exchange import Imported, export_points, import_points
 from harness.regress.history.folder import COLUMNS, HistoryFolder
 from tests.fakes.history import point
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ALL = f"SELECT {', '.join(COLUMNS)} FROM points ORDER BY run, cell"
@@ -96,3 +99,32 @@ def test_a_figure_that_is_none_or_no_number_is_refused(history: HistoryFolder, t
 def test_other_kinds_of_files_are_refused(history: HistoryFolder, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.csv or \.parquet"):
         export_points(history, tmp_path / "all.xlsx")
+
+
+@contextmanager
+def no_file_may_grow() -> Iterator[None]:
+    """As on a disk without space: whatever is written fails, whoever writes it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(history: HistoryFolder, tmp_path: Path) -> None:
+    with no_file_may_grow(), pytest.raises(UnwritableFolder):
+        export_points(history, tmp_path / "all.parquet")
+
+    assert not list(tmp_path.glob("*all.parquet*"))
+
+
+def test_tidying_up_on_a_full_disk_costs_no_answer(history: HistoryFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.regress.history.folder.LOOSE_MAX", 1)
+    history.add([point(2)])
+
+    with no_file_may_grow():
+        assert not history.pack_if_many()
+
+    assert len(history.query(ALL)) == 3
+    assert history.pack_if_many()

@@ -148,6 +148,19 @@ def test_a_damaged_file_of_pins_is_said_and_not_overwritten(history: HistoryFold
     assert (history.folder / "pins.json").read_bytes() == b'{"a": '
 
 
+def test_figures_are_shown_without_references_where_their_file_is_damaged(history: HistoryFolder) -> None:
+    slower_after_an_update(history)
+    (history.folder / "pins.json").write_bytes(b'{"a": ')
+
+    told = tell(history, "mobilenet_v2")
+
+    assert told.series
+    assert told.reference is None
+    assert [damage.file for damage in history.damaged] == ["pins.json"]
+    assert list_models(history)
+    assert [damage.file for damage in history.damaged] == ["pins.json"]
+
+
 @pytest.mark.parametrize("pin", [Pin(run="night-009"), Pin(model="nobody")])
 def test_a_pin_to_what_is_not_there_is_refused(history: HistoryFolder, pin: Pin) -> None:
     history.add([point(0)])
