@@ -1,17 +1,18 @@
-"""Store campaigns among the baselines and draw the operating curve that the README shows.
+"""Measure the gate itself and make what the README shows of it: `python scripts/operating_curve.py [--hours HOURS]`.
 
-    python scripts/operating_curve.py [CAMPAIGN...]
-
-Without an argument: what `harness selftest aa` and `harness selftest power` left in `reports/selftest/`. Each campaign
-is kept with all its values (its sessions packed), and from what is kept the figure and the rates are made; run
-`python scripts/readme.py` afterwards.
+Goes on with both campaigns of `harness selftest` in `reports/selftest` (or begins them), for so many hours, keeps them
+with all their values among the baselines, and makes the rates, the curve and the README's tables from it. What
+is given as CAMPAIGN... is kept instead, and nothing is measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,40 +20,62 @@ from harness.regress.selftest.campaign import Campaign, require_same_subject
 from harness.regress.selftest.figure import draw
 from harness.regress.selftest.report import make_report
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "reports" / "baselines" / "selftest"
-USUAL = (ROOT / "reports" / "selftest" / "aa", ROOT / "reports" / "selftest" / "power")
+MEASURED = ROOT / "reports" / "selftest"
+KINDS = ("aa", "power")
 
 
-def main() -> int:
-    """Keep, compute, draw."""
-    given = tuple(map(Path, sys.argv[1:])) or tuple(folder for folder in USUAL if (folder / "plan.json").exists())
-    for folder in given:
-        _keep(folder)
+def main(arguments: Sequence[str]) -> int:
+    """Measure, keep, compute, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("campaigns", metavar="CAMPAIGN", nargs="*", type=Path, help="Keep these, and measure nothing.")
+    parser.add_argument("--hours", type=float, help="Measure for so long; default: until everything is measured.")
+    asked = parser.parse_args(arguments)
+    if not asked.campaigns:
+        _measure(asked.hours)
+    for folder in asked.campaigns or [MEASURED / kind for kind in KINDS]:
+        keep(folder, KEPT / folder.name)
     campaigns = [Campaign.open(path.parent) for path in sorted(KEPT.glob("*/plan.json"))]
-    if not campaigns:
-        print("there is no campaign: run `harness selftest aa` and `harness selftest power` first", file=sys.stderr)
-        return 2
     for campaign in campaigns:
         require_same_subject(campaigns[0].plan.subject, campaign.plan.subject)
     report = make_report(campaigns, watch=lambda at, of: print(f"rules: {at} of {of}", file=sys.stderr))
     (KEPT / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     draw(report, KEPT / "operating_curve.svg")
-    print(f"wrote {KEPT}")
-    return 0
+    print(f"wrote {KEPT.relative_to(ROOT)}; now the README")
+    return subprocess.run([sys.executable, ROOT / "scripts" / "readme.py"], check=False).returncode
 
 
-def _keep(folder: Path) -> None:
-    """Copy a campaign; in place of one of the same name that was kept before."""
-    kept = KEPT / folder.name
+def keep(folder: Path, kept: Path) -> None:
+    """Copy a campaign, its sessions packed, in place of what was kept there before.
+
+    What was there is deleted last, so that nothing is lost by a full disk, or where a campaign is kept as itself.
+    """
     kept.mkdir(parents=True, exist_ok=True)
+    sessions = {path.name.removesuffix(".gz"): path for path in sorted(folder.glob("session-*.ndjson*"))}
+    copies = {f"{name}.gz" for name in sessions}
+    for name, path in sessions.items():
+        if path.resolve() != (kept / f"{name}.gz").resolve():
+            # No time in it: the same campaign is the same bytes.
+            packed = path.read_bytes() if path.suffix == ".gz" else gzip.compress(path.read_bytes(), mtime=0)
+            (kept / f"{name}.gz").write_bytes(packed)
+    if folder.resolve() != kept.resolve():
+        (kept / "plan.json").write_bytes((folder / "plan.json").read_bytes())
     for old in kept.glob("session-*"):
-        old.unlink()
-    (kept / "plan.json").write_bytes((folder / "plan.json").read_bytes())
-    for path in folder.glob("session-*.ndjson"):
-        # No time in it: the same campaign is the same bytes.
-        (kept / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        if old.name not in copies:
+            old.unlink()
+
+
+def _measure(hours: float | None) -> None:
+    """Go on with each campaign, for its share of the time. An interruption ends the measuring and keeps the rest."""
+    for kind in KINDS:
+        limit = [] if hours is None else ["--hours", str(hours / len(KINDS))]
+        command = [sys.executable, "-m", "harness", "selftest", kind, "--output", str(MEASURED / kind), *limit]
+        subprocess.run(command, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from harness.comparison import Build, Pair, build_at, compare, gate_pairs, parse
 from harness.device.host import HostDevice
 from harness.device.registry import find_device
 from harness.errors import Incomparable, RunnerDied, RunnerHung, RunnerUnreadable, UsageError
-from harness.measure.interleaved import run_trials
+from harness.measure.interleaved import _turns, run_trials
 from harness.records import ComparePlan, SuiteRuntime
 from harness.regress.decision import MARGINS, FamilyRule
 from harness.regress.trials import findings
@@ -62,6 +63,7 @@ def test_the_blocks_of_a_trial_are_run_in_the_order_that_its_record_says(ready: 
         blocks = sorted([(block.start_ns, "A") for block in a.blocks] + [(block.start_ns, "B") for block in b.blocks])
         assert "".join(name for _, name in blocks) == trial.order
         assert len(trial.order) == 4 * PLAN.turns
+        assert trial.processor in os.sched_getaffinity(0)
         assert all(trial.order[start : start + 4] in {"ABBA", "BAAB"} for start in range(0, len(trial.order), 4))
         assert trial.how == "alive together"
     assert [trial.a_memory is not None for trial in found.trials] == [True, False]
@@ -73,6 +75,23 @@ def test_the_seed_decides_every_order(ready: Ready, device: Device) -> None:
 
     assert orders[0] == orders[1]
     assert orders[0][0] != orders[0][1] or plan.turns == 1
+
+
+def test_programs_of_several_threads_are_left_where_they_were(tmp_path: Path, device: Device) -> None:
+    file = str(save_dense_onnx(tmp_path / "a.onnx"))
+    two = prepare(parse_build(f"{file},threads=2"), device)
+    one = prepare(parse_build(file), device)
+
+    for a, b in ((two, two), (one, two)):
+        (trial,) = run_trials(a.arm, b.arm, device, msgspec.structs.replace(PLAN, trials=1)).trials
+        assert trial.processor is None
+
+
+@pytest.mark.parametrize(("inference_ms", "turns"), [(0.2, 10), (30.0, 5), (300.0, 4), (5.0, 10)])
+def test_a_slow_network_gets_fewer_turns_for_the_time_of_a_trial(inference_ms: float, turns: int) -> None:
+    cold_and_warm = [int(9e9)] * 3 + [int(inference_ms * 1e6)] * 4
+
+    assert _turns(ComparePlan(), [cold_and_warm, [int(1e5)] * 5]) == turns
 
 
 def test_where_two_cannot_be_told_whole_processes_take_turns(ready: Ready, device: Device) -> None:
@@ -230,7 +249,8 @@ def test_a_build_that_breaks_when_it_is_measured_again_is_a_broken_cell_and_the_
 def test_what_is_said_of_a_build_overrides_what_is_said_of_both() -> None:
     shared = {"artifact": "onnx/fp32", "threads": "2"}
 
-    found = parse_build("net,threads=4,runtime=onnxruntime,graph_optimization=basic,x=true", shared)
+    found = parse_build("net,threads=4,affinity=0-1,runtime=onnxruntime,graph_optimization=basic,x=true", shared)
+    assert found.affinity == "0-1"
 
     assert (found.reference, found.artifact, found.threads) == ("net", "onnx/fp32", 4)
     assert found.runtime == SuiteRuntime(name="onnxruntime", graph_optimization="basic", options={"x": True})

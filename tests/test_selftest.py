@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from harness.errors import UsageError
+from harness import selftest
+from harness.device.host import HostDevice
+from harness.errors import RunnerDied, UsageError
 from harness.regress.selftest.campaign import Campaign
 from harness.regress.selftest.run import carry_on
 from harness.regress.selftest.scenario import Scenario, aa_scenarios, power_scenarios
 from harness.selftest import Comparisons, Rig, injected, open_campaign
+
+if TYPE_CHECKING:
+    from harness.device.device import RunningProgram
+    from harness.records import Trial
 
 TINY = Path(__file__).parent / "data" / "tiny.tflite"
 
@@ -75,3 +82,45 @@ def test_every_scenario_has_its_injection(campaign: Campaign) -> None:
     assert by_kind.pop("aa") == by_kind.pop("neighbour") == {}
     assert all(by_kind.values())
     assert len({str(made) for made in by_kind.values()}) == len(by_kind)
+
+
+NEIGHBOUR = Scenario(kind="neighbour", dose=0.0, metric="p50", comparisons=1)
+
+
+def test_a_neighbour_loads_every_processor_from_mid_run_and_is_gone_afterwards(
+    campaign: Campaign, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[RunningProgram] = []
+    before: list[int] = []
+    start = HostDevice.start
+
+    def counting(self: HostDevice, command: tuple[str, ...], **more: Any) -> RunningProgram:
+        program = start(self, command, **more)
+        if command[-1] == selftest._BUSY:
+            started.append(program)
+        return program
+
+    monkeypatch.setattr(HostDevice, "start", counting)
+    see = selftest._Neighbour.see
+
+    def watched(self: selftest._Neighbour, trial: Trial) -> None:
+        before.append(len(started))
+        see(self, trial)
+
+    monkeypatch.setattr(selftest._Neighbour, "see", watched)
+
+    values = Comparisons(rig, campaign.plan)(NEIGHBOUR, trials=8, seed=1)
+
+    assert len(values) == 8
+    assert before[:4] == [0] * 4, "the first half is quiet"
+    assert len(started) == rig.device.facts().cores
+    assert all(program.wait(timeout_s=5) != 0 for program in started)
+
+
+def test_a_comparison_whose_neighbour_died_does_not_count(
+    campaign: Campaign, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "_BUSY", "pass")
+
+    with pytest.raises(RunnerDied):
+        Comparisons(rig, campaign.plan)(NEIGHBOUR, trials=8, seed=1)

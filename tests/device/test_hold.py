@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,14 @@ import pytest
 from harness.deploy.worker import system
 from harness.device.device import ShellResult
 from harness.device.halting import Halt, HaltingDevice
-from harness.device.hold import confined, confined_as_asked, fixed_performance, processors_for, read_processors
+from harness.device.hold import (
+    confined,
+    confined_as_asked,
+    fixed_performance,
+    processors_for,
+    read_processors,
+    single_processors,
+)
 from harness.device.registry import find_device
 from harness.errors import DeviceRefused, DeviceTimedOut
 from harness.records import CpuCluster, RuntimeChoice
@@ -160,3 +168,19 @@ def test_a_virtual_devices_program_is_confined_too(virtual: VirtualDevice) -> No
     said = find_device(virtual.id).shell(command, timeout_s=30)
 
     assert said.stdout.split()[-1] == "1", said
+
+
+@pytest.mark.parametrize(("affinity", "single"), [("any", (7,)), ("little", (0, 1, 2, 3)), ("2-6", (4, 5, 6))])
+def test_the_fastest_of_the_processors_that_are_allowed_are_shared(affinity: str, single: tuple[int, ...]) -> None:
+    assert single_processors(Phone(), affinity) == single
+
+
+def test_none_is_shared_where_no_program_can_be_confined() -> None:
+    assert single_processors(Phone(code=127), "any") == ()
+
+
+def test_a_processor_of_this_machine_is_one_that_it_may_use() -> None:
+    found = single_processors(find_device("host"), "any")
+
+    assert found
+    assert set(found) <= os.sched_getaffinity(0)

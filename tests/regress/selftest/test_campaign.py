@@ -26,8 +26,22 @@ from harness.regress.selftest.campaign import (
     session,
 )
 from harness.regress.selftest.figure import draw
-from harness.regress.selftest.outcome import Rate, p_values, scenario_outcomes, uniformity_p
-from harness.regress.selftest.report import SelftestReport, judgements, make_report, report_markdown, report_text
+from harness.regress.selftest.outcome import (
+    Rate,
+    _with_bases,
+    p_values,
+    rule_outcomes,
+    scenario_outcomes,
+    uniformity_p,
+)
+from harness.regress.selftest.report import (
+    RateTold,
+    SelftestReport,
+    judgements,
+    make_report,
+    report_markdown,
+    report_text,
+)
 from harness.regress.selftest.run import carry_on
 from harness.regress.selftest.scenario import Scenario, aa_scenarios, power_scenarios
 from harness.selftest_page import operating_curve
@@ -254,6 +268,55 @@ def test_rules_are_judged_on_the_same_values_in_both_orders(told: SelftestReport
     in_turn, mixed = found["pyperf", "one after the other"]["aa"], found["pyperf", "interleaved"]["aa"]
     assert in_turn.count > 3 * mixed.count
     assert found["this program", "interleaved"]["spin 3 %"].at_least > 0.8
+
+
+def test_a_run_before_is_always_of_the_unchanged_build_on_an_untouched_machine(tmp_path: Path) -> None:
+    kinds = ("aa", "step", "ramp", "neighbour", "spin")
+    made = begin(tmp_path, plan(*(scenario(kind, 0.1 * (kind not in {"aa", "neighbour"}), 8) for kind in kinds)))
+    carry_on(made, Simulated())
+    stored = Campaign.open(tmp_path)
+    kind_of = {one.index: stored.plan.scenarios[stored.plan.order[one.index]].kind for one in stored.done}
+
+    pairs = list(_with_bases(stored))
+
+    assert len(pairs) == 40
+    for shown, base, this in pairs:
+        if shown.kind in {"step", "ramp", "neighbour"}:
+            assert base is None
+        elif base is not None:
+            assert kind_of[base.index] in {"aa", "spin"}
+            assert base.at <= this.at
+            assert base is not this
+    rates = {one.order: one.rates for one in rule_outcomes(stored) if one.rule == "pyperf"}
+    assert set(rates["one after the other"]) == {"aa", "spin 10 %"}
+
+
+def test_one_regression_beside_a_neighbour_is_one_too_many(told: SelftestReport) -> None:
+    (aa, *_) = told.scenarios
+
+    def judged(regressions: int, of: int) -> bool | None:
+        rate = RateTold(count=regressions, of=of, at_least=0.0, at_most=1.0)
+        one = msgspec.structs.replace(aa, name="neighbour", kind="neighbour", done=of, regressions=rate)
+        found = dict(judgements(msgspec.structs.replace(told, scenarios=(one,))))
+        return found[f"neighbour: none of {of} a regression"]
+
+    assert judged(1, 300) is False
+    assert judged(0, 300) is True
+    assert judged(0, 0) is None
+
+
+@pytest.mark.parametrize(("found", "of", "is_so"), [(59, 59, True), (20, 20, None), (50, 60, False), (58, 60, None)])
+def test_a_share_is_claimed_where_its_limit_shows_it(
+    told: SelftestReport, found: int, of: int, is_so: bool | None
+) -> None:
+    spin = next(one for one in told.scenarios if one.name == "spin 3 %")
+    rate = Rate(count=found, of=of)
+    slower = RateTold(count=found, of=of, at_least=rate.at_least, at_most=rate.at_most)
+
+    one = msgspec.structs.replace(spin, done=of, slower=slower)
+
+    judged = dict(judgements(msgspec.structs.replace(told, scenarios=(one,))))
+    assert judged["spin 3 %: at least 95 % found"] is is_so
 
 
 def test_limits_of_a_rate_are_those_of_clopper_and_pearson() -> None:
