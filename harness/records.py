@@ -945,6 +945,7 @@ class ComparePlan(Record, frozen=True, kw_only=True):
     turns: Count = 10
     """At most: ABBA or BAAB, drawn anew for each; every letter is one block."""
     turns_min: Count = 4
+    """At least, however slow the network is."""
     trial_s: Seconds = 0.6
     """The time of a trial's blocks together. A slow network gets fewer turns for it, in every trial as many."""
     block_s: Seconds = 0.002
