@@ -107,7 +107,7 @@ PROFILES = {
             finetuning=Training(epochs=20, batch=64),
             distillation=Training(epochs=60, batch=64),
             ratios=(2, 4, 8, 16, 32),
-            structured_ratios=(2, 4, 8),
+            structured_ratios=(2, 4, 8, 16, 32),
             students=("mobilenet_v2", "mobilenet_v3_small", "light_cnn9", "resnet10_w32"),
             controls=("mobilenet_v2", "mobilenet_v3_small", "light_cnn9", "resnet10_w32"),
             quantized=("teacher", "layer-magnitude-8x", "structured-4x"),
