@@ -676,7 +676,10 @@ class BlockConditions(Record, frozen=True, kw_only=True):
     temperature_celsius: float | None = None
     throttle_events: int | None = None
     cpu_caps_hz: tuple[float, ...] | None = None
-    """The upper limit of each clock, in the order of their processors. One can fall unseen behind another's."""
+    """The upper limit of each clock, in the order of their processors, at the block's start or end, whichever is lower.
+    One can fall unseen behind another's."""
+    cpu_hz: float | None = None
+    """The clock of the processor that the block ended on; like the temperature read at most ten times a second."""
 
 
 class Block(Record, frozen=True, kw_only=True):

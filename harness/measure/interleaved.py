@@ -26,7 +26,15 @@ import msgspec
 from harness.device.device import TellsPrograms
 from harness.device.hold import confined_as_asked, fixed_performance, single_processors
 from harness.device.obstacles import THERMAL_STATUS
-from harness.errors import BadData, DeviceError, DeviceTimedOut, RunnerDied, RunnerHung, RunnerUnreadable
+from harness.errors import (
+    AcceleratorRefused,
+    BadData,
+    DeviceError,
+    DeviceTimedOut,
+    RunnerDied,
+    RunnerHung,
+    RunnerUnreadable,
+)
 from harness.measure.cooling import Cooling
 from harness.measure.program import Transcript, heard, run_program
 from harness.measure.session import (
@@ -261,7 +269,7 @@ def _blamed(name: _Name) -> Iterator[None]:
     """A device that goes away is neither build's fault; a program that dies is that of the build it ran."""
     try:
         yield
-    except (BadData, RunnerDied, RunnerHung, RunnerUnreadable) as error:
+    except (AcceleratorRefused, BadData, RunnerDied, RunnerHung, RunnerUnreadable) as error:
         error.build = name
         raise
 

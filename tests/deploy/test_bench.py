@@ -180,7 +180,8 @@ def test_bench_says_what_the_python_worker_says_and_computes_the_same(bench: Pat
     ]  # fmt: skip
     ours, theirs = only(native, Loaded), only(worker, Loaded)
     assert (ours.inputs, ours.outputs) == (theirs.inputs, theirs.outputs)
-    assert (ours.threads, ours.graph_optimization) == (theirs.threads, theirs.graph_optimization)
+    assert ours.threads == theirs.threads
+    assert ours.graph_optimization is None, "nothing reads it back, and what was asked is no answer"
     assert (ours.nodes_total, ours.nodes_delegated) == (theirs.nodes_total, theirs.nodes_delegated)
     for found, expected in zip(native_answers, answers(worker), strict=True):
         if found.dtype.kind == "f":
@@ -384,6 +385,30 @@ def test_both_programs_say_what_they_were_asked_for(bench: Path, folder: Path, m
         assert meta.asked == job.asked()
 
 
+@pytest.mark.parametrize(
+    ("change", "is_that"),
+    [
+        (lambda version: version, True),
+        (lambda version: f"{version}.post1", True),
+        (lambda version: f"{version}+cpu", True),
+        (lambda version: f"{version}.0", True),
+        (lambda version: f"{version}.1", False),
+        (lambda version: f"{version}1", False),
+        (lambda version: version.rpartition(".")[0] + ".99", False),
+        (lambda version: version.removesuffix(".0") if version.endswith(".0") else version, True),
+    ],
+)
+def test_a_version_is_its_numbers(bench: Path, folder: Path, change: Callable[[str], str], *, is_that: bool) -> None:
+    library = LIBRARIES["onnxruntime"]
+    job = with_inputs(bench, job_for(folder, "dense.onnx"), folder)
+    command = [str(bench), "--library", library.path, "--library-version", change(library.version)]
+
+    said, returncode, log = say(command, job)
+
+    assert (returncode == 0) is is_that, log
+    assert is_that or (isinstance(said[-1], ProgramError) and said[-1].kind == "wrong_version")
+
+
 def test_answers_that_are_not_numbers_are_the_same_answers(bench: Path, folder: Path) -> None:
     job = with_inputs(bench, job_for(folder, "nan.onnx"), folder)
     messages, returncode, _ = say(with_library(bench, "onnxruntime"), job)
@@ -526,8 +551,8 @@ def test_a_server_runs_a_block_for_each_line_and_ends_when_told(bench: Path, fol
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        begun = [read_message(process.stdout.readline()) for _ in range(6)]
-        assert [type(message) for message in begun] == [Meta, Canary, Loaded, First, Outputs, Warmup]
+        begun = [read_message(process.stdout.readline()) for _ in range(5)]
+        assert [type(message) for message in begun] == [Meta, Loaded, First, Outputs, Warmup], "canaries are for runs"
         for index in range(3):
             process.stdin.write(b"block\n")
             process.stdin.flush()
@@ -537,7 +562,7 @@ def test_a_server_runs_a_block_for_each_line_and_ends_when_told(bench: Path, fol
             assert sum(block.ns) >= 0.005e9
         process.stdin.write(b"end\n")
         process.stdin.close()
-        assert [type(read_message(line)) for line in process.stdout] == [Canary, End]
+        assert [type(read_message(line)) for line in process.stdout] == [End]
     assert process.returncode == 0
 
 
@@ -629,23 +654,38 @@ CLOCKS = """
 int main(void) {
     struct conditions now;
     conditions_begin(&now);
+    FILE *limit = fopen(SYSFS "/devices/system/cpu/cpufreq/policy4/scaling_max_freq", "w");
+    (void)fputs("2600000", limit); /* it cools down meanwhile */
+    (void)fclose(limit);
     conditions_end(&now);
     for (size_t clock = 0; clock < now.clocks; clock++) {
         (void)printf("%llu ", (unsigned long long)now.cpu_caps_hz[clock]);
     }
-    (void)printf("lowest %.0f", now.cpu_cap_hz);
+    (void)printf("lowest %.0f, %.1f degrees, at %.0f", now.cpu_cap_hz, now.temperature_celsius, now.cpu_hz);
     return 0;
 }
 """
 
 
-def test_each_clocks_limit_is_told_so_that_a_big_core_cannot_fall_behind_a_little_one(
+def test_limits_heat_and_the_clock_itself_are_read_as_the_system_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sysfs = tmp_path / "sys"
+
+    def put(path: str, text: str) -> None:
+        (sysfs / path).parent.mkdir(parents=True, exist_ok=True)
+        (sysfs / path).write_text(f"{text}\n", encoding="ascii")
+
+    # A big core's limit must not fall unseen behind a little one's.
     for policy, khz in ((0, 1_700_000), (10, 2_900_000), (4, 2_000_000)):
-        (sysfs / f"devices/system/cpu/cpufreq/policy{policy}").mkdir(parents=True)
-        (sysfs / f"devices/system/cpu/cpufreq/policy{policy}/scaling_max_freq").write_text(f"{khz}\n", encoding="ascii")
+        put(f"devices/system/cpu/cpufreq/policy{policy}/scaling_max_freq", str(khz))
+    for processor in os.sched_getaffinity(0):
+        put(f"devices/system/cpu/cpu{processor}/cpufreq/scaling_cur_freq", "1400000")
+    # Only what sits on the processor and can be its temperature: not the battery, nor what is switched off.
+    zones = ("battery", 61_000), ("CPU0-thermal", 47_500), ("soc_max", 125_000_000), ("big", 0), ("pmbigger", 99_000)
+    for number, (kind, millidegrees) in enumerate(zones):
+        put(f"class/thermal/thermal_zone{number}/type", kind)
+        put(f"class/thermal/thermal_zone{number}/temp", str(millidegrees))
     (tmp_path / "clocks.c").write_text(CLOCKS, encoding="ascii")
     program = tmp_path / "clocks"
     flags = ["-std=c11", "-D_GNU_SOURCE", f'-DSYSFS="{sysfs}"', f"-I{SOURCES}"]
@@ -656,10 +696,14 @@ def test_each_clocks_limit_is_told_so_that_a_big_core_cannot_fall_behind_a_littl
     said = subprocess.run([str(program)], capture_output=True, text=True, check=True, timeout=60).stdout
     monkeypatch.setattr("harness.deploy.worker.system._SYSFS", sysfs)
     watch = ConditionsWatch()
+    put("devices/system/cpu/cpufreq/policy4/scaling_max_freq", "2000000")
     watch.start()
+    put("devices/system/cpu/cpufreq/policy4/scaling_max_freq", "2600000")
+    found = watch.stop()
 
-    assert said == "1700000000 2000000000 2900000000 lowest 1700000000"
-    assert watch.stop().cpu_caps_hz == (1.7e9, 2.0e9, 2.9e9)
+    assert said == "1700000000 2000000000 2900000000 lowest 1700000000, 47.5 degrees, at 1400000000"
+    assert found.cpu_caps_hz == (1.7e9, 2.0e9, 2.9e9)
+    assert (found.temperature_celsius, found.cpu_hz) == (47.5, 1.4e9)
 
 
 def _own_compiler() -> str:

@@ -6,6 +6,7 @@
  *
  * As a server (`--serve`) it stops after the warm-up and runs one block for each line `block` on its standard input,
  * until the line `end`: two of them, asked in turn, compare two versions under the same conditions. */
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ struct program {
 };
 
 static bool do_job(struct program *program, const struct job *job, struct failure *why);
+static bool is_version(const char *said, const char *asked);
 static bool latency_job(struct program *program, const struct job *job, const struct runtime *runtime,
                         struct failure *why);
 static bool memory_job(struct program *program, const struct job *job, const struct runtime *runtime,
@@ -98,8 +100,7 @@ static bool do_job(struct program *program, const struct job *job, struct failur
     uint64_t began = clock_ns();
     char version[64] = "";
     bool is_done = runtime->load_library(job->library, version, why);
-    /* A package may have a version of its own behind the library's: 1.2.3.post1. */
-    if (is_done && job->library_version != NULL && strncmp(version, job->library_version, strlen(version)) != 0) {
+    if (is_done && version[0] != '\0' && job->library_version != NULL && !is_version(version, job->library_version)) {
         is_done = fail(why, "wrong_version", "%s says that it is version %s, asked for was %s", job->library, version,
                        job->library_version);
     }
@@ -120,6 +121,23 @@ static bool do_job(struct program *program, const struct job *job, struct failur
     }
     runtime->unload_library();
     return is_done;
+}
+
+/* By the numbers between dots, those that are missing 0: 1.27 is 1.27.0. A package may have a version of its own behind
+ * the library's: 1.2.3.post1, 1.2.3+cpu. */
+static bool is_version(const char *said, const char *asked) {
+    while (isdigit((unsigned char)*said) || isdigit((unsigned char)*asked)) {
+        char *said_end = (char *)said;
+        char *asked_end = (char *)asked;
+        unsigned long a = isdigit((unsigned char)*said) ? strtoul(said, &said_end, 10) : 0;
+        unsigned long b = isdigit((unsigned char)*asked) ? strtoul(asked, &asked_end, 10) : 0;
+        if (a != b) {
+            return false;
+        }
+        said = said_end + (*said_end == '.');
+        asked = asked_end + (*asked_end == '.');
+    }
+    return true;
 }
 
 static bool latency_job(struct program *program, const struct job *job, const struct runtime *runtime,
@@ -295,6 +313,7 @@ static bool run_block(struct program *program, const struct runtime *runtime, co
         line_integers(line, "cpu_caps_hz", conditions.cpu_caps_hz, conditions.clocks);
     }
     line_number(line, "temperature_celsius", conditions.temperature_celsius);
+    line_number(line, "cpu_hz", conditions.cpu_hz);
     count_or_null(line, "throttle_events", conditions.throttle_events);
     line_close(line, '}');
     line_send(line, program->output);

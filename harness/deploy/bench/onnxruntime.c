@@ -182,7 +182,7 @@ static bool onnxruntime_open(struct session *session, const char *model, const s
     }
     state->provider = provider;
     session->state = state;
-    session->graph_optimization = choice->graph_optimization;
+    session->graph_optimization = NULL; /* what was asked is in meta; no function reads back what was done */
     ort status = api.CreateSession(env, model, options, &state->session);
     api.ReleaseSessionOptions(options);
     bool is_open = passed(status, NULL, why) &&

@@ -60,7 +60,7 @@ struct session {
     size_t input_count;
     struct tensor *outputs;
     size_t output_count;
-    const char *graph_optimization; /* NULL: the runtime has no such thing */
+    const char *graph_optimization; /* NULL: the runtime has no such thing, or does not tell */
     struct placement placement;
 };
 

@@ -1,7 +1,9 @@
 #include "system.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +19,12 @@
 #define CANARY_BYTES (1u << 20)
 #define CANARY_REPEATS 4
 
-/* What to do with the numbers of several files. */
-enum gather { SUM, MOST };
-
 static double steal_ms(void);
 static int64_t involuntary_switches(void);
-static double gather_numbers(const char *folder, const char *prefix, const char *file, enum gather how);
+static double throttle_events(void);
+static double processor_celsius(void);
+static double clock_hz(void);
+static bool is_processor_sensor(const char *path);
 static size_t clock_caps_hz(uint64_t caps_hz[CLOCKS_MAX]);
 static double read_number(const char *path);
 static int64_t read_kilobytes(const char *path, const char *key);
@@ -80,10 +82,10 @@ bool allowed_processors(char *text, size_t size) {
 }
 
 /* Some phones have eighty zones, some of which are slow to read: after blocks of milliseconds not each time. */
-static bool is_time_for_heat(void) {
+static bool is_time_for_sensors(void) {
     static uint64_t read_at_ns;
     uint64_t now_ns = clock_ns();
-    if (read_at_ns != 0 && now_ns - read_at_ns < HEAT_EVERY_NS) {
+    if (read_at_ns != 0 && now_ns - read_at_ns < SENSORS_EVERY_NS) {
         return false;
     }
     read_at_ns = now_ns;
@@ -91,8 +93,8 @@ static bool is_time_for_heat(void) {
 }
 
 void conditions_begin(struct conditions *conditions) {
-    conditions->throttle_events =
-        (int64_t)gather_numbers(SYSFS "/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
+    conditions->throttle_events = (int64_t)throttle_events();
+    conditions->clocks = clock_caps_hz(conditions->cpu_caps_hz);
     conditions->steal_ms = steal_ms();
     conditions->involuntary_switches = involuntary_switches();
 }
@@ -100,20 +102,26 @@ void conditions_begin(struct conditions *conditions) {
 void conditions_end(struct conditions *conditions) {
     int64_t switches = involuntary_switches();
     double steal = steal_ms();
-    int64_t throttles =
-        (int64_t)gather_numbers(SYSFS "/devices/system/cpu", "cpu", "thermal_throttle/core_throttle_count", SUM);
-    double heat = is_time_for_heat() ? gather_numbers(SYSFS "/class/thermal", "thermal_zone", "temp", MOST) : UNKNOWN;
+    int64_t throttles = (int64_t)throttle_events();
+    bool is_time = is_time_for_sensors();
     bool steal_known = steal >= 0 && conditions->steal_ms >= 0;
     bool throttles_known = throttles >= 0 && conditions->throttle_events >= 0;
     conditions->involuntary_switches = switches - conditions->involuntary_switches;
     conditions->steal_ms = steal_known ? steal - conditions->steal_ms : NAN;
     conditions->throttle_events = throttles_known ? throttles - conditions->throttle_events : UNKNOWN;
-    conditions->clocks = clock_caps_hz(conditions->cpu_caps_hz);
+    uint64_t caps_hz[CLOCKS_MAX];
+    size_t clocks = clock_caps_hz(caps_hz);
+    for (size_t clock = 0; clock < clocks; clock++) { /* a limit that rose meanwhile was lower for a part of the block */
+        bool was_lower = clocks == conditions->clocks && conditions->cpu_caps_hz[clock] < caps_hz[clock];
+        conditions->cpu_caps_hz[clock] = was_lower ? conditions->cpu_caps_hz[clock] : caps_hz[clock];
+    }
+    conditions->clocks = clocks;
     conditions->cpu_cap_hz = conditions->clocks == 0 ? NAN : (double)conditions->cpu_caps_hz[0];
     for (size_t clock = 1; clock < conditions->clocks; clock++) {
         conditions->cpu_cap_hz = fmin(conditions->cpu_cap_hz, (double)conditions->cpu_caps_hz[clock]);
     }
-    conditions->temperature_celsius = heat == UNKNOWN ? NAN : heat / 1e3; /* in thousandths of a degree */
+    conditions->temperature_celsius = is_time ? processor_celsius() : NAN;
+    conditions->cpu_hz = is_time ? clock_hz() : NAN;
 }
 
 bool reset_peak_memory(void) {
@@ -153,38 +161,101 @@ static int64_t involuntary_switches(void) {
     return usage.ru_nivcsw;
 }
 
-/* Reads `folder/PREFIX<digit>.../file` for each such entry; UNKNOWN where none answers. */
-static double gather_numbers(const char *folder, const char *prefix, const char *file, enum gather how) {
+/* Gives `take` the path of each `folder/PREFIX<digit>...`. Returns whether the folder can be read. */
+static bool for_each_numbered(const char *folder, const char *prefix,
+                              void (*take)(const char *path, double *result), double *result) {
     DIR *entries = opendir(folder);
     if (entries == NULL) {
-        return UNKNOWN;
+        return false;
     }
-    double result = UNKNOWN;
-    bool any = false;
     size_t length = strlen(prefix);
     for (struct dirent *entry = readdir(entries); entry != NULL; entry = readdir(entries)) {
-        char digit = entry->d_name[0] == '\0' || strncmp(entry->d_name, prefix, length) != 0 ? '\0'
-                                                                                             : entry->d_name[length];
-        if (digit < '0' || digit > '9') {
-            continue;
+        if (strncmp(entry->d_name, prefix, length) == 0 && isdigit((unsigned char)entry->d_name[length])) {
+            char path[512];
+            (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+            take(path, result);
         }
-        char path[512];
-        (void)snprintf(path, sizeof path, "%s/%s/%s", folder, entry->d_name, file);
-        double value = read_number(path);
-        if (isnan(value)) { /* a sensor that exists and does not answer */
-            continue;
-        }
-        if (!any) {
-            result = value;
-        } else if (how == SUM) {
-            result += value;
-        } else {
-            result = fmax(result, value);
-        }
-        any = true;
     }
     (void)closedir(entries);
-    return result;
+    return true;
+}
+
+static double number_in(const char *folder, const char *file) {
+    char path[640];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, file);
+    return read_number(path);
+}
+
+static void add_throttles(const char *path, double *sum) {
+    double count = number_in(path, "thermal_throttle/core_throttle_count");
+    if (!isnan(count)) {
+        *sum = isnan(*sum) ? count : *sum + count;
+    }
+}
+
+/* How often the cores throttled since boot; UNKNOWN where none says so. */
+static double throttle_events(void) {
+    double sum = NAN;
+    (void)for_each_numbered(SYSFS "/devices/system/cpu", "cpu", add_throttles, &sum);
+    return isnan(sum) ? UNKNOWN : sum;
+}
+
+/* Zones of a battery, a charger or a modem are none of the processor's, and a zone that is switched off says 0 or 125. */
+static void take_hottest(const char *path, double *hottest) {
+    if (!is_processor_sensor(path)) {
+        return;
+    }
+    double celsius = number_in(path, "temp") / 1e3; /* in thousandths of a degree */
+    if (celsius >= 1 && celsius <= 150) {
+        *hottest = isnan(*hottest) ? celsius : fmax(*hottest, celsius);
+    }
+}
+
+static double processor_celsius(void) {
+    double hottest = NAN;
+    (void)for_each_numbered(SYSFS "/class/thermal", "thermal_zone", take_hottest, &hottest);
+    return hottest;
+}
+
+/* By its name, as in harness/deploy/worker/system.py. */
+static bool is_processor_sensor(const char *path) {
+    static const char *const names[] = {"coretemp", "k10temp", "zenpower", "x86_pkg_temp", "cpu", "soc"};
+    static const char *const whole[] = {"big", "mid", "little"};
+    char type_path[640];
+    (void)snprintf(type_path, sizeof type_path, "%s/type", path);
+    char type[64] = "";
+    FILE *file = fopen(type_path, "r");
+    if (file == NULL) {
+        return false;
+    }
+    bool is_read = fgets(type, sizeof type, file) != NULL;
+    (void)fclose(file);
+    for (char *letter = type; *letter != '\0'; letter++) {
+        *letter = (char)tolower((unsigned char)*letter);
+    }
+    bool found = false;
+    for (size_t index = 0; is_read && index < sizeof names / sizeof *names; index++) {
+        found = found || strstr(type, names[index]) != NULL;
+    }
+    for (size_t index = 0; is_read && index < sizeof whole / sizeof *whole; index++) {
+        size_t length = strlen(whole[index]);
+        for (const char *at = strstr(type, whole[index]); at != NULL; at = strstr(at + 1, whole[index])) {
+            bool begins = at == type || !isalnum((unsigned char)at[-1]);
+            found = found || (begins && !isalnum((unsigned char)at[length]));
+        }
+    }
+    return found;
+}
+
+/* Source: Documentation/admin-guide/pm/cpufreq.rst, scaling_cur_freq in kHz. */
+static double clock_hz(void) {
+    int processor = sched_getcpu();
+    if (processor < 0) {
+        return NAN;
+    }
+    char path[128];
+    (void)snprintf(path, sizeof path, SYSFS "/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq", processor);
+    return 1e3 * read_number(path);
 }
 
 /* The upper limit of each clock, by the number of its first processor. Returns how many there are; 0 where one of them

@@ -8,17 +8,20 @@
 
 #define UNKNOWN (-1)
 #define CLOCKS_MAX 256
-#define HEAT_EVERY_NS 100000000
+#define SENSORS_EVERY_NS 100000000
 
 /* What the system did to a block. Each is UNKNOWN (or NAN) where the machine does not say. */
 struct conditions {
     double steal_ms;              /* difference over the block */
     int64_t involuntary_switches; /* difference */
     int64_t throttle_events;      /* difference */
-    double cpu_cap_hz;            /* at the end: the lowest upper limit */
-    uint64_t cpu_caps_hz[CLOCKS_MAX]; /* at the end: the upper limit of each clock, in the order of their processors */
-    size_t clocks;                    /* 0 where a limit cannot be read */
-    double temperature_celsius;   /* at the end: the hottest zone; not read again within HEAT_EVERY_NS */
+    double cpu_cap_hz;            /* the lowest upper limit */
+    uint64_t cpu_caps_hz[CLOCKS_MAX]; /* the upper limit of each clock, at the start or the end, whichever is lower, in
+                                       * the order of their processors */
+    size_t clocks;                    /* at the end; 0 where a limit cannot be read */
+    /* At the end; neither is read again within SENSORS_EVERY_NS: */
+    double temperature_celsius; /* the hottest zone of the processor */
+    double cpu_hz;              /* the clock of the processor that the block ended on */
 };
 
 struct memory {

@@ -20,6 +20,10 @@ from harness.records import BlockConditions
 _STATUS = Path("/proc/self/status")
 _SYSFS = Path("/sys")
 _ROLLUP = Path("/proc/self/smaps_rollup")
+_PROCESSOR_SENSOR = re.compile(
+    r"coretemp|k10temp|zenpower|x86_pkg_temp|cpu|soc|(?<![a-z0-9])(big|mid|little)(?![a-z0-9])", re.IGNORECASE
+)
+"""Names of thermal zones; those of a battery, a charger or a modem are not the processor's."""
 _CANARY = b"\x5a" * (1 << 20)
 
 
@@ -81,29 +85,40 @@ class ConditionsWatch:
         self._throttle_files = sorted(
             (_SYSFS / "devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
         )
-        self._heat_files = sorted((_SYSFS / "class/thermal").glob("thermal_zone*/temp"))
+        self._heat_files = [
+            zone / "temp"
+            for zone in sorted((_SYSFS / "class/thermal").glob("thermal_zone[0-9]*"))
+            if _PROCESSOR_SENSOR.search(_text(zone / "type"))
+        ]
         self._steal_ms: float | None = None
         self._switches: int | None = None
         self._throttles: int | None = None
+        self._caps: list[float] = []
 
     def start(self) -> None:
         """The block begins now."""
         self._steal_ms = _steal_ms()
         self._switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         self._throttles = _sum(self._throttle_files)
+        self._caps = _numbers(self._cap_files)
 
     def stop(self) -> BlockConditions:
         """The block has ended."""
         steal, throttles = _steal_ms(), _sum(self._throttle_files)
-        caps, heats = _numbers(self._cap_files), _numbers(self._heat_files)
+        caps = _numbers(self._cap_files)
+        if len(caps) == len(self._caps):  # a limit that rose meanwhile was lower for a part of the block
+            caps = list(map(min, caps, self._caps))
+        # In thousandths of a degree. A sensor that is switched off says 0, or something that no processor survives.
+        heats = [celsius for value in _numbers(self._heat_files) if 1 <= (celsius := value / 1e3) <= 150]
         switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         return BlockConditions(
             steal_ms=None if steal is None or self._steal_ms is None else steal - self._steal_ms,
             involuntary_switches=None if self._switches is None else switches - self._switches,
             cpu_cap_hz=min(caps) * 1e3 if caps else None,  # the file is in kHz
-            temperature_celsius=max(heats) / 1e3 if heats else None,  # in thousandths of a degree
+            temperature_celsius=max(heats, default=None),
             throttle_events=None if throttles is None or self._throttles is None else throttles - self._throttles,
             cpu_caps_hz=tuple(cap * 1e3 for cap in caps) if caps and len(caps) == len(self._cap_files) else None,
+            cpu_hz=_clock_hz(),
         )
 
 
@@ -208,3 +223,19 @@ def _numbers(paths: list[Path]) -> list[float]:
         except (OSError, ValueError):  # a sensor that exists and does not answer
             continue
     return values
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _clock_hz() -> float | None:
+    """The clock of the processor that this thread is on. Source: Documentation/admin-guide/pm/cpufreq.rst."""
+    if sys.platform != "linux":
+        return None
+    processor = ctypes.CDLL(None).sched_getcpu()
+    found = _numbers([_SYSFS / f"devices/system/cpu/cpu{processor}/cpufreq/scaling_cur_freq"])
+    return found[0] * 1e3 if found else None
