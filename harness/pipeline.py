@@ -39,6 +39,7 @@ from harness.deploy.runner import choose_runner
 from harness.deploy.tools import push_tool
 from harness.device import retries
 from harness.device.halting import Halted
+from harness.device.hold import why_not_confined
 from harness.device.lease import identity, leased
 from harness.device.obstacles import THERMAL_STATUS
 from harness.device.profile import accepted_obstacles
@@ -486,7 +487,11 @@ class _CellWork:
     ) -> None:
         self._plan, self._total, self._writer, self._watch, self._lease = plan, len(cells), writer, watch, lease
         facts = {device.id: device for device in plan.devices}
-        self._never = {cell.id: why_not_on(cell.choice, facts[cell.device_id]) for cell in cells}
+        self._never = {
+            cell.id: why_not_on(cell.choice, facts[cell.device_id])
+            or why_not_confined(facts[cell.device_id], cell.choice)
+            for cell in cells
+        }
         self._file = {cell.id: _file_of(cell, facts[cell.device_id]) for cell in cells}
         self._files: dict[_File, Future[_Prepared]] = {file: Future() for file in self._file.values()}
         # A Core ML file is worth making where it cannot run: it is checked all the same.

@@ -11,6 +11,7 @@ import pytest
 
 import harness
 from harness import pipeline
+from harness.deploy.runner import Runner
 from harness.device import retries
 from harness.device.host import HostDevice
 from harness.device.lease import leased
@@ -20,13 +21,13 @@ from harness.measure.session import measure
 from harness.pipeline import failure, plan_run, resume, run
 from harness.records import Failure, Measurement, MeasurePlan, NotRun, NotRunnable, Obstacle, Suite, SuiteRuntime
 from harness.store import write_run
+from tests.fakes import records
 from tests.fakes.device import FACTS, FakeDevice
 from tests.fakes.models import save_dense_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.deploy.runner import Runner
     from harness.device.device import Device
 
 FAST = MeasurePlan(processes_min=2, processes_max=2, blocks=2, block_s=0.02, warmup_s=0.01, warmup_cap_s=0.3)
@@ -89,6 +90,26 @@ def test_a_cell_that_cannot_exist_is_recorded_with_its_reason_and_not_tried(mode
     (result,) = stored.results
     assert isinstance(result.outcome, NotRunnable)
     assert ".onnx" in result.outcome.reason
+
+
+def test_an_affinity_that_a_device_cannot_give_leaves_out_its_cells_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone = FakeDevice(facts=msgspec.structs.replace(FACTS, id="phone"))
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    monkeypatch.setattr(pipeline, "measure", lambda *_arguments, **_settings: records.measurement())
+    asked = suite(model, devices=("phone",), threads=(1, 2, 3, 4), affinities=("0", "9", "big", "any"))
+
+    stored = run(plan_run(asked), tmp_path / "out")
+
+    outcomes = {(result.cell.choice.affinity, result.cell.choice.threads): result.outcome for result in stored.results}
+    measured = {key for key, outcome in outcomes.items() if isinstance(outcome, Measurement)}
+    assert measured == {("0", 1), *(("any", threads) for threads in (1, 2, 3, 4))}, "good cells are measured"
+    assert {type(outcome) for key, outcome in outcomes.items() if key not in measured} == {NotRunnable}
+    shared = outcomes["0", 2]
+    assert isinstance(shared, NotRunnable)
+    assert "2 threads would share 1 processors" in shared.reason
 
 
 def test_a_ready_file_with_open_dimensions_is_measured_with_those_its_model_toml_declares(tmp_path: Path) -> None:

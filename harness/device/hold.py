@@ -119,6 +119,18 @@ def confined_as_asked(command: tuple[str, ...], facts: DeviceFacts, choice: Runt
     return confined(command, processors)
 
 
+def why_not_confined(facts: DeviceFacts, choice: RuntimeChoice) -> str | None:
+    """Why a device cannot give a choice the processors that it names, or None. Nothing is asked of the device.
+
+    What was asked for is then wrong for this device, and neither the device's fault nor worth a conversion.
+    """
+    try:
+        confined_as_asked((), facts, choice)
+    except DeviceRefused as error:
+        return str(error)
+    return None
+
+
 def single_processors(device: Device, affinity: str) -> tuple[int, ...]:
     """The processors of one kind that a program can be confined to one of.
 

@@ -20,6 +20,7 @@ from harness.device.hold import (
     processors_for,
     read_processors,
     single_processors,
+    why_not_confined,
 )
 from harness.device.registry import find_device
 from harness.errors import DeviceRefused, DeviceTimedOut
@@ -148,6 +149,8 @@ def test_threads_do_not_share_processors() -> None:
 
     on_four = msgspec.structs.replace(choice, affinity="big")
     assert confined_as_asked(("bench",), PHONE, on_four) == ("taskset", "f0", "bench")
+    assert "4 threads would share" in (why_not_confined(PHONE, choice) or "")
+    assert why_not_confined(PHONE, on_four) is None
 
 
 def test_a_program_is_confined_and_says_so_itself() -> None:
