@@ -51,6 +51,7 @@ from harness.errors import (
     DeviceNotFit,
     DeviceNotFound,
     HarnessError,
+    LeaseLost,
     MissingExtra,
     MissingTool,
     UnknownName,
@@ -543,11 +544,17 @@ class _CellWork:
 
     def measure(self, cell: Cell, device: Device) -> Outcome:
         """Deploy and measure, while the device is ours."""
-        outcome = self._leased(cell) or _measure_cell(
-            self._plan, cell, self._files[self._file[cell.id]].result(), device, self._watch
-        )
-        # Another run may have been on the device meanwhile; then it is in the figures.
-        return self._leased(cell) or outcome
+        lost = _attempt("deploy", partial(self._lease.require, cell.device_id))
+        if isinstance(lost, Failure):
+            return lost
+        outcome = _measure_cell(self._plan, cell, self._files[self._file[cell.id]].result(), device, self._watch)
+        try:
+            self._lease.require(cell.device_id)
+        except LeaseLost as error:  # another run may have been on the device meanwhile; then it is in the figures
+            return failure("deploy", error)
+        except HarnessError as error:  # it cannot be read now: no reason to lose what was measured
+            _log.warning("%s: whether it was leased all the time is not known: %s", cell.device_id, error)
+        return outcome
 
     def save(self, cell: Cell, outcome: Outcome, *, number: int, began_at: datetime, seconds: float) -> None:
         """Store what became of a cell, and tell."""
@@ -565,10 +572,6 @@ class _CellWork:
         )
         self._writer.save(result)
         self._watch(CellEnded(result, number, self._total))
-
-    def _leased(self, cell: Cell) -> Failure | None:
-        found = _attempt("deploy", partial(self._lease.require, cell.device_id))
-        return found if isinstance(found, Failure) else None
 
 
 def _one_at_a_time(watch: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -14,8 +14,18 @@ from harness import pipeline
 from harness.deploy.runner import Runner
 from harness.device import retries
 from harness.device.host import HostDevice
-from harness.device.lease import leased
-from harness.errors import BadSetting, DeviceNotFit, DeviceNotFound, DeviceOffline, MissingTool, RunLocked
+from harness.device.lease import Lease, leased
+from harness.errors import (
+    BadSetting,
+    DeviceNotFit,
+    DeviceNotFound,
+    DeviceOffline,
+    HarnessError,
+    LeaseLost,
+    MissingTool,
+    RunLocked,
+    UnwritableFolder,
+)
 from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event
 from harness.measure.session import measure
 from harness.pipeline import failure, plan_run, resume, run
@@ -304,6 +314,30 @@ def test_another_device_at_the_address_of_a_planned_one_does_not_go_on_with_its_
 
     with pytest.raises(DeviceNotFound, match="another device is there now, Galaxy S23, and not Pixel 8"):
         resume(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(UnwritableFolder("/tmp", "no space"), True), (LeaseLost("phone", "run b"), False)]
+)
+def test_what_was_measured_is_kept_unless_another_run_had_the_device(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: HarnessError, kept: bool
+) -> None:
+    calls: list[str] = []
+
+    def require(_self: Lease, device_id: str) -> None:
+        calls.append(device_id)
+        if len(calls) == 2:  # after the first cell
+            raise error
+
+    phone = FakeDevice(facts=msgspec.structs.replace(FACTS, id="phone"))
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    monkeypatch.setattr(pipeline, "measure", lambda *_arguments, **_settings: records.measurement())
+    monkeypatch.setattr(Lease, "require", require)
+
+    (result,) = run(plan_run(suite(model, devices=("phone",))), tmp_path / "out").results
+
+    assert isinstance(result.outcome, Measurement if kept else Failure)
 
 
 def test_a_failure_record_keeps_the_facts_of_its_error() -> None:

@@ -120,6 +120,28 @@ def test_who_was_taken_over_is_told_before_its_next_cell(folder: Path) -> None:
     assert held(folder) == [path], "what is another's is not given back"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_lease_that_cannot_be_written_for_a_while_is_still_ours(folder: Path) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with leased([device()], "a") as ours:
+        (path,) = held(folder)
+        before = path.read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            ours.require("fake")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before, "it was emptied, and would have let another run in"
+        with pytest.raises(DeviceBusy, match="run a of"), leased([device()], "b"):
+            pytest.fail("it was not refused")
+        ours.require("fake")
+        assert len(path.read_bytes()) == len(before), "another length may need more space than there is"
+
+    assert held(folder) == []
+
+
 def test_a_lease_is_renewed_while_it_is_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.02)
     with leased([device()], "a"):
