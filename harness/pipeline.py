@@ -3,8 +3,9 @@
     suite -> plan -> (checkpoint -> artifact) for every file -> (deploy -> measure) for every cell -> stored run
 
 All devices work at once (`farm.py`), each on one cell at a time, and files are converted while they measure. Only this
-machine itself begins when everything is converted: a converter beside a timed process would be in its figures. A step
-that fails is a `Failure` in the cells that needed it, and the rest goes on.
+machine itself begins when everything is converted, and the timing programs and libraries of all devices are there: a
+converter or compiler beside a timed process would be in its figures. A step that fails is a `Failure` in the cells that
+needed it, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from harness.convert.apple_system import system_for
 from harness.convert.convert import check_package as read_back
 from harness.convert.convert import is_converted, make_artifact, need_converters, right_answer, why_not
 from harness.deploy.push import push
-from harness.deploy.runner import choose_runner
+from harness.deploy.runner import build_and_fetch, choose_runner
 from harness.deploy.tools import push_tool
 from harness.device import retries
 from harness.device.halting import Halted
@@ -441,6 +442,10 @@ def _run_cells(
                 halt.check()  # a device's thread may have ended the run
 
             _prepare({model.name: model.spec for model in plan.models}, work.wanted, watch, hand_over)
+            # Also before this machine begins: a compiler beside a timed process would be in its figures.
+            for device_id, choice in work.runtimes_used:
+                halt.check()
+                _attempt("deploy", partial(build_and_fetch, facts[device_id], choice))  # its cells say what is wrong
 
 
 def _there_and_not(planned: Iterable[DeviceFacts]) -> tuple[dict[str, Device], dict[str, str]]:
@@ -499,12 +504,17 @@ class _CellWork:
         asked = [self._file[c.id] for c in cells if self._never[c.id] is None or c.format == "coreml"]
         self.wanted = tuple(dict.fromkeys(asked))
         """The files to make, each once."""
+        used = [(cell.device_id, cell.choice) for cell in cells if self._never[cell.id] is None]
+        self.runtimes_used = tuple(
+            {(at, each.runtime, each.version, each.driver): (at, each) for at, each in used}.values()
+        )
+        """Device and choice, one of each program and library that cells need."""
         for cell in cells:
             if self._file[cell.id] not in self.wanted and not self._files[self._file[cell.id]].done():
                 never = NotRunnable(reason=self._never[cell.id] or "")
                 self._files[self._file[cell.id]].set_result(_Prepared(None, never))
         self._converts: Future[None] = Future()
-        """Done once nothing is converted any more."""
+        """Done once nothing is converted, built or fetched any more."""
         self._here = {device.id for device in plan.devices if device.kind == "host"}
         self._phones = {device.id for device in plan.devices if device.kind == "ios"}
 

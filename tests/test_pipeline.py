@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.device.device import Device
+    from harness.measure.session import Question
+    from harness.records import DeviceFacts, RuntimeChoice
 
 FAST = MeasurePlan(processes_min=2, processes_max=2, blocks=2, block_s=0.02, warmup_s=0.01, warmup_cap_s=0.3)
 
@@ -108,6 +111,7 @@ def test_an_affinity_that_a_device_cannot_give_leaves_out_its_cells_alone(
     phone = FakeDevice(facts=msgspec.structs.replace(FACTS, id="phone"))
     monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
     monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    monkeypatch.setattr(pipeline, "build_and_fetch", lambda _facts, _choice: None)
     monkeypatch.setattr(pipeline, "measure", lambda *_arguments, **_settings: records.measurement())
     asked = suite(model, devices=("phone",), threads=(1, 2, 3, 4), affinities=("0", "9", "big", "any"))
 
@@ -316,6 +320,33 @@ def test_another_device_at_the_address_of_a_planned_one_does_not_go_on_with_its_
         resume(tmp_path / "out")
 
 
+def test_this_machine_begins_when_everything_is_built_and_fetched_for_the_others(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = FakeDevice(facts=msgspec.structs.replace(FACTS, id="host"))
+    board = FakeDevice(facts=msgspec.structs.replace(FACTS, id="pi", kind="board", architecture="aarch64"))
+    monkeypatch.setattr(pipeline, "find_device", {"host": here, "pi": board}.__getitem__)
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    happened: list[str] = []
+
+    def build(facts: DeviceFacts, _choice: RuntimeChoice) -> None:
+        time.sleep(0.2)
+        happened.append(f"built for {facts.id}")
+        raise MissingTool("a C compiler", "this", "get one")  # is for the cells to say
+
+    def measured(_question: Question, device: Device, *_arguments: object, **_settings: object) -> Measurement:
+        happened.append(f"measured on {device.id}")
+        return records.measurement()
+
+    monkeypatch.setattr(pipeline, "build_and_fetch", build)
+    monkeypatch.setattr(pipeline, "measure", measured)
+
+    run(plan_run(suite(model, devices=("host", "pi"), threads=(1, 2))), tmp_path / "out")
+
+    of_here = [what for what in happened if what != "measured on pi"]
+    assert of_here == ["built for host", "built for pi", "measured on host", "measured on host"]
+
+
 @pytest.mark.parametrize(
     ("error", "kept"), [(UnwritableFolder("/tmp", "no space"), True), (LeaseLost("phone", "run b"), False)]
 )
@@ -332,6 +363,7 @@ def test_what_was_measured_is_kept_unless_another_run_had_the_device(
     phone = FakeDevice(facts=msgspec.structs.replace(FACTS, id="phone"))
     monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
     monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    monkeypatch.setattr(pipeline, "build_and_fetch", lambda _facts, _choice: None)
     monkeypatch.setattr(pipeline, "measure", lambda *_arguments, **_settings: records.measurement())
     monkeypatch.setattr(Lease, "require", require)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.deploy.bench_build import build_bench
 from harness.deploy.elf import needed_beside, require_target
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.deploy.runtime_library import RuntimeLibrary
     from harness.device.device import Device
-    from harness.records import Driver, RuntimeChoice
+    from harness.records import DeviceFacts, Driver, RuntimeChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,18 @@ class Runner:
     driver: Driver
     library: str | None = None
     why_not_bench: str | None = None
+
+
+class Made(NamedTuple):
+    """What a device needs for its cells, on this machine."""
+
+    program: Path
+    library: RuntimeLibrary
+    target: str
+
+
+_MAKING = threading.Lock()
+"""Two devices of one target would build the same thing at once."""
 
 
 def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
@@ -78,18 +91,36 @@ def _worker(device: Device, choice: RuntimeChoice) -> Runner:
     return Runner(command=command, driver="python-worker")
 
 
-def _bench(device: Device, choice: RuntimeChoice) -> Runner:
+def build_and_fetch(facts: DeviceFacts, choice: RuntimeChoice) -> Made | None:
+    """Make here what `choose_runner` sends to a device, if it is not here yet; None where the worker was asked for.
+
+    Blocks for up to a minute for a build, and for a download. Of two threads one makes it, and the other waits.
+
+    Raises:
+        MissingTool: The native loop cannot be had for this device or runtime.
+        BuildFailed: It does not compile.
+        UnreadableRecord: The library is not the file any more that it was.
+        DeviceFull: There is no space for it here.
+    """
+    if choice.driver == "python-worker" or (choice.driver == "auto" and choice.runtime not in WHEELS):
+        return None
     if choice.runtime not in WHEELS:
         raise MissingTool("bench", f"timing {choice.runtime} in it", "choose the driver python-worker")
-    facts = device.facts()
     target = target_of(facts)
     if not target.startswith(("linux-", "android-")):
-        raise MissingTool("bench", f"timing on {device.id} ({target})", "choose the driver python-worker")
-    library = library_for(choice.runtime, target=target, version=choice.version)
-    program = build_bench(target)
+        raise MissingTool("bench", f"timing on {facts.id} ({target})", "choose the driver python-worker")
+    with _MAKING:
+        library = library_for(choice.runtime, target=target, version=choice.version)
+        return Made(program=build_bench(target), library=library, target=target)
+
+
+def _bench(device: Device, choice: RuntimeChoice) -> Runner:
+    facts = device.facts()
+    made = build_and_fetch(facts, choice)
+    assert made is not None  # the worker was not asked for
     if facts.kind == "host":
-        return _runner((str(program),), library, library.path)
-    return _sent(device, program, library, target)
+        return _runner((str(made.program),), made.library, made.library.path)
+    return _sent(device, made.program, made.library, made.target)
 
 
 def _sent(device: Device, program: Path, library: RuntimeLibrary, target: str) -> Runner:

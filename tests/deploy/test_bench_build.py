@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -206,6 +207,26 @@ def test_a_device_gets_program_and_library_under_names_made_of_their_content(mad
     sent = len(device.log)
     assert choose_runner(device, RuntimeChoice(runtime="onnxruntime")).command == chosen.command
     assert len(device.log) == sent
+
+
+def test_two_devices_of_one_target_wait_for_one_build(
+    made: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made(183)
+    at_work: list[int] = []
+
+    def build(_target: str) -> Path:
+        at_work.append(1)
+        time.sleep(0.1)
+        assert len(at_work) == 1, "another build is under way"
+        at_work.pop()
+        return tmp_path / "bench"
+
+    monkeypatch.setattr(runner, "build_bench", build)
+    with ThreadPoolExecutor(2) as threads:
+        choices = [threads.submit(choose_runner, device_of(), RuntimeChoice(runtime="onnxruntime")) for _ in range(2)]
+
+    assert [choice.result().driver for choice in choices] == ["bench", "bench"]
 
 
 def test_what_is_built_for_another_device_is_refused_before_anything_is_sent(made: Callable[..., None]) -> None:
