@@ -39,6 +39,7 @@ from harness.deploy.push import push
 from harness.deploy.runner import build_and_fetch, choose_runner
 from harness.deploy.tools import push_tool
 from harness.device import retries
+from harness.device.borrowed import borrowed
 from harness.device.halting import Halted
 from harness.device.hold import why_not_confined
 from harness.device.lease import identity, leased
@@ -298,14 +299,13 @@ def run_official_tool(
         UnknownName: There is no such tool or device.
         UnreadableModel: The program or the model is not there.
         AbiMismatch: The program is built for something else than the device.
-        DeviceError, RuntimeRefused: See `harness.measure.official.tools.run_tool`.
+        DeviceError, RuntimeRefused: See `harness.measure.official.tools.run_tool`; or another run took the device over.
     """
-    device = find_device(device_id)
-    with leased((device,), f"tool {tool}"):
-        program_there, model_there = push_tool(program, model, device)
-        return run_tool(
+    with borrowed(find_device(device_id), f"tool {tool}") as ours:
+        program_there, model_there = push_tool(program, model, ours.device)
+        found = run_tool(
             tool,
-            device,
+            ours.device,
             program=program_there,
             model=model_there,
             threads=threads,
@@ -313,6 +313,8 @@ def run_official_tool(
             more=tuple(more),
             timeout_s=timeout_s,
         )
+        ours.require()
+    return found
 
 
 def check_package(path: Path, against: str | None = None) -> Checked:

@@ -7,19 +7,24 @@ that run, and lets every thread leave at its next call to a device; what tidies 
 from __future__ import annotations
 
 import contextlib
+import logging
+import shlex
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.device.device import MayStayBehind
+from harness.device.device import MayStayBehind, TellsPrograms
 from harness.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path, PurePosixPath
 
-    from harness.device.device import Device, RunningProgram, ShellResult
+    from harness.device.device import Device, RunningProgram, ShellResult, ToldProgram
     from harness.records import DeviceFacts, DeviceState, Obstacle
+
+
+_log = logging.getLogger(__name__)
 
 
 class Halted(BaseException):
@@ -199,6 +204,32 @@ class HaltingDevice:
             self.owed.paths.discard(path)
 
 
+class _TellingDevice(HaltingDevice):
+    """Of a device whose programs can be told lines."""
+
+    def start_told(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> ToldProgram:
+        """As the device does; the program ends when all are to stop."""
+        self._halt.check()
+        assert isinstance(self.device, TellsPrograms)
+        return _HaltingToldProgram(self.device.start_told(argv, environment=environment), self._halt, self.owe)
+
+
+def halting(device: Device, halt: Halt) -> HaltingDevice:
+    """The device as a `HaltingDevice`, which tells programs lines where the device can."""
+    return _TellingDevice(device, halt) if isinstance(device, TellsPrograms) else HaltingDevice(device, halt)
+
+
+def tell_owed(device: HaltingDevice) -> None:
+    """Say what is still owed to a device, and how a person puts it in order; nothing where nothing is."""
+    owed = device.owed
+    steps = [f"run there: {shlex.join(command)}" for command in sorted(owed.commands)]
+    if owed.paths:
+        left = ", ".join(str(path) for path in sorted(owed.paths))
+        steps.append(f"harness devices clean {device.id} --older-than 0 (it keeps {left})")
+    if steps:
+        _log.warning("%s does not answer, and is not in order; once it does, %s", device.id, "; ".join(steps))
+
+
 class _HaltingProgram:
     """A `RunningProgram` that is ended when all are to stop."""
 
@@ -232,3 +263,15 @@ class _HaltingProgram:
         if isinstance(self._program, MayStayBehind) and self._program.left_over is not None:
             self._owe(self._program.left_over)
         self._watched.close()
+
+
+class _HaltingToldProgram(_HaltingProgram):
+    """A `ToldProgram` that is ended when all are to stop."""
+
+    def __init__(self, program: ToldProgram, halt: Halt, owe: Callable[[Sequence[str]], None]) -> None:
+        super().__init__(program, halt, owe)
+        self._told = program
+
+    def tell(self, line: str) -> None:
+        """The program's."""
+        self._told.tell(line)
