@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from harness.device.halting import Halt, Halted, HaltingDevice
+from harness.device.halting import Halt, Halted, HaltingDevice, tell_owed
 from harness.errors import DeviceError, DeviceNotFound, HarnessError
 from harness.events import CellStarted, DeviceCameBack, DeviceSetAside, DeviceWentAway, Event
 from harness.records import Cell, Failure, NotRun, Outcome
@@ -171,7 +171,7 @@ class _Lane:
                 self._do(cell, left=len(self._cells) - index)
             self._tidy()
         except Halted:
-            return
+            self._tidy_at_once()
         except BaseException as error:  # noqa: BLE001  (raised again in the main thread)
             self.error = error
             self._halt.stop()
@@ -260,9 +260,20 @@ class _Lane:
         self._terms.watch(DeviceSetAside(self.device_id, why))
 
     def _tidy(self) -> None:
-        """Do what is owed, if the device is there after all."""
-        if self._device.owed:
-            self._absent()
+        """Do what is owed, and tell what is left. A device that is not there is waited for, but not twice."""
+        if self._device.owed and (absent := self._absent()) is not None and self._aside is None:
+            self._await_return(absent)
+        tell_owed(self._device)
+
+    def _tidy_at_once(self) -> None:
+        """Do what is owed if the device is there: all are to stop, and somebody waits for that."""
+        if not self._device.owed:
+            return
+        with contextlib.suppress(HarnessError):
+            found = self._terms.find(self.device_id)
+            require_planned(self._terms.facts[self.device_id], found.facts())
+            HaltingDevice(found, self._halt, self._device.owed).pay(timeout_s=_PROBE_S)
+        tell_owed(self._device)
 
 
 def require_planned(planned: DeviceFacts, now: DeviceFacts) -> None:

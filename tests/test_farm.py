@@ -230,6 +230,65 @@ def test_what_is_owed_is_removed_also_after_the_last_cell() -> None:
     assert device.log == ["remove /fake/outputs/x"] * 2
 
 
+def away_after_the_last_cell(device: FakeDevice, *, absent: int) -> Script:
+    """Its only cell leaves something behind, and the device does not answer for some calls."""
+
+    def measure(_cell: Cell, there: Device) -> Outcome:
+        device.fail_on("remove", GONE)
+        with pytest.raises(LinkLost):
+            there.remove(device.work_folder / "outputs" / "x", timeout_s=1)
+        device.fail_on("sha256", GONE, times=absent)
+        return link_lost()
+
+    return Script(measure)
+
+
+def test_a_device_that_is_owed_something_is_waited_for_also_after_its_last_cell() -> None:
+    device = named("a")
+    events: list[Event] = []
+    work = away_after_the_last_cell(device, absent=6)
+    with at_work(cells("a1"), {"a": device}, work, terms({"a": device}, watch=events.append)):
+        pass
+
+    assert device.log == ["remove /fake/outputs/x"] * 2
+    assert [type(event) for event in events] == [CellStarted, DeviceWentAway, DeviceCameBack]
+
+
+def test_what_stays_owed_to_a_device_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    device = named("a")
+    work = away_after_the_last_cell(device, absent=10**6)
+    with at_work(cells("a1"), {"a": device}, work, terms({"a": device}, patience_s=0.05)):
+        pass
+
+    assert "harness devices clean a --older-than 0 (it keeps /fake/outputs/x)" in caplog.text
+
+
+def test_what_is_owed_is_done_once_more_also_after_ctrl_c(caplog: pytest.LogCaptureFixture) -> None:
+    device = named("a")
+    owed, left = threading.Event(), threading.Event()
+
+    def measure(_cell: Cell, there: Device) -> Outcome:
+        device.fail_on("remove", GONE)
+        with pytest.raises(LinkLost):
+            there.remove(device.work_folder / "outputs" / "x", timeout_s=1)
+        owed.set()
+        assert left.wait(10)
+        return link_lost()
+
+    def interrupted() -> None:
+        with at_work(cells("a1", "a2"), {"a": device}, Script(measure), terms({"a": device})) as halt:
+            assert owed.wait(10)
+            halt.stop()
+            left.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    assert device.log == ["remove /fake/outputs/x"] * 2
+    assert caplog.text == ""
+
+
 def test_a_result_that_cannot_be_stored_ends_the_work_of_all() -> None:
     devices = {"a": named("a"), "b": named("b")}
 

@@ -48,11 +48,14 @@ def fixed_performance(device: Device) -> Iterator[bool | None]:
         try:
             device.shell(off, timeout_s=_TIMEOUT_S)
         except DeviceError as error:
+            until = ""
             if isinstance(device, PaysLater):
                 device.owe(off)
+                until = " until this run finds it again"
             _log.warning(
-                "%s may be in its fixed-performance mode until this run finds it again (%s); or end it: adb shell %s",
+                "%s may be in its fixed-performance mode%s (%s); to end it: adb shell %s",
                 device.id,
+                until,
                 error,
                 " ".join(off),
             )
