@@ -674,6 +674,8 @@ class BlockConditions(Record, frozen=True, kw_only=True):
     cpu_cap_hz: float | None = None
     """The lowest of the processors' upper limits."""
     temperature_celsius: float | None = None
+    """The hottest thermal zone: of the processor's, by the Python worker; of all that there are, by the native loop, so
+    that it may be a battery's. What no processor can have is null."""
     throttle_events: int | None = None
     cpu_caps_hz: tuple[float, ...] | None = None
     """The upper limit of each clock, in the order of their processors. One can fall unseen behind another's."""

@@ -38,6 +38,7 @@ from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, Profile,
 from harness.records import (
     Artifact,
     Block,
+    BlockConditions,
     Deployment,
     Measurement,
     MeasurePlan,
@@ -425,9 +426,20 @@ def _block(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> Block:
         start_ns=message.start_ns,
         iterations_per_sample=message.iterations_per_sample,
         ns=message.ns,
-        conditions=message.conditions,
+        conditions=_believed(message.conditions),
         discarded=_throttled(message, caps_hz) or _taken_from(message),
     )
+
+
+def _believed(conditions: BlockConditions) -> BlockConditions:
+    """The conditions, without a temperature that no processor has.
+
+    A sensor that is switched off says 0 or less, and others whole degrees where thousandths are meant.
+    """
+    celsius = conditions.temperature_celsius
+    if celsius is None or 1 <= celsius <= 150:
+        return conditions
+    return msgspec.structs.replace(conditions, temperature_celsius=None)
 
 
 def _throttled(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> str | None:

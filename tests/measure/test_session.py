@@ -285,6 +285,15 @@ def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditi
     assert reason in str(measured.processes[1].blocks[0].discarded)
 
 
+@pytest.mark.parametrize(("said", "kept"), [(45.5, 45.5), (0.045, None), (-274.0, None), (45500.0, None), (None, None)])
+def test_a_temperature_that_no_processor_has_is_not_known(said: float | None, kept: float | None) -> None:
+    lines = latency_lines(conditions=BlockConditions(temperature_celsius=said))
+
+    measured = measure(question(), playing([*[latency(lines)] * 5, MEMORY]), PLAN)
+
+    assert measured.processes[0].blocks[0].conditions.temperature_celsius == kept
+
+
 def test_one_throttled_block_repeats_its_process_and_one_that_was_taken_from_does_not() -> None:
     def with_last(conditions: BlockConditions) -> FakeProgram:
         lines = latency_lines(conditions=BlockConditions(cpu_caps_hz=(2.0e9,)))

@@ -19,6 +19,8 @@ from harness.records import BlockConditions
 
 _STATUS = Path("/proc/self/status")
 _SYSFS = Path("/sys")
+_PROCESSOR_ZONE = re.compile(r"x86_pkg_temp|cpu|soc|\b(big|mid|little)\b", re.IGNORECASE)
+"""The type of a thermal zone that sits on the processor: of those in `harness.device.signals`, the names of zones."""
 _ROLLUP = Path("/proc/self/smaps_rollup")
 _CANARY = b"\x5a" * (1 << 20)
 
@@ -81,7 +83,9 @@ class ConditionsWatch:
         self._throttle_files = sorted(
             (_SYSFS / "devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
         )
-        self._heat_files = sorted((_SYSFS / "class/thermal").glob("thermal_zone*/temp"))
+        # A phone has zones of its battery, charger and modem as well, in other units or 125 degrees when switched off.
+        zones = sorted((_SYSFS / "class/thermal").glob("thermal_zone*"))
+        self._heat_files = [zone / "temp" for zone in zones if _PROCESSOR_ZONE.search(_text(zone / "type"))]
         self._steal_ms: float | None = None
         self._switches: int | None = None
         self._throttles: int | None = None
@@ -95,13 +99,14 @@ class ConditionsWatch:
     def stop(self) -> BlockConditions:
         """The block has ended."""
         steal, throttles = _steal_ms(), _sum(self._throttle_files)
-        caps, heats = _numbers(self._cap_files), _numbers(self._heat_files)
+        caps = _numbers(self._cap_files)
+        heats = [each for each in _numbers(self._heat_files) if 1e3 <= each <= 150e3]  # in thousandths of a degree
         switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         return BlockConditions(
             steal_ms=None if steal is None or self._steal_ms is None else steal - self._steal_ms,
             involuntary_switches=None if self._switches is None else switches - self._switches,
             cpu_cap_hz=min(caps) * 1e3 if caps else None,  # the file is in kHz
-            temperature_celsius=max(heats) / 1e3 if heats else None,  # in thousandths of a degree
+            temperature_celsius=max(heats) / 1e3 if heats else None,
             throttle_events=None if throttles is None or self._throttles is None else throttles - self._throttles,
             cpu_caps_hz=tuple(cap * 1e3 for cap in caps) if caps and len(caps) == len(self._cap_files) else None,
         )
@@ -198,6 +203,13 @@ def _steal_ms() -> float | None:
 def _sum(paths: list[Path]) -> int | None:
     values = _numbers(paths)
     return int(sum(values)) if values else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _numbers(paths: list[Path]) -> list[float]:
