@@ -27,6 +27,7 @@ from harness.decoding import decode
 from harness.device.profile import profile_of
 from harness.errors import DeviceBusy, HarnessError, LeaseLost, UnwritableFolder
 from harness.records import Record
+from harness.workspace import cache_dir
 
 if TYPE_CHECKING:
     import io
@@ -38,6 +39,8 @@ HEARTBEAT_S = 10.0
 STALE_S = 90.0
 """Nine heartbeats: a machine that is short of memory may miss some."""
 _LOCK_S = 10.0
+_LOCAL_PREFIXES = ("virtual:", "ssh://")
+"""Of names that each user gives: machines in one's cache, and hosts as one's ~/.ssh/config calls them."""
 _LENGTH = 1024
 """Of a lease, in bytes; a few hundred are used."""
 _log = logging.getLogger(__name__)
@@ -84,6 +87,25 @@ def identity(device: Device) -> str:
         return found.stdout.strip()
     profile = profile_of(device.id)  # an iPhone: by its profile's name, or by its UDID, it is the same one
     return (profile and profile.reached_by) or device.id
+
+
+def _keys(device: Device) -> tuple[str, ...]:
+    """What a device is leased by: its names, and what it says of itself.
+
+    By all: an identity that changes with a restart must not let another run in under the same name. A name that means
+    something to one user alone counts for that user alone: another may have given it to another device.
+
+    Raises:
+        DeviceError, BadSetting: See `identity`.
+    """
+    profile = profile_of(device.id)
+    reached_by = (profile and profile.reached_by) or device.id
+    own = {name for name in (device.id, reached_by) if name.startswith(_LOCAL_PREFIXES)}
+    if reached_by != device.id:
+        own.add(device.id)  # the name of a profile
+    mine = f"{_user()} {cache_dir().absolute()}"
+    names = [f"{mine} {name}" if name in own else name for name in (device.id, reached_by)]
+    return tuple(dict.fromkeys((*names, identity(device))))
 
 
 class Lease:
@@ -164,8 +186,7 @@ def leased(
                 namespace=_namespace(),
                 renewed=time.time(),
             )
-            # By both: an identity that changes with a restart must not let another run in under the same name.
-            for key in dict.fromkeys((device.id, identity(device))):
+            for key in _keys(device):
                 path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
                 _take(path, holder, taken_over or _log_taken_over)
                 held[path] = holder

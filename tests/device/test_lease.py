@@ -166,6 +166,30 @@ def test_one_phone_by_two_addresses_is_one_device() -> None:
         pytest.fail("it was not refused")
 
 
+@pytest.mark.parametrize("name", ["virtual:ci", "ssh://pi", "phone"])
+def test_one_name_of_two_users_is_two_devices_unless_it_is_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "device_profiles").mkdir()
+    text = 'schema = 1\nkind = "android"\ndevice_class = "phone"\nreached_by = "{}"\n'
+    monkeypatch.chdir(tmp_path)
+    profile = tmp_path / "device_profiles" / "phone.toml"
+
+    profile.write_text(text.format("R5CT"))
+    with leased([device(name, "b1")], "mine"):
+        with pytest.raises(DeviceBusy), leased([device(name, "b2")], "mine, after its restart"):
+            pytest.fail("it was not refused")
+        monkeypatch.setattr(lease, "_user", lambda: "another")
+        profile.write_text(text.format("R6AB"))
+        with leased([device(name, "b3")], "theirs"):
+            pass
+        with pytest.raises(DeviceBusy), leased([device(name, "b1")], "theirs, on the same one"):
+            pytest.fail("it was not refused")
+        if name == "phone":
+            with pytest.raises(DeviceBusy), leased([device("R5CT", "b4")], "by what mine is reached by"):
+                pytest.fail("it was not refused")
+
+
 def test_all_devices_are_leased_or_none(folder: Path) -> None:
     with leased([device("b")], "first"):
         with pytest.raises(DeviceBusy), leased([device("a"), device("b")], "second"):
