@@ -277,13 +277,24 @@ class _Lane:
 
 
 def require_planned(planned: DeviceFacts, now: DeviceFacts) -> None:
-    """See that a device is the one that a run was planned with.
+    """See that a device is the one that a run was planned with, by what it says of itself.
+
+    What a profile calls it may be edited while a run waits to be resumed.
 
     Raises:
         DeviceNotFound: Another one has its address now.
     """
-    if (planned.name, planned.cpu) != (now.name, now.cpu):
-        raise DeviceNotFound(planned.id, f"another device is there now, {now.name}, and not {planned.name}")
+    if planned.unit_digest is not None and now.unit_digest is not None:
+        is_same = planned.unit_digest == now.unit_digest
+    elif planned.own_name is not None and now.own_name is not None:
+        is_same = planned.own_name == now.own_name
+    else:  # planned before that was asked
+        is_same = planned.name == now.name
+    if is_same and planned.cpu == now.cpu:
+        return
+    if planned.name == now.name:
+        raise DeviceNotFound(planned.id, f"another {now.name} is there now")
+    raise DeviceNotFound(planned.id, f"another device is there now, {now.name}, and not {planned.name}")
 
 
 def _probe(device: Device) -> None:

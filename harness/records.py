@@ -419,6 +419,11 @@ class DeviceFacts(Record, frozen=True, kw_only=True):
     """Whether the whole system is a build for debugging, with checks that cost time; None where nobody says."""
     core_ml_units: tuple[str, ...] = ()
     """What Core ML computes on there, as the profile of the product says; empty where nobody does."""
+    own_name: str | None = None
+    """What it calls itself, whatever a profile calls it; None where nobody asked."""
+    unit_digest: str | None = None
+    """Tells one device of a model from another: part of a SHA-256 of its serial number or machine id, which stay there.
+    None where it has none."""
 
     @property
     def is_emulated(self) -> bool:

@@ -12,7 +12,7 @@ from harness import farm
 from harness.device.halting import Halt, Halted, HaltingDevice
 from harness.errors import DeviceFull, DeviceNotFound, DeviceTimedOut, LinkLost, UnknownName
 from harness.events import CellStarted, DeviceCameBack, DeviceSetAside, DeviceWentAway, Event
-from harness.farm import Terms, at_work
+from harness.farm import Terms, at_work, require_planned
 from harness.records import Cell, Failure, NotRun, NotRunnable, Outcome
 from tests.fakes import records
 from tests.fakes.device import FACTS, FakeDevice, FakeProgram
@@ -155,6 +155,29 @@ def test_another_device_at_the_same_address_is_not_the_one_that_is_waited_for() 
     outcome = work.saved["a2"]
     assert isinstance(outcome, NotRun)
     assert "another device is there now, Other phone, and not Fake" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"name": "Lab Pixel"}, None),  # a title that was edited
+        ({"own_name": "Pixel 8a"}, None),  # one device says one thing of itself, whatever its system is called
+        ({"unit_digest": "22"}, "another Pixel 8 is there now"),
+        ({"unit_digest": "22", "name": "Lab Pixel"}, "another device is there now, Lab Pixel, and not Pixel 8"),
+        ({"unit_digest": None, "own_name": "Galaxy"}, "another Pixel 8 is there now"),
+        ({"unit_digest": None, "own_name": None, "name": "Galaxy"}, "another device is there now, Galaxy"),
+        ({"cpu": "Another chip"}, "another Pixel 8 is there now"),
+    ],
+)
+def test_a_device_is_told_from_others_by_what_it_says_of_itself(changes: dict[str, str], problem: str | None) -> None:
+    planned = msgspec.structs.replace(FACTS, name="Pixel 8", own_name="Pixel 8", unit_digest="11")
+    now = msgspec.structs.replace(planned, **changes)
+
+    if problem is None:
+        require_planned(planned, now)
+    else:
+        with pytest.raises(DeviceNotFound, match=problem):
+            require_planned(planned, now)
 
 
 def test_a_device_that_misbehaves_three_times_is_set_aside() -> None:
