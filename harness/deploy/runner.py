@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,6 +49,14 @@ class Made(NamedTuple):
     target: str
 
 
+BENCH_PROVIDERS = frozenset(
+    {
+        *("azure", "coreml", "cpu", "js", "nvtensorrtrtx", "openvino", "qnn", "snpe", "vitisai", "webgpu", "webnn"),
+        "xnnpack",
+    }
+)
+"""Of ONNX Runtime, those that its one function for all appends, which is what `bench` calls. CUDA, TensorRT, NNAPI and
+others have functions of their own. Source: SessionOptionsAppendExecutionProvider, and the names in the library 1.32."""
 _MAKING = threading.Lock()
 """Two devices of one target would build the same thing at once."""
 
@@ -55,9 +64,9 @@ _MAKING = threading.Lock()
 def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
     """The timing program for one cell, as `choice.driver` asks for it, and what it needs put on the device.
 
-    `auto` is the native loop where it knows the runtime and can be built, and the Python worker elsewhere; which of
-    them ran is in the record, and figures of the two are told apart there. Blocks: the first time for an architecture
-    the program is built, a library may be fetched, and both are sent to the device.
+    `auto` is the native loop where it knows the runtime and the accelerator and can be built, and the Python worker
+    elsewhere; which of them ran is in the record, and figures of the two are told apart there. Blocks: the first time
+    for an architecture the program is built, a library may be fetched, and both are sent to the device.
 
     Raises:
         MissingTool: The native loop was asked for by name and cannot be had, or the device runs neither.
@@ -68,6 +77,11 @@ def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
     # The native loop does not know Core ML: nothing is missing where its own worker, or a phone's app, takes the times.
     if choice.driver == "python-worker" or (choice.driver == "auto" and choice.runtime not in WHEELS):
         return _worker(device, choice)
+    provider = choice.accelerator.removesuffix("ExecutionProvider").lower()
+    if choice.driver == "auto" and choice.runtime == "onnxruntime" and provider not in BENCH_PROVIDERS:
+        with contextlib.suppress(MissingTool):  # a phone has no Python; there bench says what the library says
+            why_not = f"bench cannot ask ONNX Runtime for the provider {choice.accelerator}"
+            return replace(_worker(device, choice), why_not_bench=why_not)
     try:
         return _bench(device, choice)
     except MissingTool as error:
@@ -78,7 +92,7 @@ def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
         except MissingTool:
             # A phone has no Python. That it would have been the second choice helps nobody.
             raise error from None
-        return Runner(command=runner.command, driver=runner.driver, why_not_bench=str(error))
+        return replace(runner, why_not_bench=str(error))
 
 
 def _worker(device: Device, choice: RuntimeChoice) -> Runner:

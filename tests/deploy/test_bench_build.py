@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import pytest
@@ -158,6 +158,25 @@ def test_a_runtime_that_bench_does_not_know_is_timed_by_the_worker() -> None:
     chosen = choose_runner(FakeDevice(), RuntimeChoice(runtime="openvino"))
 
     assert chosen.driver == "python-worker"
+
+
+def test_a_provider_that_bench_cannot_ask_for_is_timed_by_the_worker_unless_bench_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "_bench", lambda _device, _choice: runner.Runner(command=("bench",), driver="bench"))
+
+    def of(device: FakeDevice, accelerator: str, driver: Literal["auto", "bench"] = "auto") -> tuple[str, str | None]:
+        choice = RuntimeChoice(runtime="onnxruntime", accelerator=accelerator, driver=driver)
+        chosen = choose_runner(device, choice)
+        return chosen.driver, chosen.why_not_bench
+
+    cuda = ("python-worker", "bench cannot ask ONNX Runtime for the provider cuda")
+    assert of(FakeDevice(), "cuda") == cuda
+    assert of(FakeDevice(), "XnnpackExecutionProvider") == ("bench", None)
+    assert of(FakeDevice(), "cuda", "bench") == ("bench", None)
+    phone = FakeDevice()
+    phone.fail_on("worker_command", MissingTool("Python", "the worker", "none"), times=9)
+    assert of(phone, "nnapi") == ("bench", None), "what its library says is told"
 
 
 # --- other devices ---------------------------------------------------------------------------------------------------
