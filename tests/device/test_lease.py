@@ -27,9 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOLD = """
 import sys, time
 from harness.device.lease import leased
+from harness.errors import LeaseLost
 from tests.fakes.device import FakeDevice
-with leased([FakeDevice()], sys.argv[1]):
+with leased([FakeDevice()], sys.argv[1]) as lease:
     print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        lease.require("fake")
+        print("still ours", flush=True)
+    except LeaseLost as error:
+        print(error, flush=True)
     time.sleep(600)
 """
 
@@ -44,7 +51,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def other() -> Iterator[subprocess.Popen[str]]:
     """A process that has the device `fake` for its run `nightly`."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, "nightly"], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
+        [sys.executable, "-c", HOLD, "nightly"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -102,8 +114,18 @@ def test_a_lease_that_a_stopped_process_no_longer_renews_is_taken_over_and_lost_
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(old, renewed=time.time() - 1000)))
     said: list[str] = []
 
-    with leased([device()], "b", taken_over=lambda _device, previous: said.append(previous)):
+    with leased([device()], "b", taken_over=lambda _device, previous: said.append(previous)) as ours:
         assert "which has not renewed it for 1000 s" in said[0]
+
+        psutil.Process(other.pid).resume()
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write("are you still there?\n")
+        other.stdin.flush()
+        found = other.stdout.readline()
+        assert found.startswith("fake was taken over by run b of ")
+        assert f"(process {os.getpid()})" in found
+        ours.require("fake")
 
 
 def test_who_was_taken_over_is_told_before_its_next_cell(folder: Path) -> None:
@@ -238,4 +260,5 @@ def as_user(user: int) -> subprocess.Popen[str]:
     # What this Python needs is imported before, since its files may be closed to others.
     become = f"import os; os.setgroups([]); os.setgid({user}); os.setuid({user})\nwith leased"
     program = HOLD.replace("with leased", become)
-    return subprocess.Popen([sys.executable, "-c", program, "theirs"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", program, "theirs"]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
