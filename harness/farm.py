@@ -131,12 +131,7 @@ def _leave(lanes: Sequence[_Lane], halt: Halt) -> None:
     deadline = time.monotonic() + _LEAVE_S
     for lane in lanes:
         if not lane.over.wait(max(0.0, deadline - time.monotonic())):
-            _log.warning(
-                "%s is still sending a file and is not waited for; what arrived of it stays there until "
-                "`harness devices clean %s --older-than 0`",
-                lane.device_id,
-                lane.device_id,
-            )
+            _log.warning("%s is not waited for: %s", lane.device_id, lane.unfinished())
 
 
 class _Lane:
@@ -159,6 +154,16 @@ class _Lane:
         self.over = threading.Event()
         """Set when its thread is done. `Thread.join` will not do: a Ctrl-C in it makes Python 3.11 take a thread that
         runs on for one that has ended (bpo-45274), and nobody would wait for it to tidy up."""
+
+    def unfinished(self) -> str:
+        """What it is at, and what that leaves on the device if nobody waits for it."""
+        doing, arriving = self._device.doing, self._device.arriving
+        if arriving is None:
+            return f"it is still {doing}" if doing else "what it was at goes on for a while"
+        return (
+            f"it is still {doing}; what arrived of it stays there as {arriving.parent}/.{arriving.name}.*.part, until "
+            f"`harness devices clean {self.device_id} --older-than 0` removes it with every model that is kept there"
+        )
 
     def start(self) -> None:
         """Begin, in a thread of its own."""

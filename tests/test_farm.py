@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -353,29 +354,50 @@ def test_ctrl_c_ends_the_programs_that_run_and_stores_none_of_their_cells() -> N
     assert work.saved == {}
 
 
-def test_a_device_that_does_not_stop_in_time_is_named_with_what_it_leaves(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            "push",
+            (
+                "a is not waited for: it is still taking the file /fake/models/net; what arrived of it stays there as "
+                "/fake/models/.net.*.part, until `harness devices clean a --older-than 0` removes it with every model"
+            ),
+        ),
+        ("state", "a is not waited for: it is still saying how it is"),
+    ],
+)
+def test_a_device_that_does_not_stop_in_time_is_named_with_what_it_is_at(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, said: str
 ) -> None:
-    sending, sent = threading.Event(), threading.Event()
+    at_it, let_go = threading.Event(), threading.Event()
+    device = named("a")
 
-    def send(_cell: Cell, _device: Device) -> Outcome:
-        sending.set()
-        sent.wait(10)
+    def blocks(*_arguments: object, **_settings: object) -> None:
+        at_it.set()
+        let_go.wait(10)
+
+    def measure(_cell: Cell, there: Device) -> Outcome:
+        if call == "push":
+            there.push(Path(__file__), there.work_folder / "models" / "net", timeout_s=60)
+        else:
+            there.state()
         return DONE
 
     def interrupted() -> None:
-        devices = {"a": named("a")}
-        with at_work(cells("a1"), devices, Script(send), terms(devices)):
-            assert sending.wait(10)
+        with at_work(cells("a1"), {"a": device}, Script(measure), terms({"a": device})):
+            assert at_it.wait(10)
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(device, call, blocks)
     monkeypatch.setattr(farm, "_LEAVE_S", 0.05)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    sent.set()
+    let_go.set()
 
     (record,) = caplog.records
-    assert "harness devices clean a --older-than 0" in record.getMessage()
+    assert record.getMessage().startswith(said)
+    assert ("clean" in record.getMessage()) == (call == "push"), "nothing of ours is left by a look"
 
 
 def test_once_all_are_to_stop_a_device_only_tidies_up() -> None:

@@ -109,11 +109,23 @@ class HaltingDevice:
     Attributes:
         device: As above.
         owed: What is still to be put in order there.
+        doing: What it is asked for at this moment, in words; None while nothing is.
+        arriving: The file that is being sent at this moment.
     """
 
     def __init__(self, device: Device, halt: Halt, owed: Owed | None = None) -> None:
         self.device, self._halt = device, halt
         self.owed = owed or Owed()
+        self.doing: str | None = None
+        self.arriving: PurePosixPath | None = None
+
+    @contextlib.contextmanager
+    def _while(self, what: str, *, arriving: PurePosixPath | None = None) -> Iterator[None]:
+        self.doing, self.arriving = what, arriving
+        try:
+            yield
+        finally:
+            self.doing = self.arriving = None
 
     @property
     def id(self) -> str:
@@ -128,32 +140,38 @@ class HaltingDevice:
     def facts(self) -> DeviceFacts:
         """The device's."""
         self._halt.check()
-        return self.device.facts()
+        with self._while("saying what it is"):
+            return self.device.facts()
 
     def state(self) -> DeviceState:
         """The device's."""
         self._halt.check()
-        return self.device.state()
+        with self._while("saying how it is"):
+            return self.device.state()
 
     def obstacles(self) -> tuple[Obstacle, ...]:
         """The device's."""
         self._halt.check()
-        return self.device.obstacles()
+        with self._while("saying how it is"):
+            return self.device.obstacles()
 
     def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
         """As the device does."""
         self._halt.check()
-        self.device.push(local, remote, timeout_s=timeout_s)
+        with self._while(f"taking the file {remote}", arriving=remote):
+            self.device.push(local, remote, timeout_s=timeout_s)
 
     def pull(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> None:
         """As the device does."""
         self._halt.check()
-        self.device.pull(remote, local, timeout_s=timeout_s)
+        with self._while(f"sending the file {remote}"):
+            self.device.pull(remote, local, timeout_s=timeout_s)
 
     def sha256(self, remote: PurePosixPath, *, timeout_s: float) -> str | None:
         """As the device does."""
         self._halt.check()
-        return self.device.sha256(remote, timeout_s=timeout_s)
+        with self._while(f"reading the file {remote}"):
+            return self.device.sha256(remote, timeout_s=timeout_s)
 
     def rename(self, source: PurePosixPath, target: PurePosixPath, *, timeout_s: float) -> None:
         """As the device does."""
@@ -168,14 +186,16 @@ class HaltingDevice:
     def remove(self, remote: PurePosixPath, *, timeout_s: float) -> None:
         """As the device does, also while all stop; what fails is owed."""
         try:
-            self.device.remove(remote, timeout_s=timeout_s)
+            with self._while(f"removing {remote}"):
+                self.device.remove(remote, timeout_s=timeout_s)
         except DeviceError:
             self.owed.paths.add(remote)
             raise
 
     def shell(self, argv: Sequence[str], *, timeout_s: float) -> ShellResult:
         """As the device does, also while all stop: what a device was set to is put back by a command."""
-        return self.device.shell(argv, timeout_s=timeout_s)
+        with self._while(f"running {shlex.join(argv)}"):
+            return self.device.shell(argv, timeout_s=timeout_s)
 
     def owe(self, argv: Sequence[str]) -> None:
         """Have a command run once the device answers again."""
