@@ -382,7 +382,7 @@ class LeaseLost(DeviceError):
     """This process stood still for so long that another run has taken the device over."""
 
     kind = "lease_lost"
-    hint = "`harness run --resume` measures what is left, once the other run is over."
+    hint = "Once the other run is over, `harness run --resume` measures what is left; other commands begin anew."
 
     def __init__(self, device: str, holder: str) -> None:
         super().__init__(device, holder)

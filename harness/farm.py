@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from harness.device.halting import Halt, Halted, HaltingDevice
+from harness.device.halting import Halt, Halted, HaltingDevice, tell_owed
 from harness.errors import DeviceError, DeviceNotFound, HarnessError
 from harness.events import CellStarted, DeviceCameBack, DeviceSetAside, DeviceWentAway, Event
 from harness.records import Cell, Failure, NotRun, Outcome
@@ -131,12 +131,7 @@ def _leave(lanes: Sequence[_Lane], halt: Halt) -> None:
     deadline = time.monotonic() + _LEAVE_S
     for lane in lanes:
         if not lane.over.wait(max(0.0, deadline - time.monotonic())):
-            _log.warning(
-                "%s is still sending a file and is not waited for; what arrived of it stays there until "
-                "`harness devices clean %s --older-than 0`",
-                lane.device_id,
-                lane.device_id,
-            )
+            _log.warning("%s is not waited for: %s", lane.device_id, lane.unfinished())
 
 
 class _Lane:
@@ -160,6 +155,16 @@ class _Lane:
         """Set when its thread is done. `Thread.join` will not do: a Ctrl-C in it makes Python 3.11 take a thread that
         runs on for one that has ended (bpo-45274), and nobody would wait for it to tidy up."""
 
+    def unfinished(self) -> str:
+        """What it is at, and what that leaves on the device if nobody waits for it."""
+        doing, arriving = self._device.doing, self._device.arriving
+        if arriving is None:
+            return f"it is still {doing}" if doing else "what it was at goes on for a while"
+        return (
+            f"it is still {doing}; what arrived of it stays there as {arriving.parent}/.{arriving.name}.*.part, until "
+            f"`harness devices clean {self.device_id} --older-than 0` removes it with every model that is kept there"
+        )
+
     def start(self) -> None:
         """Begin, in a thread of its own."""
         threading.Thread(target=self._run, name=f"device {self.device_id}", daemon=True).start()
@@ -171,7 +176,7 @@ class _Lane:
                 self._do(cell, left=len(self._cells) - index)
             self._tidy()
         except Halted:
-            return
+            self._tidy_at_once()
         except BaseException as error:  # noqa: BLE001  (raised again in the main thread)
             self.error = error
             self._halt.stop()
@@ -260,19 +265,41 @@ class _Lane:
         self._terms.watch(DeviceSetAside(self.device_id, why))
 
     def _tidy(self) -> None:
-        """Do what is owed, if the device is there after all."""
-        if self._device.owed:
-            self._absent()
+        """Do what is owed, and tell what is left. A device that is not there is waited for, but not twice."""
+        if self._device.owed and (absent := self._absent()) is not None and self._aside is None:
+            self._await_return(absent)
+        tell_owed(self._device)
+
+    def _tidy_at_once(self) -> None:
+        """Do what is owed if the device is there: all are to stop, and somebody waits for that."""
+        if not self._device.owed:
+            return
+        with contextlib.suppress(HarnessError):
+            found = self._terms.find(self.device_id)
+            require_planned(self._terms.facts[self.device_id], found.facts())
+            HaltingDevice(found, self._halt, self._device.owed).pay(timeout_s=_PROBE_S)
+        tell_owed(self._device)
 
 
 def require_planned(planned: DeviceFacts, now: DeviceFacts) -> None:
-    """See that a device is the one that a run was planned with.
+    """See that a device is the one that a run was planned with, by what it says of itself.
+
+    What a profile calls it may be edited while a run waits to be resumed.
 
     Raises:
         DeviceNotFound: Another one has its address now.
     """
-    if (planned.name, planned.cpu) != (now.name, now.cpu):
-        raise DeviceNotFound(planned.id, f"another device is there now, {now.name}, and not {planned.name}")
+    if planned.unit_digest is not None and now.unit_digest is not None:
+        is_same = planned.unit_digest == now.unit_digest
+    elif planned.own_name is not None and now.own_name is not None:
+        is_same = planned.own_name == now.own_name
+    else:  # planned before that was asked
+        is_same = planned.name == now.name
+    if is_same and planned.cpu == now.cpu:
+        return
+    if planned.name == now.name:
+        raise DeviceNotFound(planned.id, f"another {now.name} is there now")
+    raise DeviceNotFound(planned.id, f"another device is there now, {now.name}, and not {planned.name}")
 
 
 def _probe(device: Device) -> None:

@@ -3,8 +3,9 @@
     suite -> plan -> (checkpoint -> artifact) for every file -> (deploy -> measure) for every cell -> stored run
 
 All devices work at once (`farm.py`), each on one cell at a time, and files are converted while they measure. Only this
-machine itself begins when everything is converted: a converter beside a timed process would be in its figures. A step
-that fails is a `Failure` in the cells that needed it, and the rest goes on.
+machine itself begins when everything is converted, and the timing programs and libraries of all devices are there: a
+converter or compiler beside a timed process would be in its figures. A step that fails is a `Failure` in the cells that
+needed it, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ from harness.convert.apple_system import system_for
 from harness.convert.convert import check_package as read_back
 from harness.convert.convert import is_converted, make_artifact, need_converters, right_answer, why_not
 from harness.deploy.push import push
-from harness.deploy.runner import choose_runner
+from harness.deploy.runner import build_and_fetch, choose_runner
 from harness.deploy.tools import push_tool
 from harness.device import retries
+from harness.device.borrowed import borrowed
 from harness.device.halting import Halted
+from harness.device.hold import why_not_confined
 from harness.device.lease import identity, leased
 from harness.device.obstacles import THERMAL_STATUS
 from harness.device.profile import accepted_obstacles
@@ -50,6 +53,7 @@ from harness.errors import (
     DeviceNotFit,
     DeviceNotFound,
     HarnessError,
+    LeaseLost,
     MissingExtra,
     MissingTool,
     UnknownName,
@@ -295,14 +299,13 @@ def run_official_tool(
         UnknownName: There is no such tool or device.
         UnreadableModel: The program or the model is not there.
         AbiMismatch: The program is built for something else than the device.
-        DeviceError, RuntimeRefused: See `harness.measure.official.tools.run_tool`.
+        DeviceError, RuntimeRefused: See `harness.measure.official.tools.run_tool`; or another run took the device over.
     """
-    device = find_device(device_id)
-    with leased((device,), f"tool {tool}"):
-        program_there, model_there = push_tool(program, model, device)
-        return run_tool(
+    with borrowed(find_device(device_id), f"tool {tool}") as ours:
+        program_there, model_there = push_tool(program, model, ours.device)
+        found = run_tool(
             tool,
-            device,
+            ours.device,
             program=program_there,
             model=model_there,
             threads=threads,
@@ -310,6 +313,8 @@ def run_official_tool(
             more=tuple(more),
             timeout_s=timeout_s,
         )
+        ours.require()
+    return found
 
 
 def check_package(path: Path, against: str | None = None) -> Checked:
@@ -439,6 +444,10 @@ def _run_cells(
                 halt.check()  # a device's thread may have ended the run
 
             _prepare({model.name: model.spec for model in plan.models}, work.wanted, watch, hand_over)
+            # Also before this machine begins: a compiler beside a timed process would be in its figures.
+            for device_id, choice in work.runtimes_used:
+                halt.check()
+                _attempt("deploy", partial(build_and_fetch, facts[device_id], choice))  # its cells say what is wrong
 
 
 def _there_and_not(planned: Iterable[DeviceFacts]) -> tuple[dict[str, Device], dict[str, str]]:
@@ -486,19 +495,28 @@ class _CellWork:
     ) -> None:
         self._plan, self._total, self._writer, self._watch, self._lease = plan, len(cells), writer, watch, lease
         facts = {device.id: device for device in plan.devices}
-        self._never = {cell.id: why_not_on(cell.choice, facts[cell.device_id]) for cell in cells}
+        self._never = {
+            cell.id: why_not_on(cell.choice, facts[cell.device_id])
+            or why_not_confined(facts[cell.device_id], cell.choice)
+            for cell in cells
+        }
         self._file = {cell.id: _file_of(cell, facts[cell.device_id]) for cell in cells}
         self._files: dict[_File, Future[_Prepared]] = {file: Future() for file in self._file.values()}
         # A Core ML file is worth making where it cannot run: it is checked all the same.
         asked = [self._file[c.id] for c in cells if self._never[c.id] is None or c.format == "coreml"]
         self.wanted = tuple(dict.fromkeys(asked))
         """The files to make, each once."""
+        used = [(cell.device_id, cell.choice) for cell in cells if self._never[cell.id] is None]
+        self.runtimes_used = tuple(
+            {(at, each.runtime, each.version, each.driver): (at, each) for at, each in used}.values()
+        )
+        """Device and choice, one of each program and library that cells need."""
         for cell in cells:
             if self._file[cell.id] not in self.wanted and not self._files[self._file[cell.id]].done():
                 never = NotRunnable(reason=self._never[cell.id] or "")
                 self._files[self._file[cell.id]].set_result(_Prepared(None, never))
         self._converts: Future[None] = Future()
-        """Done once nothing is converted any more."""
+        """Done once nothing is converted, built or fetched any more."""
         self._here = {device.id for device in plan.devices if device.kind == "host"}
         self._phones = {device.id for device in plan.devices if device.kind == "ios"}
 
@@ -538,11 +556,17 @@ class _CellWork:
 
     def measure(self, cell: Cell, device: Device) -> Outcome:
         """Deploy and measure, while the device is ours."""
-        outcome = self._leased(cell) or _measure_cell(
-            self._plan, cell, self._files[self._file[cell.id]].result(), device, self._watch
-        )
-        # Another run may have been on the device meanwhile; then it is in the figures.
-        return self._leased(cell) or outcome
+        lost = _attempt("deploy", partial(self._lease.require, cell.device_id))
+        if isinstance(lost, Failure):
+            return lost
+        outcome = _measure_cell(self._plan, cell, self._files[self._file[cell.id]].result(), device, self._watch)
+        try:
+            self._lease.require(cell.device_id)
+        except LeaseLost as error:  # another run may have been on the device meanwhile; then it is in the figures
+            return failure("deploy", error)
+        except HarnessError as error:  # it cannot be read now: no reason to lose what was measured
+            _log.warning("%s: whether it was leased all the time is not known: %s", cell.device_id, error)
+        return outcome
 
     def save(self, cell: Cell, outcome: Outcome, *, number: int, began_at: datetime, seconds: float) -> None:
         """Store what became of a cell, and tell."""
@@ -560,10 +584,6 @@ class _CellWork:
         )
         self._writer.save(result)
         self._watch(CellEnded(result, number, self._total))
-
-    def _leased(self, cell: Cell) -> Failure | None:
-        found = _attempt("deploy", partial(self._lease.require, cell.device_id))
-        return found if isinstance(found, Failure) else None
 
 
 def _one_at_a_time(watch: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -419,6 +419,11 @@ class DeviceFacts(Record, frozen=True, kw_only=True):
     """Whether the whole system is a build for debugging, with checks that cost time; None where nobody says."""
     core_ml_units: tuple[str, ...] = ()
     """What Core ML computes on there, as the profile of the product says; empty where nobody does."""
+    own_name: str | None = None
+    """What it calls itself, whatever a profile calls it; None where nobody asked."""
+    unit_digest: str | None = None
+    """Tells one device of a model from another: part of a SHA-256 of its serial number or machine id, which stay there.
+    None where it has none."""
 
     @property
     def is_emulated(self) -> bool:
@@ -674,6 +679,7 @@ class BlockConditions(Record, frozen=True, kw_only=True):
     cpu_cap_hz: float | None = None
     """The lowest of the processors' upper limits."""
     temperature_celsius: float | None = None
+    """The hottest thermal zone of the processor; what no processor can have is null."""
     throttle_events: int | None = None
     cpu_caps_hz: tuple[float, ...] | None = None
     """The upper limit of each clock, in the order of their processors, at the block's start or end, whichever is lower.

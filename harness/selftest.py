@@ -45,7 +45,7 @@ from harness.regress.trials import trial_log_ratio
 from harness.statistics import samples_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from harness.device.device import Device, RunningProgram
     from harness.measure.interleaved import Arm
@@ -167,8 +167,15 @@ def open_campaign(
 class Comparisons:
     """Makes comparisons on a rig; a `harness.regress.selftest.run.Comparer`."""
 
-    def __init__(self, rig: Rig, plan: CampaignPlan) -> None:
-        self._rig, self._plan = rig, plan
+    def __init__(self, rig: Rig, plan: CampaignPlan, require: Callable[[], None] = lambda: None) -> None:
+        """Takes what is compared, and how.
+
+        Args:
+            rig: What is compared.
+            plan: Of the campaign.
+            require: Raises LeaseLost where another run has taken the machine over.
+        """
+        self._rig, self._plan, self._require = rig, plan, require
 
     def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
         """The trials of one comparison; see `Comparer`."""
@@ -184,6 +191,7 @@ class Comparisons:
                 plan,
                 watch=(lambda _trial: None) if beside is None else beside.see,
             )
+        self._require()  # another run on the machine would be in the values
         return tuple(values_of(trial) for trial in found.trials)
 
 

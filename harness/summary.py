@@ -327,8 +327,12 @@ def _about_what_ran(ran: RuntimeRan, asked: RuntimeChoice) -> list[CellWarning]:
         facts: dict[str, Setting] = {"asked": asked.accelerator, "ran": _nodes(ran.nodes_by_accelerator)}
         _add_known(facts, delegated=ran.nodes_delegated, total=ran.nodes_total, reason=ran.fallback_reason)
         found.append(CellWarning(kind="fallback", facts=facts))
-    if ran.placement_missing is not None:
-        unknown: dict[str, Setting] = {"asked": asked.accelerator, "reason": ran.placement_missing}
+    untold = ran.placement_missing
+    if untold is None and ran.nodes_total is None and asked.accelerator != "cpu":
+        # Every runtime here can compute all on the CPU; what else computed is what nobody knows.
+        untold = f"{ran.runtime} {ran.version} does not tell where its nodes run"
+    if untold is not None:
+        unknown: dict[str, Setting] = {"asked": asked.accelerator, "reason": untold}
         found.append(CellWarning(kind="placement_unknown", facts=unknown))
     if ran.threads is not None and ran.threads != asked.threads:
         found.append(CellWarning(kind="other_threads", facts={"asked": asked.threads, "ran": ran.threads}))

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.device.host import HostDevice
-from harness.device.lease import leased
+from harness.device.lease import Lease, leased
 from harness.device.profile import Noise, keep_noise, noise_of
+from harness.errors import LeaseLost
 from harness.store import StoredRun, write_run
 from tests.fakes import records
 from tests.fakes.models import save_dense_onnx
@@ -213,6 +216,31 @@ def test_a_device_that_another_run_has_is_not_measured_beside_it(tmp_path: Path,
 
     assert done.returncode == 3, done.stdout + done.stderr
     assert "the nightly run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "a.onnx", "a.onnx", "--trials", "7"),
+        ("gate", "a.onnx", "--against", "a.onnx"),
+        ("calibrate", "host", "--model", "a.onnx", "--artifact", "source", "--trials", "7"),
+        ("selftest", "aa", "--comparisons", "1", "--trials", "10", "--model", TINY),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_device_that_another_run_has_taken_over_gives_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    def lost(_self: Lease, device_id: str) -> None:
+        raise LeaseLost(device_id, "the nightly run")
+
+    save_dense_onnx(tmp_path / "a.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Lease, "require", lost)
+
+    done = CliRunner().invoke(app, arguments)
+
+    assert isinstance(done.exception, LeaseLost), done.output
 
 
 def test_a_calibration_is_in_the_devices_profile_and_counts_on_this_processor_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +13,7 @@ from harness import farm
 from harness.device.halting import Halt, Halted, HaltingDevice
 from harness.errors import DeviceFull, DeviceNotFound, DeviceTimedOut, LinkLost, UnknownName
 from harness.events import CellStarted, DeviceCameBack, DeviceSetAside, DeviceWentAway, Event
-from harness.farm import Terms, at_work
+from harness.farm import Terms, at_work, require_planned
 from harness.records import Cell, Failure, NotRun, NotRunnable, Outcome
 from tests.fakes import records
 from tests.fakes.device import FACTS, FakeDevice, FakeProgram
@@ -157,6 +158,29 @@ def test_another_device_at_the_same_address_is_not_the_one_that_is_waited_for() 
     assert "another device is there now, Other phone, and not Fake" in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"name": "Lab Pixel"}, None),  # a title that was edited
+        ({"own_name": "Pixel 8a"}, None),  # one device says one thing of itself, whatever its system is called
+        ({"unit_digest": "22"}, "another Pixel 8 is there now"),
+        ({"unit_digest": "22", "name": "Lab Pixel"}, "another device is there now, Lab Pixel, and not Pixel 8"),
+        ({"unit_digest": None, "own_name": "Galaxy"}, "another Pixel 8 is there now"),
+        ({"unit_digest": None, "own_name": None, "name": "Galaxy"}, "another device is there now, Galaxy"),
+        ({"cpu": "Another chip"}, "another Pixel 8 is there now"),
+    ],
+)
+def test_a_device_is_told_from_others_by_what_it_says_of_itself(changes: dict[str, str], problem: str | None) -> None:
+    planned = msgspec.structs.replace(FACTS, name="Pixel 8", own_name="Pixel 8", unit_digest="11")
+    now = msgspec.structs.replace(planned, **changes)
+
+    if problem is None:
+        require_planned(planned, now)
+    else:
+        with pytest.raises(DeviceNotFound, match=problem):
+            require_planned(planned, now)
+
+
 def test_a_device_that_misbehaves_three_times_is_set_aside() -> None:
     device = named("a")
     work = Script(lambda _cell, _device: link_lost())
@@ -230,6 +254,65 @@ def test_what_is_owed_is_removed_also_after_the_last_cell() -> None:
     assert device.log == ["remove /fake/outputs/x"] * 2
 
 
+def away_after_the_last_cell(device: FakeDevice, *, absent: int) -> Script:
+    """Its only cell leaves something behind, and the device does not answer for some calls."""
+
+    def measure(_cell: Cell, there: Device) -> Outcome:
+        device.fail_on("remove", GONE)
+        with pytest.raises(LinkLost):
+            there.remove(device.work_folder / "outputs" / "x", timeout_s=1)
+        device.fail_on("sha256", GONE, times=absent)
+        return link_lost()
+
+    return Script(measure)
+
+
+def test_a_device_that_is_owed_something_is_waited_for_also_after_its_last_cell() -> None:
+    device = named("a")
+    events: list[Event] = []
+    work = away_after_the_last_cell(device, absent=6)
+    with at_work(cells("a1"), {"a": device}, work, terms({"a": device}, watch=events.append)):
+        pass
+
+    assert device.log == ["remove /fake/outputs/x"] * 2
+    assert [type(event) for event in events] == [CellStarted, DeviceWentAway, DeviceCameBack]
+
+
+def test_what_stays_owed_to_a_device_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    device = named("a")
+    work = away_after_the_last_cell(device, absent=10**6)
+    with at_work(cells("a1"), {"a": device}, work, terms({"a": device}, patience_s=0.05)):
+        pass
+
+    assert "harness devices clean a --older-than 0 (it keeps /fake/outputs/x)" in caplog.text
+
+
+def test_what_is_owed_is_done_once_more_also_after_ctrl_c(caplog: pytest.LogCaptureFixture) -> None:
+    device = named("a")
+    owed, left = threading.Event(), threading.Event()
+
+    def measure(_cell: Cell, there: Device) -> Outcome:
+        device.fail_on("remove", GONE)
+        with pytest.raises(LinkLost):
+            there.remove(device.work_folder / "outputs" / "x", timeout_s=1)
+        owed.set()
+        assert left.wait(10)
+        return link_lost()
+
+    def interrupted() -> None:
+        with at_work(cells("a1", "a2"), {"a": device}, Script(measure), terms({"a": device})) as halt:
+            assert owed.wait(10)
+            halt.stop()
+            left.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    assert device.log == ["remove /fake/outputs/x"] * 2
+    assert caplog.text == ""
+
+
 def test_a_result_that_cannot_be_stored_ends_the_work_of_all() -> None:
     devices = {"a": named("a"), "b": named("b")}
 
@@ -271,29 +354,50 @@ def test_ctrl_c_ends_the_programs_that_run_and_stores_none_of_their_cells() -> N
     assert work.saved == {}
 
 
-def test_a_device_that_does_not_stop_in_time_is_named_with_what_it_leaves(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            "push",
+            (
+                "a is not waited for: it is still taking the file /fake/models/net; what arrived of it stays there as "
+                "/fake/models/.net.*.part, until `harness devices clean a --older-than 0` removes it with every model"
+            ),
+        ),
+        ("state", "a is not waited for: it is still saying how it is"),
+    ],
+)
+def test_a_device_that_does_not_stop_in_time_is_named_with_what_it_is_at(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, said: str
 ) -> None:
-    sending, sent = threading.Event(), threading.Event()
+    at_it, let_go = threading.Event(), threading.Event()
+    device = named("a")
 
-    def send(_cell: Cell, _device: Device) -> Outcome:
-        sending.set()
-        sent.wait(10)
+    def blocks(*_arguments: object, **_settings: object) -> None:
+        at_it.set()
+        let_go.wait(10)
+
+    def measure(_cell: Cell, there: Device) -> Outcome:
+        if call == "push":
+            there.push(Path(__file__), there.work_folder / "models" / "net", timeout_s=60)
+        else:
+            there.state()
         return DONE
 
     def interrupted() -> None:
-        devices = {"a": named("a")}
-        with at_work(cells("a1"), devices, Script(send), terms(devices)):
-            assert sending.wait(10)
+        with at_work(cells("a1"), {"a": device}, Script(measure), terms({"a": device})):
+            assert at_it.wait(10)
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(device, call, blocks)
     monkeypatch.setattr(farm, "_LEAVE_S", 0.05)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    sent.set()
+    let_go.set()
 
     (record,) = caplog.records
-    assert "harness devices clean a --older-than 0" in record.getMessage()
+    assert record.getMessage().startswith(said)
+    assert ("clean" in record.getMessage()) == (call == "push"), "nothing of ours is left by a look"
 
 
 def test_once_all_are_to_stop_a_device_only_tidies_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +12,36 @@ import pytest
 
 import harness
 from harness import pipeline
+from harness.deploy.runner import Runner
 from harness.device import retries
 from harness.device.host import HostDevice
-from harness.device.lease import leased
-from harness.errors import BadSetting, DeviceNotFit, DeviceNotFound, DeviceOffline, MissingTool, RunLocked
+from harness.device.lease import Lease, leased
+from harness.errors import (
+    BadSetting,
+    DeviceNotFit,
+    DeviceNotFound,
+    DeviceOffline,
+    HarnessError,
+    LeaseLost,
+    MissingTool,
+    RunLocked,
+    UnwritableFolder,
+)
 from harness.events import CellEnded, CellStarted, ConversionEnded, ConversionStarted, Event
 from harness.measure.session import measure
 from harness.pipeline import failure, plan_run, resume, run
 from harness.records import Failure, Measurement, MeasurePlan, NotRun, NotRunnable, Obstacle, Suite, SuiteRuntime
 from harness.store import write_run
+from tests.fakes import records
 from tests.fakes.device import FACTS, FakeDevice
 from tests.fakes.models import save_dense_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.deploy.runner import Runner
     from harness.device.device import Device
+    from harness.measure.session import Question
+    from harness.records import DeviceFacts, RuntimeChoice
 
 FAST = MeasurePlan(processes_min=2, processes_max=2, blocks=2, block_s=0.02, warmup_s=0.01, warmup_cap_s=0.3)
 
@@ -89,6 +103,27 @@ def test_a_cell_that_cannot_exist_is_recorded_with_its_reason_and_not_tried(mode
     (result,) = stored.results
     assert isinstance(result.outcome, NotRunnable)
     assert ".onnx" in result.outcome.reason
+
+
+def test_an_affinity_that_a_device_cannot_give_leaves_out_its_cells_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone = FakeDevice(facts=msgspec.structs.replace(FACTS, id="phone"))
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    monkeypatch.setattr(pipeline, "build_and_fetch", lambda _facts, _choice: None)
+    monkeypatch.setattr(pipeline, "measure", lambda *_arguments, **_settings: records.measurement())
+    asked = suite(model, devices=("phone",), threads=(1, 2, 3, 4), affinities=("0", "9", "big", "any"))
+
+    stored = run(plan_run(asked), tmp_path / "out")
+
+    outcomes = {(result.cell.choice.affinity, result.cell.choice.threads): result.outcome for result in stored.results}
+    measured = {key for key, outcome in outcomes.items() if isinstance(outcome, Measurement)}
+    assert measured == {("0", 1), *(("any", threads) for threads in (1, 2, 3, 4))}, "good cells are measured"
+    assert {type(outcome) for key, outcome in outcomes.items() if key not in measured} == {NotRunnable}
+    shared = outcomes["0", 2]
+    assert isinstance(shared, NotRunnable)
+    assert "2 threads would share 1 processors" in shared.reason
 
 
 def test_a_ready_file_with_open_dimensions_is_measured_with_those_its_model_toml_declares(tmp_path: Path) -> None:
@@ -283,6 +318,58 @@ def test_another_device_at_the_address_of_a_planned_one_does_not_go_on_with_its_
 
     with pytest.raises(DeviceNotFound, match="another device is there now, Galaxy S23, and not Pixel 8"):
         resume(tmp_path / "out")
+
+
+def test_this_machine_begins_when_everything_is_built_and_fetched_for_the_others(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = FakeDevice(facts=msgspec.structs.replace(FACTS, id="host"))
+    board = FakeDevice(facts=msgspec.structs.replace(FACTS, id="pi", kind="board", architecture="aarch64"))
+    monkeypatch.setattr(pipeline, "find_device", {"host": here, "pi": board}.__getitem__)
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    happened: list[str] = []
+
+    def build(facts: DeviceFacts, _choice: RuntimeChoice) -> None:
+        time.sleep(0.2)
+        happened.append(f"built for {facts.id}")
+        raise MissingTool("a C compiler", "this", "get one")  # is for the cells to say
+
+    def measured(_question: Question, device: Device, *_arguments: object, **_settings: object) -> Measurement:
+        happened.append(f"measured on {device.id}")
+        return records.measurement()
+
+    monkeypatch.setattr(pipeline, "build_and_fetch", build)
+    monkeypatch.setattr(pipeline, "measure", measured)
+
+    run(plan_run(suite(model, devices=("host", "pi"), threads=(1, 2))), tmp_path / "out")
+
+    of_here = [what for what in happened if what != "measured on pi"]
+    assert of_here == ["built for host", "built for pi", "measured on host", "measured on host"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(UnwritableFolder("/tmp", "no space"), True), (LeaseLost("phone", "run b"), False)]
+)
+def test_what_was_measured_is_kept_unless_another_run_had_the_device(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: HarnessError, kept: bool
+) -> None:
+    calls: list[str] = []
+
+    def require(_self: Lease, device_id: str) -> None:
+        calls.append(device_id)
+        if len(calls) == 2:  # after the first cell
+            raise error
+
+    phone = FakeDevice(facts=msgspec.structs.replace(FACTS, id="phone"))
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: phone)
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    monkeypatch.setattr(pipeline, "build_and_fetch", lambda _facts, _choice: None)
+    monkeypatch.setattr(pipeline, "measure", lambda *_arguments, **_settings: records.measurement())
+    monkeypatch.setattr(Lease, "require", require)
+
+    (result,) = run(plan_run(suite(model, devices=("phone",))), tmp_path / "out").results
+
+    assert isinstance(result.outcome, Measurement if kept else Failure)
 
 
 def test_a_failure_record_keeps_the_facts_of_its_error() -> None:

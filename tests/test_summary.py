@@ -257,6 +257,20 @@ def test_a_system_that_does_not_tell_where_operations_run_is_said() -> None:
     assert found["placement_unknown"].facts == {"asked": "cpu_and_ne", "reason": "older than iOS 17.4"}
 
 
+def test_an_accelerator_of_which_a_runtime_tells_nothing_is_said() -> None:
+    untold = msgspec.structs.replace(
+        records.measurement().ran, runtime="onnxruntime", version="1.20.0", nodes_total=None, nodes_delegated=None
+    )
+
+    found = warned(records.result(measured={"ran": untold}, accelerator="xnnpack"))
+
+    assert found["placement_unknown"].facts == {
+        "asked": "xnnpack",
+        "reason": "onnxruntime 1.20.0 does not tell where its nodes run",
+    }
+    assert "placement_unknown" not in warned(records.result(measured={"ran": untold}, accelerator="cpu"))
+
+
 def test_a_process_that_had_done_other_jobs_before_is_not_fresh() -> None:
     first, *rest = steady()
 

@@ -66,7 +66,7 @@ def compare(
         return
     from harness.comparison import compare as compare_builds  # noqa: PLC0415
     from harness.comparison import parse_build, prepare, require_like  # noqa: PLC0415
-    from harness.device.lease import leased  # noqa: PLC0415
+    from harness.device.borrowed import borrowed  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan  # noqa: PLC0415
     from harness.regress.gate_files import finding_json  # noqa: PLC0415
@@ -80,11 +80,12 @@ def compare(
     builds = [parse_build(text, said) for text in (a, b)]
     found_device = find_device(device)
     plan = ComparePlan(trials=trials, seed=seed)
-    with leased((found_device,), f"compare {b} with {a}"):
-        ready = [prepare(build, found_device, accept=accept or ()) for build in builds]
+    with borrowed(found_device, f"compare {b} with {a}") as ours:
+        ready = [prepare(build, ours.device, accept=accept or ()) for build in builds]
         require_like(ready[0], ready[1], accept or ())
-        announce(ready[0], ready[1], found_device, plan, margins["p50"])
-        compared = compare_builds(ready[0], ready[1], found_device, plan, watch=progress(plan.trials))
+        announce(ready[0], ready[1], ours.device, plan, margins["p50"])
+        watch = progress(plan.trials, ours.require)
+        compared = compare_builds(ready[0], ready[1], ours.device, plan, watch=watch)
     if output is not None:
         from harness.workspace import write_atomically  # noqa: PLC0415
 
@@ -123,7 +124,7 @@ def calibrate(
     """
     from harness.comparison import calibrate as measure_noise  # noqa: PLC0415
     from harness.comparison import parse_build, prepare  # noqa: PLC0415
-    from harness.device.lease import leased  # noqa: PLC0415
+    from harness.device.borrowed import borrowed  # noqa: PLC0415
     from harness.device.profile import keep_noise  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan  # noqa: PLC0415
@@ -133,10 +134,10 @@ def calibrate(
     found_device = find_device(device)
     build = parse_build(model, {"artifact": artifact} if artifact else {})
     plan = ComparePlan(trials=trials, memory_trials=0)
-    with leased((found_device,), f"calibrate with {model}"):
-        ready = prepare(build, found_device, accept=accept or ())
+    with borrowed(found_device, f"calibrate with {model}") as ours:
+        ready = prepare(build, ours.device, accept=accept or ())
         note(f"{ready.artifact.model} compared with itself, {trials} trials")
-        noise = measure_noise(ready, found_device, plan, watch=progress(trials))
+        noise = measure_noise(ready, ours.device, plan, watch=progress(trials, ours.require))
     path = keep_noise(found_device.facts(), noise, profiles)
     if output_format is Output.JSON:
         rows = detectable(noise.p50_pct / 100, noise.trial_s)
@@ -182,10 +183,16 @@ def announce(a: Ready, b: Ready, device: Device, plan: ComparePlan, margin: floa
         note(f"The margin of {100 * margin:g} % needs {needed} trials here; with fewer expect `inconclusive`.")
 
 
-def progress(total: int) -> Callable[[Trial], None]:
-    """What tells of every tenth part of the trials."""
+def progress(total: int, require: Callable[[], None]) -> Callable[[Trial], None]:
+    """What tells of every tenth part of the trials, and ends them if the device is not ours any more.
+
+    Args:
+        total: How many trials there are.
+        require: Raises LeaseLost where another run has taken the device over; it is then in the trial, too.
+    """
 
     def tell(trial: Trial) -> None:
+        require()
         if (trial.index + 1) % max(1, total // 10) == 0:
             note(f"{trial.index + 1} of {total} trials")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from harness.commands.console import FormatOption, Output, note, open_run
 from harness.errors import GateFailed, Incomparable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from harness.comparison import Pair
     from harness.device.device import Device
@@ -171,7 +172,7 @@ def _against_build(
     output: Path | None,
 ) -> GateResult:
     from harness.comparison import build_at, gate_pairs, parse_build, prepare_pairs  # noqa: PLC0415
-    from harness.device.lease import leased  # noqa: PLC0415
+    from harness.device.borrowed import borrowed  # noqa: PLC0415
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan, Comparison, Trial  # noqa: PLC0415
     from harness.regress.decision import FamilyRule  # noqa: PLC0415
@@ -190,7 +191,8 @@ def _against_build(
     plan = ComparePlan(trials=confirmation, seed=seed)
     done: dict[str, int] = {}
 
-    def tell(name: str, _trial: Trial) -> None:
+    def tell(name: str, _trial: Trial, require: Callable[[], None]) -> None:
+        require()  # another run on the device would be in the trial, too
         done[name] = done.get(name, 0) + 1
         if done[name] % 10 == 0:
             note(f"{name}: {done[name]} trials")
@@ -201,11 +203,12 @@ def _against_build(
 
     if output is not None:
         require_writable(output)
-    with leased((found_device,), f"gate {candidate}"):
-        pairs, broken = prepare_pairs(builds, found_device, accept=accept)
+    with borrowed(found_device, f"gate {candidate}") as ours:
+        pairs, broken = prepare_pairs(builds, ours.device, accept=accept)
         if pairs:
-            _announce(pairs, found_device, plan, rule)
-        cells = gate_pairs(pairs, found_device, plan, rules.margins_of, rule=rule, watch=tell, keep=keep)
+            _announce(pairs, ours.device, plan, rule)
+        watch = partial(tell, require=ours.require)
+        cells = gate_pairs(pairs, ours.device, plan, rules.margins_of, rule=rule, watch=watch, keep=keep)
     if output is not None:
         note(f"kept the trials in {output}")
     a_said = against if against is not None else f"{candidate} at {ref}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,13 +124,13 @@ def _campaign(
 
     note("preparing: the network, the runtime, the builds")
     rig = Rig(model, affinity=affinity, accept=accept)
-    with saying_how_to_go_on("the same command goes on"), leased((rig.device,), f"selftest {folder.name}"):
+    with saying_how_to_go_on("the same command goes on"), leased((rig.device,), f"selftest {folder.name}") as lease:
         # Inside: what slowdowns are a share of is measured now, and for good.
         campaign = open_campaign(folder, rig, scenarios, trials=trials)
         note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
         carry_on(
             campaign,
-            Comparisons(rig, campaign.plan),
+            Comparisons(rig, campaign.plan, partial(lease.require, rig.device.id)),
             at_most_s=None if hours is None else 3600 * hours,
             watch=_tell,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,9 @@ import typer
 from harness.commands.console import FormatOption, Output, note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.device.virtual import VirtualDevice
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -63,8 +65,9 @@ def virtual_start(
 def virtual_stop(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="From `harness virtual list`.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Stop all that run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also those that a run is measuring on.")] = False,
 ) -> None:
-    """Stop virtual devices. What is on them is gone.
+    """Stop virtual devices. What is on them is gone. Where a run is measuring on one, none is stopped.
 
     Example:
         harness virtual stop ci
@@ -72,13 +75,15 @@ def virtual_stop(
     from harness.device.virtual import list_virtual, stop_virtual  # noqa: PLC0415
     from harness.errors import UnknownName, UsageError  # noqa: PLC0415
 
-    running = tuple(device.name for device in list_virtual())
+    running = {device.name: device for device in list_virtual()}
     if not names and not everything:
         raise UsageError("say which virtual devices to stop, or --all")
-    for name in running if everything else names or []:
-        if not stop_virtual(name):
-            raise UnknownName("virtual device", name, running)
-        note(f"stopped {name}")
+    wanted = tuple(running) if everything else tuple(dict.fromkeys(names or ()))
+    with nullcontext() if force else _unused([running[name] for name in wanted if name in running]):
+        for name in wanted:
+            if not stop_virtual(name):
+                raise UnknownName("virtual device", name, tuple(running))
+            note(f"stopped {name}")
 
 
 @app.command("list")
@@ -89,6 +94,28 @@ def virtual_list(output_format: FormatOption = Output.TABLE) -> None:
         harness virtual list --format json
     """
     _print(None, output_format)
+
+
+@contextmanager
+def _unused(devices: Sequence[VirtualDevice]) -> Iterator[None]:
+    """Keep runs off virtual devices while the block lasts.
+
+    Raises:
+        DeviceBusy: A run is measuring on one of them.
+    """
+    from harness.device.lease import leased  # noqa: PLC0415
+    from harness.device.registry import find_device  # noqa: PLC0415
+    from harness.device.virtual import answers  # noqa: PLC0415
+    from harness.errors import DeviceBusy  # noqa: PLC0415
+
+    # Nothing is measured on one that hangs, and it can be stopped all the same.
+    found = [find_device(device.id) for device in devices if answers(device)]
+    try:
+        with leased(found, "virtual stop"):
+            yield
+    except DeviceBusy as error:
+        error.hint = "Wait until it is free, or stop it all the same with --force."
+        raise
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.deploy.bench_build import build_bench
 from harness.deploy.elf import needed_beside, require_target
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.deploy.runtime_library import RuntimeLibrary
     from harness.device.device import Device
-    from harness.records import Driver, RuntimeChoice
+    from harness.records import DeviceFacts, Driver, RuntimeChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +41,32 @@ class Runner:
     why_not_bench: str | None = None
 
 
+class Made(NamedTuple):
+    """What a device needs for its cells, on this machine."""
+
+    program: Path
+    library: RuntimeLibrary
+    target: str
+
+
+BENCH_PROVIDERS = frozenset(
+    {
+        *("azure", "coreml", "cpu", "js", "nvtensorrtrtx", "openvino", "qnn", "snpe", "vitisai", "webgpu", "webnn"),
+        "xnnpack",
+    }
+)
+"""Of ONNX Runtime, those that its one function for all appends, which is what `bench` calls. CUDA, TensorRT, NNAPI and
+others have functions of their own. Source: SessionOptionsAppendExecutionProvider, and the names in the library 1.32."""
+_MAKING = threading.Lock()
+"""Two devices of one target would build the same thing at once."""
+
+
 def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
     """The timing program for one cell, as `choice.driver` asks for it, and what it needs put on the device.
 
-    `auto` is the native loop where it knows the runtime and can be built, and the Python worker elsewhere; which of
-    them ran is in the record, and figures of the two are told apart there. Blocks: the first time for an architecture
-    the program is built, a library may be fetched, and both are sent to the device.
+    `auto` is the native loop where it knows the runtime and the accelerator and can be built, and the Python worker
+    elsewhere; which of them ran is in the record, and figures of the two are told apart there. Blocks: the first time
+    for an architecture the program is built, a library may be fetched, and both are sent to the device.
 
     Raises:
         MissingTool: The native loop was asked for by name and cannot be had, or the device runs neither.
@@ -55,6 +77,11 @@ def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
     # The native loop does not know Core ML: nothing is missing where its own worker, or a phone's app, takes the times.
     if choice.driver == "python-worker" or (choice.driver == "auto" and choice.runtime not in WHEELS):
         return _worker(device, choice)
+    provider = choice.accelerator.removesuffix("ExecutionProvider").lower()
+    if choice.driver == "auto" and choice.runtime == "onnxruntime" and provider not in BENCH_PROVIDERS:
+        with contextlib.suppress(MissingTool):  # a phone has no Python; there bench says what the library says
+            why_not = f"bench cannot ask ONNX Runtime for the provider {choice.accelerator}"
+            return replace(_worker(device, choice), why_not_bench=why_not)
     try:
         return _bench(device, choice)
     except MissingTool as error:
@@ -65,7 +92,7 @@ def choose_runner(device: Device, choice: RuntimeChoice) -> Runner:
         except MissingTool:
             # A phone has no Python. That it would have been the second choice helps nobody.
             raise error from None
-        return Runner(command=runner.command, driver=runner.driver, why_not_bench=str(error))
+        return replace(runner, why_not_bench=str(error))
 
 
 def _worker(device: Device, choice: RuntimeChoice) -> Runner:
@@ -78,18 +105,36 @@ def _worker(device: Device, choice: RuntimeChoice) -> Runner:
     return Runner(command=command, driver="python-worker")
 
 
-def _bench(device: Device, choice: RuntimeChoice) -> Runner:
+def build_and_fetch(facts: DeviceFacts, choice: RuntimeChoice) -> Made | None:
+    """Make here what `choose_runner` sends to a device, if it is not here yet; None where the worker was asked for.
+
+    Blocks for up to a minute for a build, and for a download. Of two threads one makes it, and the other waits.
+
+    Raises:
+        MissingTool: The native loop cannot be had for this device or runtime.
+        BuildFailed: It does not compile.
+        UnreadableRecord: The library is not the file any more that it was.
+        DeviceFull: There is no space for it here.
+    """
+    if choice.driver == "python-worker" or (choice.driver == "auto" and choice.runtime not in WHEELS):
+        return None
     if choice.runtime not in WHEELS:
         raise MissingTool("bench", f"timing {choice.runtime} in it", "choose the driver python-worker")
-    facts = device.facts()
     target = target_of(facts)
     if not target.startswith(("linux-", "android-")):
-        raise MissingTool("bench", f"timing on {device.id} ({target})", "choose the driver python-worker")
-    library = library_for(choice.runtime, target=target, version=choice.version)
-    program = build_bench(target)
+        raise MissingTool("bench", f"timing on {facts.id} ({target})", "choose the driver python-worker")
+    with _MAKING:
+        library = library_for(choice.runtime, target=target, version=choice.version)
+        return Made(program=build_bench(target), library=library, target=target)
+
+
+def _bench(device: Device, choice: RuntimeChoice) -> Runner:
+    facts = device.facts()
+    made = build_and_fetch(facts, choice)
+    assert made is not None  # the worker was not asked for
     if facts.kind == "host":
-        return _runner((str(program),), library, library.path)
-    return _sent(device, program, library, target)
+        return _runner((str(made.program),), made.library, made.library.path)
+    return _sent(device, made.program, made.library, made.target)
 
 
 def _sent(device: Device, program: Path, library: RuntimeLibrary, target: str) -> Runner:
@@ -107,6 +152,16 @@ def _found_in(libraries: tuple[PurePosixPath, ...]) -> tuple[str, ...]:
     return ("env", f"LD_LIBRARY_PATH={libraries[0].parent}") if len(libraries) > 1 else ()
 
 
+def version_flag(runtime: str, version: str) -> str:
+    """A library's version as `bench` is told it, which compares it with what the library says of itself.
+
+    ONNX Runtime says three numbers, where people and packages may leave out a last zero; LiteRT says none.
+    """
+    missing = 2 - version.count(".")
+    is_short = runtime == "onnxruntime" and missing > 0 and version.replace(".", "").isdecimal()
+    return version + ".0" * missing if is_short else version
+
+
 def _runner(command: tuple[str, ...], library: RuntimeLibrary, path: str) -> Runner:
-    flags = ("--library", path, "--library-version", library.version)
+    flags = ("--library", path, "--library-version", version_flag(library.runtime, library.version))
     return Runner(command=(*command, *flags), driver="bench", library=path)

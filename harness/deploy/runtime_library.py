@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-from harness.errors import UnknownName
+from harness.errors import UnknownName, UnreadableRecord
 from harness.records import Record
+from harness.workspace import sha256_file
 
 
 class RuntimeLibrary(Record, frozen=True, kw_only=True):
@@ -52,6 +55,25 @@ def wheel_of(runtime: str) -> WheelLibrary:
     if runtime not in WHEELS:
         raise UnknownName("runtime with a C library", runtime, tuple(WHEELS))
     return WHEELS[runtime]
+
+
+def require_unchanged(library: RuntimeLibrary) -> RuntimeLibrary:
+    """See that a library is still the file whose digest was kept; reads all of it.
+
+    Raises:
+        UnreadableRecord: It is another one now, or gone.
+    """
+    path = Path(library.path)
+    if path.is_file() and sha256_file(path) == library.sha256:
+        return library
+    if library.source == "fetched":
+        fix = f"delete {path.parent}, and it is fetched again"
+    elif library.origin is not None:
+        fix = f"delete {path.parent}, and register {library.origin} again"
+    else:
+        what = f"{shlex.quote(str(path))} --runtime {library.runtime} --version {library.version}"
+        fix = f"harness runtimes register {what}"
+    raise UnreadableRecord(str(path), f"it is not the file that was {library.source}; {fix}")
 
 
 def newest_first(libraries: tuple[RuntimeLibrary, ...]) -> tuple[RuntimeLibrary, ...]:

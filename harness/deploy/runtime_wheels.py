@@ -14,7 +14,7 @@ import msgspec
 
 from harness.decoding import decode
 from harness.deploy.elf import extract_needed
-from harness.deploy.runtime_library import RuntimeLibrary, wheel_of
+from harness.deploy.runtime_library import RuntimeLibrary, require_unchanged, wheel_of
 from harness.errors import MissingTool, UnknownName, UnreadableRecord
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file
 
@@ -70,10 +70,7 @@ def fetch_library(runtime: str, version: str | None, target: str) -> RuntimeLibr
             )
             archive.unlink()
             (making / note.name).write_bytes(msgspec.json.encode(record))
-    found = read_note(note)
-    if not Path(found.path).is_file() or sha256_file(Path(found.path)) != found.sha256:
-        raise UnreadableRecord(str(note), f"{found.path} is not the file that was fetched; delete {note.parent}")
-    return found
+    return require_unchanged(read_note(note))
 
 
 def fetched_libraries() -> tuple[RuntimeLibrary, ...]:

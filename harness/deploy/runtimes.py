@@ -15,7 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.deploy.runtime_library import WHEELS, RuntimeLibrary, is_version, newest_first, wheel_of
+from harness.deploy.runtime_library import (
+    WHEELS,
+    RuntimeLibrary,
+    is_version,
+    newest_first,
+    require_unchanged,
+    wheel_of,
+)
 from harness.deploy.runtime_register import registered_libraries
 from harness.deploy.runtime_wheels import LINUX_TARGETS, fetch_library, fetched_libraries
 from harness.deploy.targets import host_target
@@ -49,7 +56,7 @@ def library_for(runtime: str, *, target: str, version: str | None = None) -> Run
     Raises:
         UnknownName: There is no such runtime.
         MissingTool: There is none, and it cannot be fetched.
-        UnreadableRecord: What was fetched before is damaged.
+        UnreadableRecord: It is not the file any more that was fetched or registered.
         DeviceFull: There is no space for it.
     """
     if is_fetched(runtime, target=target, version=version):
@@ -79,7 +86,7 @@ def is_fetched(runtime: str, *, target: str, version: str | None = None) -> bool
         UnknownName, BadSetting, UnreadableRecord: See `library_for`.
     """
     try:
-        find_library(runtime, target=target, version=version)
+        _find(runtime, target=target, version=version)
     except MissingTool:
         return target in LINUX_TARGETS
     return False
@@ -91,7 +98,14 @@ def find_library(runtime: str, *, target: str, version: str | None = None) -> Ru
     Raises:
         UnknownName: There is no such runtime.
         MissingTool: There is none for this target, or not in this version.
+        UnreadableRecord: It is not the file any more that was fetched or registered.
     """
+    found = _find(runtime, target=target, version=version)
+    # The digest of an installed one was taken just now.
+    return found if found.source == "installed" else require_unchanged(found)
+
+
+def _find(runtime: str, *, target: str, version: str | None) -> RuntimeLibrary:
     wheel = wheel_of(runtime)
     if version is None and target == host_target() and (installed := installed_library(runtime)) is not None:
         return installed

@@ -6,6 +6,7 @@ None, never 0.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,7 @@ LOOK_S = 0.2
 """How long the processors are looked at: 20 clock ticks each."""
 _STAT_BEFORE = "/proc/stat before"
 _CPU_FILES = ("/sys/devices/system/cpu/possible",)
+_MACHINE_ID = "/etc/machine-id"
 _HOME = "cmd package resolve-activity --brief -a android.intent.action.MAIN -c android.intent.category.HOME"
 _DUMPS = ("battery", "thermalservice")
 
@@ -34,7 +36,7 @@ def facts_command() -> str:
     """The shell command whose output `sections` takes apart for what a device is."""
     return (
         f"echo '{_MARK}getprop'; getprop 2>/dev/null; echo '{_MARK}uname'; uname -r -m; "
-        f"{_files_command((*signals.FACT_FILES, *_CPU_FILES))}"
+        f"{_files_command((*signals.FACT_FILES, *_CPU_FILES, _MACHINE_ID))}"
     )
 
 
@@ -118,6 +120,17 @@ def model_name(props: Mapping[str, str]) -> str | None:
     if model.lower().startswith(maker.lower()):
         return model or None
     return f"{maker} {model}".strip() or None
+
+
+def unit_digest(props: Mapping[str, str], parts: Mapping[str, str]) -> str | None:
+    """What tells this device from others of its model, without giving its number away; None where it has none.
+
+    Source: machine-id(5), which asks for a keyed hash of it wherever others may read it.
+    """
+    number = props.get("ro.serialno", "").strip() or parts.get(_MACHINE_ID, "").strip()
+    if number.lower() in {"", "unknown", "uninitialized"}:
+        return None
+    return hashlib.sha256(f"inference-harness {number}".encode()).hexdigest()[:16]
 
 
 def soc_name(props: Mapping[str, str]) -> str | None:

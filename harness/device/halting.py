@@ -7,19 +7,24 @@ that run, and lets every thread leave at its next call to a device; what tidies 
 from __future__ import annotations
 
 import contextlib
+import logging
+import shlex
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.device.device import MayStayBehind
+from harness.device.device import MayStayBehind, TellsPrograms
 from harness.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path, PurePosixPath
 
-    from harness.device.device import Device, RunningProgram, ShellResult
+    from harness.device.device import Device, RunningProgram, ShellResult, ToldProgram
     from harness.records import DeviceFacts, DeviceState, Obstacle
+
+
+_log = logging.getLogger(__name__)
 
 
 class Halted(BaseException):
@@ -104,11 +109,23 @@ class HaltingDevice:
     Attributes:
         device: As above.
         owed: What is still to be put in order there.
+        doing: What it is asked for at this moment, in words; None while nothing is.
+        arriving: The file that is being sent at this moment.
     """
 
     def __init__(self, device: Device, halt: Halt, owed: Owed | None = None) -> None:
         self.device, self._halt = device, halt
         self.owed = owed or Owed()
+        self.doing: str | None = None
+        self.arriving: PurePosixPath | None = None
+
+    @contextlib.contextmanager
+    def _while(self, what: str, *, arriving: PurePosixPath | None = None) -> Iterator[None]:
+        self.doing, self.arriving = what, arriving
+        try:
+            yield
+        finally:
+            self.doing = self.arriving = None
 
     @property
     def id(self) -> str:
@@ -123,32 +140,38 @@ class HaltingDevice:
     def facts(self) -> DeviceFacts:
         """The device's."""
         self._halt.check()
-        return self.device.facts()
+        with self._while("saying what it is"):
+            return self.device.facts()
 
     def state(self) -> DeviceState:
         """The device's."""
         self._halt.check()
-        return self.device.state()
+        with self._while("saying how it is"):
+            return self.device.state()
 
     def obstacles(self) -> tuple[Obstacle, ...]:
         """The device's."""
         self._halt.check()
-        return self.device.obstacles()
+        with self._while("saying how it is"):
+            return self.device.obstacles()
 
     def push(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
         """As the device does."""
         self._halt.check()
-        self.device.push(local, remote, timeout_s=timeout_s)
+        with self._while(f"taking the file {remote}", arriving=remote):
+            self.device.push(local, remote, timeout_s=timeout_s)
 
     def pull(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> None:
         """As the device does."""
         self._halt.check()
-        self.device.pull(remote, local, timeout_s=timeout_s)
+        with self._while(f"sending the file {remote}"):
+            self.device.pull(remote, local, timeout_s=timeout_s)
 
     def sha256(self, remote: PurePosixPath, *, timeout_s: float) -> str | None:
         """As the device does."""
         self._halt.check()
-        return self.device.sha256(remote, timeout_s=timeout_s)
+        with self._while(f"reading the file {remote}"):
+            return self.device.sha256(remote, timeout_s=timeout_s)
 
     def rename(self, source: PurePosixPath, target: PurePosixPath, *, timeout_s: float) -> None:
         """As the device does."""
@@ -163,14 +186,16 @@ class HaltingDevice:
     def remove(self, remote: PurePosixPath, *, timeout_s: float) -> None:
         """As the device does, also while all stop; what fails is owed."""
         try:
-            self.device.remove(remote, timeout_s=timeout_s)
+            with self._while(f"removing {remote}"):
+                self.device.remove(remote, timeout_s=timeout_s)
         except DeviceError:
             self.owed.paths.add(remote)
             raise
 
     def shell(self, argv: Sequence[str], *, timeout_s: float) -> ShellResult:
         """As the device does, also while all stop: what a device was set to is put back by a command."""
-        return self.device.shell(argv, timeout_s=timeout_s)
+        with self._while(f"running {shlex.join(argv)}"):
+            return self.device.shell(argv, timeout_s=timeout_s)
 
     def owe(self, argv: Sequence[str]) -> None:
         """Have a command run once the device answers again."""
@@ -197,6 +222,32 @@ class HaltingDevice:
         for path in sorted(self.owed.paths):
             self.device.remove(path, timeout_s=timeout_s)
             self.owed.paths.discard(path)
+
+
+class _TellingDevice(HaltingDevice):
+    """Of a device whose programs can be told lines."""
+
+    def start_told(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> ToldProgram:
+        """As the device does; the program ends when all are to stop."""
+        self._halt.check()
+        assert isinstance(self.device, TellsPrograms)
+        return _HaltingToldProgram(self.device.start_told(argv, environment=environment), self._halt, self.owe)
+
+
+def halting(device: Device, halt: Halt) -> HaltingDevice:
+    """The device as a `HaltingDevice`, which tells programs lines where the device can."""
+    return _TellingDevice(device, halt) if isinstance(device, TellsPrograms) else HaltingDevice(device, halt)
+
+
+def tell_owed(device: HaltingDevice) -> None:
+    """Say what is still owed to a device, and how a person puts it in order; nothing where nothing is."""
+    owed = device.owed
+    steps = [f"run there: {shlex.join(command)}" for command in sorted(owed.commands)]
+    if owed.paths:
+        left = ", ".join(str(path) for path in sorted(owed.paths))
+        steps.append(f"harness devices clean {device.id} --older-than 0 (it keeps {left})")
+    if steps:
+        _log.warning("%s does not answer, and is not in order; once it does, %s", device.id, "; ".join(steps))
 
 
 class _HaltingProgram:
@@ -232,3 +283,15 @@ class _HaltingProgram:
         if isinstance(self._program, MayStayBehind) and self._program.left_over is not None:
             self._owe(self._program.left_over)
         self._watched.close()
+
+
+class _HaltingToldProgram(_HaltingProgram):
+    """A `ToldProgram` that is ended when all are to stop."""
+
+    def __init__(self, program: ToldProgram, halt: Halt, owe: Callable[[Sequence[str]], None]) -> None:
+        super().__init__(program, halt, owe)
+        self._told = program
+
+    def tell(self, line: str) -> None:
+        """The program's."""
+        self._told.tell(line)

@@ -48,11 +48,14 @@ def fixed_performance(device: Device) -> Iterator[bool | None]:
         try:
             device.shell(off, timeout_s=_TIMEOUT_S)
         except DeviceError as error:
+            until = ""
             if isinstance(device, PaysLater):
                 device.owe(off)
+                until = " until this run finds it again"
             _log.warning(
-                "%s may be in its fixed-performance mode until this run finds it again (%s); or end it: adb shell %s",
+                "%s may be in its fixed-performance mode%s (%s); to end it: adb shell %s",
                 device.id,
+                until,
                 error,
                 " ".join(off),
             )
@@ -117,6 +120,18 @@ def confined_as_asked(command: tuple[str, ...], facts: DeviceFacts, choice: Runt
     if processors is not None and choice.threads > len(processors):
         raise _refused(facts, choice.affinity, f"{choice.threads} threads would share {len(processors)} processors")
     return confined(command, processors)
+
+
+def why_not_confined(facts: DeviceFacts, choice: RuntimeChoice) -> str | None:
+    """Why a device cannot give a choice the processors that it names, or None. Nothing is asked of the device.
+
+    What was asked for is then wrong for this device, and neither the device's fault nor worth a conversion.
+    """
+    try:
+        confined_as_asked((), facts, choice)
+    except DeviceRefused as error:
+        return str(error)
+    return None
 
 
 def single_processors(device: Device, affinity: str) -> tuple[int, ...]:

@@ -158,7 +158,8 @@ class HostDevice:
             facts = _other_facts()
         # A profile may call this machine a board; it cannot make real hardware of an emulator.
         kind = facts.device_class if facts.is_emulated else self._profile.device_class
-        return msgspec.structs.replace(facts, name=self._profile.title or facts.name, device_class=kind)
+        name = self._profile.title or facts.name
+        return msgspec.structs.replace(facts, name=name, own_name=facts.name, device_class=kind)
 
     def _look(self) -> Conditions:
         look = _linux_conditions if sys.platform == "linux" else _other_conditions

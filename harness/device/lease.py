@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
@@ -27,8 +27,10 @@ from harness.decoding import decode
 from harness.device.profile import profile_of
 from harness.errors import DeviceBusy, HarnessError, LeaseLost, UnwritableFolder
 from harness.records import Record
+from harness.workspace import cache_dir
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterator, Sequence
 
     from harness.device.device import Device
@@ -37,6 +39,10 @@ HEARTBEAT_S = 10.0
 STALE_S = 90.0
 """Nine heartbeats: a machine that is short of memory may miss some."""
 _LOCK_S = 10.0
+_LOCAL_PREFIXES = ("virtual:", "ssh://")
+"""Of names that each user gives: machines in one's cache, and hosts as one's ~/.ssh/config calls them."""
+_LENGTH = 1024
+"""Of a lease, in bytes; a few hundred are used."""
 _log = logging.getLogger(__name__)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -83,6 +89,25 @@ def identity(device: Device) -> str:
     return (profile and profile.reached_by) or device.id
 
 
+def _keys(device: Device) -> tuple[str, ...]:
+    """What a device is leased by: its names, and what it says of itself.
+
+    By all: an identity that changes with a restart must not let another run in under the same name. A name that means
+    something to one user alone counts for that user alone: another may have given it to another device.
+
+    Raises:
+        DeviceError, BadSetting: See `identity`.
+    """
+    profile = profile_of(device.id)
+    reached_by = (profile and profile.reached_by) or device.id
+    own = {name for name in (device.id, reached_by) if name.startswith(_LOCAL_PREFIXES)}
+    if reached_by != device.id:
+        own.add(device.id)  # the name of a profile
+    mine = f"{_user()} {cache_dir().absolute()}"
+    names = [f"{mine} {name}" if name in own else name for name in (device.id, reached_by)]
+    return tuple(dict.fromkeys((*names, identity(device))))
+
+
 class Lease:
     """Devices that are ours. Made by `leased`."""
 
@@ -96,6 +121,7 @@ class Lease:
 
         Raises:
             LeaseLost: This process stood still for so long that another run took it over.
+            UnwritableFolder: The lease can no longer be opened. One that is ours and cannot be written is still ours.
         """
         self._renew()
         if device_id in self._lost:
@@ -106,13 +132,15 @@ class Lease:
             with _opened(path) as file:
                 now = _read(file)
                 if now is not None and now.token == holder.token:
-                    _write(file, msgspec.structs.replace(holder, renewed=time.time()))
+                    # A full disk: what is written there still says whose the device is.
+                    with contextlib.suppress(OSError):
+                        _write(file, msgspec.structs.replace(holder, renewed=time.time()))
                 elif holder.device_id not in self._lost:
                     self._lost[holder.device_id] = str(now) if now else "another run, which is over"
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_S):
-            with contextlib.suppress(HarnessError):  # a full disk: the next beat, or `require`, will tell
+            with contextlib.suppress(HarnessError):  # the next beat, or `require`, will tell
                 self._renew()
 
     def _give_back(self) -> None:
@@ -158,8 +186,7 @@ def leased(
                 namespace=_namespace(),
                 renewed=time.time(),
             )
-            # By both: an identity that changes with a restart must not let another run in under the same name.
-            for key in dict.fromkeys((device.id, identity(device))):
+            for key in _keys(device):
                 path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
                 _take(path, holder, taken_over or _log_taken_over)
                 held[path] = holder
@@ -216,7 +243,7 @@ def _shared_folder() -> Path:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[io.FileIO]:
     """A lease's file, ours alone for a moment.
 
     Not by filelock, which refuses files of other users in a shared folder. Such a file can be written, and neither
@@ -225,7 +252,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         is_new = not path.exists()
         flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | (os.O_CREAT if is_new else 0)
-        with os.fdopen(os.open(path, flags, 0o666), "r+b") as file:
+        # Without a buffer, which would try again at the end what could not be written.
+        with os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
             if is_new and os.name == "posix":
                 os.fchmod(file.fileno(), 0o666)
             _lock(file)
@@ -234,7 +262,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise UnwritableFolder(str(path), error.strerror or str(error)) from error
 
 
-def _lock(file: BinaryIO) -> None:
+def _lock(file: io.FileIO) -> None:
     """Lock a file until it is closed, by this process or by its death."""
     deadline = time.monotonic() + _LOCK_S
     while True:
@@ -255,7 +283,7 @@ def _lock(file: BinaryIO) -> None:
             return
 
 
-def _read(file: BinaryIO) -> Holder | None:
+def _read(file: io.FileIO) -> Holder | None:
     file.seek(0)
     try:
         return decode(file.read(), Holder)
@@ -263,11 +291,22 @@ def _read(file: BinaryIO) -> Holder | None:
         return None
 
 
-def _write(file: BinaryIO, holder: Holder | None) -> None:
+def _write(file: io.FileIO, holder: Holder | None) -> None:
+    """Write who has the device over what is there.
+
+    Raises:
+        OSError: It cannot be written; what is there stays.
+    """
+    if holder is None:
+        file.truncate(0)
+        return
+    # Always of one length, and never shortened first: a disk that is full meanwhile has the space already, and a lease
+    # that was emptied for what then does not fit would let another run in.
+    content = msgspec.json.encode(holder).ljust(_LENGTH)
     file.seek(0)
-    file.truncate()
-    file.write(b"" if holder is None else msgspec.json.encode(holder))
-    file.flush()
+    if file.write(content) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file.truncate(len(content))
 
 
 def _user() -> str:

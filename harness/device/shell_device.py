@@ -286,12 +286,13 @@ def read_facts(device_id: str, kind: DeviceKind, parts: Mapping[str, str]) -> De
     props = android.properties(parts.get("getprop", ""))
     release, _, machine = parts.get("uname", "").partition(" ")
     emulated = kind == "virtual" or android.is_emulator(props)
+    name = android.model_name(props) or signals.machine_name(parts) or device_id
     own_class: DeviceClass = "board" if kind == "board" else android.device_class(props)
     return DeviceFacts(
         id=device_id,
         kind=kind,
         device_class="emulated" if emulated else own_class,
-        name=android.model_name(props) or signals.machine_name(parts) or device_id,
+        name=name,
         cpu=android.soc_name(props) if not emulated else signals.cpu_name(parts),
         cores=android.processors(parts),
         architecture=machine or props.get("ro.product.cpu.abi"),
@@ -301,6 +302,8 @@ def read_facts(device_id: str, kind: DeviceKind, parts: Mapping[str, str]) -> De
         virtual_machine="QEMU" if kind == "virtual" else "Android emulator" if emulated else signals.hypervisor(parts),
         clusters=signals.clusters(parts),
         debuggable=android.is_debuggable(props),
+        own_name=name,
+        unit_digest=android.unit_digest(props, parts),
     )
 
 

@@ -38,6 +38,7 @@ from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, Profile,
 from harness.records import (
     Artifact,
     Block,
+    BlockConditions,
     Deployment,
     Measurement,
     MeasurePlan,
@@ -376,8 +377,11 @@ def process_record(
         caps_hz: The limits of the clocks, below which a block does not count.
     """
     messages = transcript.all(TimedBlock)
-    blocks = tuple(_block(message, caps_hz) for message in messages)
-    throttled = [reason for message in messages if (reason := _throttled(message, caps_hz)) is not None]
+    if all(message.conditions.cpu_caps_hz is None for message in messages):
+        caps_hz = None  # not to be read in this program at all
+    held_back = [_throttled(message, caps_hz) for message in messages]
+    blocks = tuple(_block(message, reason) for message, reason in zip(messages, held_back, strict=True))
+    throttled = [reason for reason in held_back if reason is not None]
     warmup = transcript.one(Warmup)
     return ProcessRecord(
         index=index,
@@ -420,22 +424,31 @@ def _too_little_left(blocks: Sequence[Block], throttled: Sequence[str]) -> str |
     return None
 
 
-def _block(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> Block:
+def _block(message: TimedBlock, throttled: str | None) -> Block:
     return Block(
         start_ns=message.start_ns,
         iterations_per_sample=message.iterations_per_sample,
         ns=message.ns,
         conditions=message.conditions,
-        discarded=_throttled(message, caps_hz) or _taken_from(message),
+        discarded=throttled or _taken_from(message),
     )
 
 
 def _throttled(message: TimedBlock, caps_hz: tuple[float, ...] | None) -> str | None:
-    """How the processor was held back during a block, below what it could do when the cell began."""
+    """How the processor was held back during a block, below what it could do when the cell began.
+
+    Under heat some systems take a cluster offline, and its clock is then gone, or cannot be read. One that comes back
+    is no reason.
+    """
     if message.conditions.throttle_events:
         return f"the processor throttled itself {message.conditions.throttle_events} times"
     now_hz = message.conditions.cpu_caps_hz
-    if caps_hz is not None and now_hz is not None and len(caps_hz) == len(now_hz):
+    if caps_hz is None:
+        return None
+    if now_hz is None or len(now_hz) < len(caps_hz):
+        left = "none" if now_hz is None else f"{len(now_hz)}"
+        return f"{left} of {len(caps_hz)} clocks could be read: processors went offline"
+    if len(caps_hz) == len(now_hz):
         before, now = min(zip(caps_hz, now_hz, strict=True), key=lambda pair: pair[1] / pair[0])
         if now < before:
             return f"a clock's upper limit fell from {before / 1e6:.0f} to {now / 1e6:.0f} MHz"

@@ -8,17 +8,20 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import pytest
 
 from harness.deploy import bench_build, runner
 from harness.deploy.bench_build import build_bench, find_compiler
-from harness.deploy.runner import choose_runner
+from harness.deploy.runner import choose_runner, version_flag
 from harness.deploy.runtime_library import RuntimeLibrary
+from harness.deploy.runtime_register import register_library
+from harness.deploy.runtimes import installed_library
 from harness.deploy.targets import host_target, target_of
 from harness.device.host import HostDevice
 from harness.errors import AbiMismatch, BuildFailed, MissingTool
@@ -157,6 +160,25 @@ def test_a_runtime_that_bench_does_not_know_is_timed_by_the_worker() -> None:
     assert chosen.driver == "python-worker"
 
 
+def test_a_provider_that_bench_cannot_ask_for_is_timed_by_the_worker_unless_bench_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "_bench", lambda _device, _choice: runner.Runner(command=("bench",), driver="bench"))
+
+    def of(device: FakeDevice, accelerator: str, driver: Literal["auto", "bench"] = "auto") -> tuple[str, str | None]:
+        choice = RuntimeChoice(runtime="onnxruntime", accelerator=accelerator, driver=driver)
+        chosen = choose_runner(device, choice)
+        return chosen.driver, chosen.why_not_bench
+
+    cuda = ("python-worker", "bench cannot ask ONNX Runtime for the provider cuda")
+    assert of(FakeDevice(), "cuda") == cuda
+    assert of(FakeDevice(), "XnnpackExecutionProvider") == ("bench", None)
+    assert of(FakeDevice(), "cuda", "bench") == ("bench", None)
+    phone = FakeDevice()
+    phone.fail_on("worker_command", MissingTool("Python", "the worker", "none"), times=9)
+    assert of(phone, "nnapi") == ("bench", None), "what its library says is told"
+
+
 # --- other devices ---------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +228,58 @@ def test_a_device_gets_program_and_library_under_names_made_of_their_content(mad
     sent = len(device.log)
     assert choose_runner(device, RuntimeChoice(runtime="onnxruntime")).command == chosen.command
     assert len(device.log) == sent
+
+
+@pytest.mark.parametrize(
+    ("runtime", "version", "told"),
+    [
+        ("onnxruntime", "1.27", "1.27.0"),
+        ("onnxruntime", "2", "2.0.0"),
+        ("onnxruntime", "1.27.0.post1", "1.27.0.post1"),
+        ("onnxruntime", "1.27rc1", "1.27rc1"),
+        ("litert", "2.1", "2.1"),
+    ],
+)
+def test_a_version_without_its_last_zero_is_told_as_the_library_says_it(runtime: str, version: str, told: str) -> None:
+    assert version_flag(runtime, version) == told
+
+
+@pytest.mark.usefixtures("cache", "own_compiler")
+def test_a_library_that_was_registered_without_its_last_zero_is_the_one_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CONFIG", str(tmp_path / "config"))
+    installed = installed_library("onnxruntime")
+    assert installed is not None
+    if not installed.version.endswith(".0"):
+        pytest.skip("the installed version has no last zero to leave out")
+    short = installed.version.removesuffix(".0")
+    register_library("onnxruntime", short, host_target(), Path(installed.path))
+
+    chosen = choose_runner(HostDevice(), RuntimeChoice(runtime="onnxruntime", version=short, driver="bench"))
+
+    flags = dict(zip(chosen.command[1::2], chosen.command[2::2], strict=True))
+    assert flags["--library-version"] == installed.version
+
+
+def test_two_devices_of_one_target_wait_for_one_build(
+    made: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made(183)
+    at_work: list[int] = []
+
+    def build(_target: str) -> Path:
+        at_work.append(1)
+        time.sleep(0.1)
+        assert len(at_work) == 1, "another build is under way"
+        at_work.pop()
+        return tmp_path / "bench"
+
+    monkeypatch.setattr(runner, "build_bench", build)
+    with ThreadPoolExecutor(2) as threads:
+        choices = [threads.submit(choose_runner, device_of(), RuntimeChoice(runtime="onnxruntime")) for _ in range(2)]
+
+    assert [choice.result().driver for choice in choices] == ["bench", "bench"]
 
 
 def test_what_is_built_for_another_device_is_refused_before_anything_is_sent(made: Callable[..., None]) -> None:

@@ -150,8 +150,21 @@ def test_a_fetched_library_that_was_changed_is_refused(monkeypatch: pytest.Monke
     library = fetch_library("litert", "1.0", "linux-x86_64")
     Path(library.path).write_bytes(b"something else")
 
-    with pytest.raises(UnreadableRecord, match="delete"):
+    with pytest.raises(UnreadableRecord, match="not the file that was fetched; delete"):
         fetch_library("litert", "1.0", "linux-x86_64")
+    with pytest.raises(UnreadableRecord, match="not the file that was fetched; delete"):
+        library_for("litert", target="linux-x86_64", version="1.0")
+
+
+def test_a_registered_library_that_was_built_again_is_refused_until_it_is_registered_again(own: Path) -> None:
+    register_library("onnxruntime", "1.29.0", "android-arm64-v8a", own)
+    own.write_bytes(b"\x7fELF own, built again")
+
+    with pytest.raises(UnreadableRecord, match=r"harness runtimes register .*--runtime onnxruntime --version 1\.29\.0"):
+        library_for("onnxruntime", target="android-arm64-v8a")
+
+    again = register_library("onnxruntime", "1.29.0", "android-arm64-v8a", own)
+    assert library_for("onnxruntime", target="android-arm64-v8a") == again
 
 
 @pytest.mark.parametrize(

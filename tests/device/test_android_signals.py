@@ -349,3 +349,21 @@ def test_a_build_for_debugging_is_known(kind: str, debuggable: bool | None) -> N
 )
 def test_the_home_screen_is_known_by_its_package(text: str, package: str | None) -> None:
     assert android.home_app({"home": text}) == package
+
+
+def test_a_device_is_told_from_others_of_its_model_without_its_number() -> None:
+    one, other, board, none = (
+        read_facts("ABC", "android", parts).unit_digest
+        for parts in (
+            {"getprop": PIXEL_PROPERTIES + "[ro.serialno]: [R5CT1234ABC]\n"},
+            {"getprop": PIXEL_PROPERTIES + "[ro.serialno]: [R5CT1234ABD]\n"},
+            {"/etc/machine-id": "0123456789abcdef0123456789abcdef"},
+            {"getprop": PIXEL_PROPERTIES + "[ro.serialno]: [unknown]\n", "/etc/machine-id": "uninitialized"},
+        )
+    )
+
+    assert one is not None
+    assert len({one, other, board, None}) == 4
+    assert "R5CT" not in one
+    assert none is None
+    assert "/etc/machine-id" in android.facts_command()

@@ -147,6 +147,34 @@ def test_files_go_there_and_back_whole(board: BoardDevice, tmp_path: Path) -> No
     assert board.sha256(remote, timeout_s=30) is None
 
 
+def test_the_work_folder_is_closed_to_others(board: BoardDevice) -> None:
+    Path(board.work_folder).mkdir(mode=0o755)  # as it was made before
+
+    board.shell(("true",), timeout_s=30)
+
+    assert Path(board.work_folder).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", ["a link", "another user's"])
+def test_a_work_folder_that_somebody_else_made_is_not_used(board: BoardDevice, tmp_path: Path, kind: str) -> None:
+    if kind == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        Path(board.work_folder).symlink_to(tmp_path / "elsewhere")
+    elif os.geteuid() != 0:
+        pytest.skip("gives a folder to another user")
+    else:
+        Path(board.work_folder).mkdir(mode=0o777)
+        os.chown(board.work_folder, 65534, 65534)
+
+    for use in (
+        board.facts,
+        lambda: board.push(Path(__file__), board.work_folder / "x", timeout_s=30),
+        lambda: board.start(("true",), environment={}),
+    ):
+        with pytest.raises(DeviceRefused, match=r"refused the work folder .*another user's, who may have put anything"):
+            use()
+
+
 def test_a_file_that_is_not_there_is_said(board: BoardDevice, tmp_path: Path) -> None:
     with pytest.raises(DeviceFileFailed, match="none"):
         board.pull(board.work_folder / "none", tmp_path / "back", timeout_s=30)

@@ -74,6 +74,7 @@ def a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Stor
 
         monkeypatch.setattr(pipeline, "find_device", lambda _: device)
         monkeypatch.setattr(pipeline, "choose_runner", scripted)
+        monkeypatch.setattr(pipeline, "build_and_fetch", lambda _facts, _choice: None)
         suite = Suite(
             schema=1,
             name="faults",

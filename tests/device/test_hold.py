@@ -20,6 +20,7 @@ from harness.device.hold import (
     processors_for,
     read_processors,
     single_processors,
+    why_not_confined,
 )
 from harness.device.registry import find_device
 from harness.errors import DeviceRefused, DeviceTimedOut
@@ -93,7 +94,7 @@ def test_a_device_that_has_gone_does_not_hide_what_went_wrong(caplog: pytest.Log
     with pytest.raises(ValueError, match="first"), fixed_performance(Phone(breaks_at="false")):
         raise ValueError("first")
 
-    assert "may be in its fixed-performance mode" in caplog.text
+    assert "may be in its fixed-performance mode (" in caplog.text, "nobody would find it again"
 
 
 def test_the_mode_of_a_device_that_has_gone_is_switched_off_when_it_is_back() -> None:
@@ -148,6 +149,8 @@ def test_threads_do_not_share_processors() -> None:
 
     on_four = msgspec.structs.replace(choice, affinity="big")
     assert confined_as_asked(("bench",), PHONE, on_four) == ("taskset", "f0", "bench")
+    assert "4 threads would share" in (why_not_confined(PHONE, choice) or "")
+    assert why_not_confined(PHONE, on_four) is None
 
 
 def test_a_program_is_confined_and_says_so_itself() -> None:

@@ -27,9 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOLD = """
 import sys, time
 from harness.device.lease import leased
+from harness.errors import LeaseLost
 from tests.fakes.device import FakeDevice
-with leased([FakeDevice()], sys.argv[1]):
+with leased([FakeDevice()], sys.argv[1]) as lease:
     print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        lease.require("fake")
+        print("still ours", flush=True)
+    except LeaseLost as error:
+        print(error, flush=True)
     time.sleep(600)
 """
 
@@ -44,7 +51,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def other() -> Iterator[subprocess.Popen[str]]:
     """A process that has the device `fake` for its run `nightly`."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, "nightly"], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
+        [sys.executable, "-c", HOLD, "nightly"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -102,8 +114,18 @@ def test_a_lease_that_a_stopped_process_no_longer_renews_is_taken_over_and_lost_
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(old, renewed=time.time() - 1000)))
     said: list[str] = []
 
-    with leased([device()], "b", taken_over=lambda _device, previous: said.append(previous)):
+    with leased([device()], "b", taken_over=lambda _device, previous: said.append(previous)) as ours:
         assert "which has not renewed it for 1000 s" in said[0]
+
+        psutil.Process(other.pid).resume()
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write("are you still there?\n")
+        other.stdin.flush()
+        found = other.stdout.readline()
+        assert found.startswith("fake was taken over by run b of ")
+        assert f"(process {os.getpid()})" in found
+        ours.require("fake")
 
 
 def test_who_was_taken_over_is_told_before_its_next_cell(folder: Path) -> None:
@@ -118,6 +140,28 @@ def test_who_was_taken_over_is_told_before_its_next_cell(folder: Path) -> None:
             ours.require("fake")
 
     assert held(folder) == [path], "what is another's is not given back"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_lease_that_cannot_be_written_for_a_while_is_still_ours(folder: Path) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with leased([device()], "a") as ours:
+        (path,) = held(folder)
+        before = path.read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            ours.require("fake")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before, "it was emptied, and would have let another run in"
+        with pytest.raises(DeviceBusy, match="run a of"), leased([device()], "b"):
+            pytest.fail("it was not refused")
+        ours.require("fake")
+        assert len(path.read_bytes()) == len(before), "another length may need more space than there is"
+
+    assert held(folder) == []
 
 
 def test_a_lease_is_renewed_while_it_is_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +186,30 @@ def test_one_phone_by_two_addresses_is_one_device() -> None:
         pytest.fail("it was not refused")
     with pytest.raises(DeviceBusy, match="it is the same device as R5CT"), leased([usb, wireless], "c"):
         pytest.fail("it was not refused")
+
+
+@pytest.mark.parametrize("name", ["virtual:ci", "ssh://pi", "phone"])
+def test_one_name_of_two_users_is_two_devices_unless_it_is_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "device_profiles").mkdir()
+    text = 'schema = 1\nkind = "android"\ndevice_class = "phone"\nreached_by = "{}"\n'
+    monkeypatch.chdir(tmp_path)
+    profile = tmp_path / "device_profiles" / "phone.toml"
+
+    profile.write_text(text.format("R5CT"))
+    with leased([device(name, "b1")], "mine"):
+        with pytest.raises(DeviceBusy), leased([device(name, "b2")], "mine, after its restart"):
+            pytest.fail("it was not refused")
+        monkeypatch.setattr(lease, "_user", lambda: "another")
+        profile.write_text(text.format("R6AB"))
+        with leased([device(name, "b3")], "theirs"):
+            pass
+        with pytest.raises(DeviceBusy), leased([device(name, "b1")], "theirs, on the same one"):
+            pytest.fail("it was not refused")
+        if name == "phone":
+            with pytest.raises(DeviceBusy), leased([device("R5CT", "b4")], "by what mine is reached by"):
+                pytest.fail("it was not refused")
 
 
 def test_all_devices_are_leased_or_none(folder: Path) -> None:
@@ -192,4 +260,5 @@ def as_user(user: int) -> subprocess.Popen[str]:
     # What this Python needs is imported before, since its files may be closed to others.
     become = f"import os; os.setgroups([]); os.setgid({user}); os.setuid({user})\nwith leased"
     program = HOLD.replace("with leased", become)
-    return subprocess.Popen([sys.executable, "-c", program, "theirs"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", program, "theirs"]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

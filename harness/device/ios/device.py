@@ -134,6 +134,7 @@ class IosDevice:
             transport=self._transport.name,
             # A simulator computes on the Mac, whatever it plays.
             core_ml_units=apple.core_ml_units if apple and not phone.is_simulated else (),
+            own_name=phone.product_type or phone.name or phone.id,
         )
 
     def state(self) -> DeviceState:

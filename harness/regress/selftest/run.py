@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from harness.errors import DeviceError
+from harness.errors import DeviceError, LeaseLost
 from harness.regress.selftest.campaign import CAMPAIGN_SCHEMA, Done, session
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def carry_on(
 
     Raises:
         RunLocked, UnwritableFolder: It cannot be stored.
+        LeaseLost: Another run has taken the device over. The comparison that it was in is not kept.
         DeviceError: The last `FAILURES_MAX` could not be made; this is what the last one said.
     """
     plan, order = campaign.plan, campaign.plan.order
@@ -68,6 +69,8 @@ def carry_on(
             scenario = plan.scenarios[order[index]]
             try:
                 one = _compare(campaign, comparer, scenario, index)
+            except LeaseLost:  # another run is on the device, and would be in every further one, too
+                raise
             except DeviceError as error:
                 failures += 1
                 if failures == FAILURES_MAX:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from harness.deploy.worker import system
 from harness.protocol import (
     Canary,
     End,
@@ -168,3 +169,17 @@ def test_options_reach_the_runtime(folder: Path) -> None:
 
     # The runtime itself finds this in conflict with being asked for the processor, so it has received it.
     assert "fallback" in error_of(job(folder, choice=choice)).message
+
+
+def test_only_the_processors_thermal_zones_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zones = (("cpu-0-0", 45_000), ("cpu-1-0", -274_000), ("battery", 61_000), ("modem0", 125_000), ("soc_max", 47_500))
+    for number, (kind, millidegrees) in enumerate(zones):
+        zone = tmp_path / "class" / "thermal" / f"thermal_zone{number}"
+        zone.mkdir(parents=True)
+        (zone / "type").write_text(f"{kind}\n", encoding="ascii")
+        (zone / "temp").write_text(f"{millidegrees}\n", encoding="ascii")
+    monkeypatch.setattr(system, "_SYSFS", tmp_path)
+    watch = system.ConditionsWatch()
+    watch.start()
+
+    assert watch.stop().temperature_celsius == 47.5

@@ -9,11 +9,12 @@ import pytest
 
 from harness.deploy.tools import push_tool
 from harness.device.host import HostDevice
-from harness.device.lease import leased
+from harness.device.lease import Lease, leased
 from harness.errors import (
     AbiMismatch,
     DeviceBusy,
     HarnessError,
+    LeaseLost,
     RunnerDied,
     RunnerUnreadable,
     RuntimeRefused,
@@ -67,6 +68,17 @@ def test_a_tool_is_sent_run_and_read_into_a_summary_that_says_how(tmp_path: Path
 
 def test_a_tool_keeps_off_a_device_that_a_run_has(tmp_path: Path, model: Path) -> None:
     with leased((HostDevice(),), "nightly"), pytest.raises(DeviceBusy, match="nightly"):
+        run_official_tool("benchmark_model", program(tmp_path, CLASSIC_NEW), model, "host")
+
+
+def test_a_tool_beside_which_another_run_has_taken_the_device_over_has_no_figures(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_self: Lease, device_id: str) -> None:
+        raise LeaseLost(device_id, "the nightly run")
+
+    monkeypatch.setattr(Lease, "require", lost)
+    with pytest.raises(LeaseLost):
         run_official_tool("benchmark_model", program(tmp_path, CLASSIC_NEW), model, "host")
 
 

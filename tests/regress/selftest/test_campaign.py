@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.decoding import decode
-from harness.errors import DeviceTimedOut, RunLocked, UnreadableRecord, UsageError
+from harness.errors import DeviceTimedOut, LeaseLost, RunLocked, UnreadableRecord, UsageError
 from harness.records import RuntimeChoice
 from harness.regress.decision import FamilyRule
 from harness.regress.selftest import run as run_module
@@ -206,6 +206,19 @@ def test_a_machine_that_can_make_none_ends_the_session(tmp_path: Path) -> None:
     begun = begin(tmp_path, plan(scenario(comparisons=run_module.FAILURES_MAX + 3)))
     with pytest.raises(DeviceTimedOut):
         carry_on(begun, failing)
+
+
+def test_a_machine_that_another_run_has_taken_over_ends_the_session_at_once(tmp_path: Path) -> None:
+    told: list[object] = []
+
+    def lost(scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
+        raise LeaseLost("host", "the nightly run")
+
+    with pytest.raises(LeaseLost):
+        carry_on(begin(tmp_path, plan(scenario(comparisons=3))), lost, watch=lambda *what: told.append(what))
+
+    assert told == []
+    assert len(Campaign.open(tmp_path).left) == 3
 
 
 def test_a_decision_in_two_stages_has_trials_of_its_own(campaign: Campaign) -> None:
