@@ -26,7 +26,7 @@ from harness.convert.apple_system import system_for
 from harness.convert.convert import make_artifact, right_answer, why_not
 from harness.decoding import convert
 from harness.deploy.push import push
-from harness.deploy.runner import choose_runner, version_flag
+from harness.deploy.runner import choose_runner
 from harness.deploy.runtimes import find_library
 from harness.deploy.targets import host_target
 from harness.device.profile import Noise, accepted_obstacles
@@ -461,7 +461,7 @@ def _with_library(command: tuple[str, ...], build: Build, choice: RuntimeChoice)
     program, *flags = command
     kept = dict(zip(flags[::2], flags[1::2], strict=True)) | {"--library": str(Path(path).absolute())}
     if version is not None:
-        kept["--library-version"] = version_flag(choice.runtime, version)
+        kept["--library-version"] = version
     return (program, *(word for pair in kept.items() for word in pair))
 
 

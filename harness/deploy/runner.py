@@ -152,16 +152,6 @@ def _found_in(libraries: tuple[PurePosixPath, ...]) -> tuple[str, ...]:
     return ("env", f"LD_LIBRARY_PATH={libraries[0].parent}") if len(libraries) > 1 else ()
 
 
-def version_flag(runtime: str, version: str) -> str:
-    """A library's version as `bench` is told it, which compares it with what the library says of itself.
-
-    ONNX Runtime says three numbers, where people and packages may leave out a last zero; LiteRT says none.
-    """
-    missing = 2 - version.count(".")
-    is_short = runtime == "onnxruntime" and missing > 0 and version.replace(".", "").isdecimal()
-    return version + ".0" * missing if is_short else version
-
-
 def _runner(command: tuple[str, ...], library: RuntimeLibrary, path: str) -> Runner:
-    flags = ("--library", path, "--library-version", version_flag(library.runtime, library.version))
+    flags = ("--library", path, "--library-version", library.version)
     return Runner(command=(*command, *flags), driver="bench", library=path)

@@ -18,10 +18,8 @@ import pytest
 
 from harness.deploy import bench_build, runner
 from harness.deploy.bench_build import build_bench, find_compiler
-from harness.deploy.runner import choose_runner, version_flag
+from harness.deploy.runner import choose_runner
 from harness.deploy.runtime_library import RuntimeLibrary
-from harness.deploy.runtime_register import register_library
-from harness.deploy.runtimes import installed_library
 from harness.deploy.targets import host_target, target_of
 from harness.device.host import HostDevice
 from harness.errors import AbiMismatch, BuildFailed, MissingTool
@@ -228,38 +226,6 @@ def test_a_device_gets_program_and_library_under_names_made_of_their_content(mad
     sent = len(device.log)
     assert choose_runner(device, RuntimeChoice(runtime="onnxruntime")).command == chosen.command
     assert len(device.log) == sent
-
-
-@pytest.mark.parametrize(
-    ("runtime", "version", "told"),
-    [
-        ("onnxruntime", "1.27", "1.27.0"),
-        ("onnxruntime", "2", "2.0.0"),
-        ("onnxruntime", "1.27.0.post1", "1.27.0.post1"),
-        ("onnxruntime", "1.27rc1", "1.27rc1"),
-        ("litert", "2.1", "2.1"),
-    ],
-)
-def test_a_version_without_its_last_zero_is_told_as_the_library_says_it(runtime: str, version: str, told: str) -> None:
-    assert version_flag(runtime, version) == told
-
-
-@pytest.mark.usefixtures("cache", "own_compiler")
-def test_a_library_that_was_registered_without_its_last_zero_is_the_one_that_was_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HARNESS_CONFIG", str(tmp_path / "config"))
-    installed = installed_library("onnxruntime")
-    assert installed is not None
-    if not installed.version.endswith(".0"):
-        pytest.skip("the installed version has no last zero to leave out")
-    short = installed.version.removesuffix(".0")
-    register_library("onnxruntime", short, host_target(), Path(installed.path))
-
-    chosen = choose_runner(HostDevice(), RuntimeChoice(runtime="onnxruntime", version=short, driver="bench"))
-
-    flags = dict(zip(chosen.command[1::2], chosen.command[2::2], strict=True))
-    assert flags["--library-version"] == installed.version
 
 
 def test_two_devices_of_one_target_wait_for_one_build(
