@@ -38,7 +38,6 @@ from harness.protocol import First, Job, Loaded, Memory, Meta, Outputs, Profile,
 from harness.records import (
     Artifact,
     Block,
-    BlockConditions,
     Deployment,
     Measurement,
     MeasurePlan,

@@ -286,36 +286,6 @@ def test_a_throttled_block_is_discarded_with_its_reason(conditions: BlockConditi
     assert reason in str(measured.processes[1].blocks[0].discarded)
 
 
-@pytest.mark.parametrize(("said", "kept"), [(45.5, 45.5), (0.045, None), (-274.0, None), (45500.0, None), (None, None)])
-def test_a_temperature_that_no_processor_has_is_not_known(said: float | None, kept: float | None) -> None:
-    lines = latency_lines(conditions=BlockConditions(temperature_celsius=said))
-
-    measured = measure(question(), playing([*[latency(lines)] * 5, MEMORY]), PLAN)
-
-    assert measured.processes[0].blocks[0].conditions.temperature_celsius == kept
-
-
-def test_a_cluster_that_cannot_be_read_any_more_is_a_throttled_processor() -> None:
-    caps = BlockConditions(cpu_caps_hz=(1.7e9, 2.0e9))
-    offline = latency_lines(conditions=caps)
-    last = max(index for index, line in enumerate(offline) if isinstance(line, TimedBlock))
-    offline[last] = msgspec.structs.replace(offline[last], conditions=BlockConditions())
-    device = playing([latency(offline), *[latency(latency_lines(conditions=caps))] * 5, MEMORY])
-
-    measured = measure(question(), device, PLAN)
-
-    reason = "1 of 2 blocks: none of 2 clocks could be read: processors went offline"
-    assert [process.discarded for process in measured.processes] == [reason, *[None] * 5]
-
-
-def test_a_program_that_may_not_read_the_clocks_is_not_taken_for_throttled() -> None:
-    device = playing([*[latency()] * 5, MEMORY], states=[state(cluster_caps_hz=(1.7e9, 2.0e9))])
-
-    measured = measure(question(), device, PLAN)
-
-    assert [process.discarded for process in measured.processes] == [None] * 5
-
-
 def test_one_throttled_block_repeats_its_process_and_one_that_was_taken_from_does_not() -> None:
     def with_last(conditions: BlockConditions) -> FakeProgram:
         lines = latency_lines(conditions=BlockConditions(cpu_caps_hz=(2.0e9,)))
