@@ -132,6 +132,15 @@ def test_figures_come_with_their_interval_and_reasons_stand_in_their_rows() -> N
     assert "The device is a virtual machine (KVM)" in text
 
 
+def test_the_first_screen_names_models_devices_and_runtimes_although_all_failed() -> None:
+    run = records.run([records.result(outcome=records.failure(), no_artifact=True)])
+
+    header = render(run, "html").partition("<main")[0]
+
+    for name in ("mobilenet_v2", "AMD EPYC 7763", "Debian GNU/Linux 13", "onnxruntime"):
+        assert f"{name}" in header.partition('<section class="answer"')[0], name
+
+
 def test_emulated_figures_are_stamped_and_apart() -> None:
     text = render(run_of(device_class="emulated"), "html")
 
