@@ -80,6 +80,11 @@ def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path
     assert ">regression</td>" in page
     assert "bench-01 (AMD EPYC 7763, Debian GNU/Linux 13) at 2026-11-" in page, "a page says on what and when"
     assert '"trial_ratios"' in page
+    p50 = json.loads(failed.stdout)["cells"][0]["findings"][0]
+    assert (p50["unit"], p50["a"], p50["b"]) == ("ns", pytest.approx(10e6, rel=0.01), pytest.approx(12e6, rel=0.01))
+    assert p50["confidence"] == 0.995
+    assert ">99.5 % interval, %</button>" in page
+    assert ">12.1 ms</td>" in page
     assert passed.returncode == 0
     assert "gate passed" in passed.stderr
 
