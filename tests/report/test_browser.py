@@ -8,16 +8,18 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from harness import selftest_page
+from harness.records import BlockConditions
 from harness.regress.selftest.report import RateTold, ScenarioTold, SelftestReport
 from harness.report import comparison_page, index_page, render
 from harness.study import page
 from tests.fakes import records
-from tests.report import test_comparison_page, test_index_page
+from tests.report import test_charts, test_comparison_page, test_index_page
 from tests.study import test_page
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request
 
+    from harness.records import ProcessRecord
     from tests.fakes.records import FakeRun
 
 CHROMIUM = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -99,9 +102,17 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Any]:
 
 
 def run_of_every_outcome(model: str = "mobilenet_v2", **device: Any) -> FakeRun:
-    """Two models, two formats, two numbers of threads; one failure, one row that cannot be, one not run."""
+    """Two models, formats and numbers of threads, operators of some; a failure, one that cannot be, one not run."""
     measured = [
-        records.result(model=name, format=format_, threads=threads, p50_ms=p50, size_mib=size)
+        records.result(
+            model=name,
+            format=format_,
+            threads=threads,
+            p50_ms=p50,
+            size_mib=size,
+            processes=[warming(process) for process in records.calm_processes(p50)],
+            measured={"profile": test_charts.PROFILE if format_ == "onnx" else None},
+        )
         for name, size, base in ((model, 13.6, 10.0), ("resnet_18", 44.7, 30.0))
         for format_, factor in (("onnx", 1.0), ("tflite", 1.3))
         for threads, p50 in ((1, base * factor), (2, base * factor / 1.7))
@@ -113,6 +124,16 @@ def run_of_every_outcome(model: str = "mobilenet_v2", **device: Any) -> FakeRun:
     return records.run(
         [*measured, *others], missing=[records.cell(model=model, threads=4)], devices=[records.device(**device)]
     )
+
+
+def warming(process: ProcessRecord) -> ProcessRecord:
+    """With a temperature and a clock limit at the end of each block."""
+    conditions = [
+        BlockConditions(temperature_celsius=40.0 + process.index + number / 4, cpu_cap_hz=2.4e9)
+        for number in range(len(process.blocks))
+    ]
+    blocks = tuple(map(lambda block, seen: msgspec.structs.replace(block, conditions=seen), process.blocks, conditions))
+    return msgspec.structs.replace(process, blocks=blocks)
 
 
 def shown(page: Page, selector: str) -> list[str]:
@@ -214,7 +235,7 @@ def test_every_picture_is_drawn(opened: Any) -> None:
     page = opened(run_of_every_outcome()).page
 
     places = page.locator("[data-chart]")
-    assert places.count() == 5
+    assert places.count() == 6
     for place in places.all():
         box = place.locator("svg").first.bounding_box()
         assert box is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from harness.records import OperatorProfile, OperatorTime, PlacedNode
+from harness.records import BlockConditions, OperatorProfile, OperatorTime, PlacedNode
 from harness.report import render
 from harness.report.charts import charts
 from harness.report.pictures import write_pictures
@@ -20,9 +20,11 @@ from tests.report.test_html import Page
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.records import Block
     from harness.report.spec import Chart
     from tests.fakes.records import FakeRun
 
+MS = 1_000_000
 PROFILE = OperatorProfile(
     source="onnxruntime-trace",
     inferences_ns=(4_000_000, 4_100_000),
@@ -75,6 +77,72 @@ def test_threads_are_shown_against_one_thread() -> None:
     assert alone["speedup"] == 1
     assert both["speedup"] == pytest.approx(2.5, rel=0.02)
     assert both["ideal"] == 2
+
+
+def warm_block(ms: float, number: int, *, celsius: float, cap_hz: float, **changes: Any) -> Block:
+    """A block with a temperature and a clock limit, `number` quarters of a second after the first."""
+    conditions = BlockConditions(temperature_celsius=celsius, cpu_cap_hz=cap_hz)
+    return records.block([int(ms * MS)] * 9, start_ns=5 * 10**9 + number * 250 * MS, conditions=conditions, **changes)
+
+
+def test_blocks_over_time_have_seconds_temperature_and_clock_limit_and_say_which_do_not_count() -> None:
+    calm = warm_block(10.0, 0, celsius=41.5, cap_hz=2.4e9)
+    loud = warm_block(30.0, 2, celsius=48.0, cap_hz=1.8e9, discarded="steal")
+    batched = records.block([40 * MS], start_ns=8 * 10**9, iterations_per_sample=4)
+    run = records.run([records.result(processes=[records.process([calm, loud]), records.process([batched], index=1)])])
+
+    chart = named(run)["over-time"]
+
+    assert [(datum["process"], datum["seconds"], datum["p50_ms"]) for datum in chart.data] == [
+        *(("1", 0.0, 10.0), ("1", 0.5, 30.0), ("2", 3.0, 10.0))
+    ]
+    assert [datum["counted"] for datum in chart.data] == ["counted", "discarded", "counted"]
+    assert [datum["celsius"] for datum in chart.data] == [41.5, 48.0, None]
+    assert [datum["cap_mhz"] for datum in chart.data] == [2400, 1800, None]
+    panels = [panel["encoding"]["y"] for panel in chart.spec["vconcat"]]
+    assert [(y["field"], y["title"]) for y in panels] == [
+        *(("p50_ms", "block median, ms"), ("celsius", "temperature, °C"), ("cap_mhz", "clock limit, MHz"))
+    ]
+
+
+def test_a_process_that_does_not_count_takes_its_blocks_with_it() -> None:
+    process = msgspec.structs.replace(records.process([[10 * MS] * 9]), discarded="9 of 16 blocks: steal")
+    run = records.run([records.result(processes=[process, *records.calm_processes()])])
+
+    counted = [datum["counted"] for datum in named(run)["over-time"].data if datum["process"] == "1"]
+
+    assert counted[0] == "discarded"
+
+
+def test_blocks_without_sensors_are_one_panel() -> None:
+    assert "vconcat" not in named(records.run([records.result()]))["over-time"].spec
+
+
+def test_memory_is_what_the_runtime_alone_took_and_what_the_model_added() -> None:
+    memory = records.memory(baseline_bytes=60 * 2**20, peak_bytes=92 * 2**20)
+    run = records.run([records.result(threads=n, measured={"memory": (memory,)}) for n in (1, 2)])
+
+    chart = named(run)["memory"]
+
+    parts = [(datum["part"], datum["mib"]) for datum in chart.data if datum["threads"] == 1]
+    assert parts == [("runtime alone", 60), ("model", 32)]
+    assert "read from VmHWM (clear_refs)" in chart.says
+
+
+def test_runtimes_of_one_model_precision_and_threads_stand_on_one_line() -> None:
+    results = [
+        records.result(p50_ms=10.0),
+        records.result(format="tflite", p50_ms=7.0),
+        records.result(threads=2, p50_ms=6.0),
+        records.result(format="tflite", precision="int8", p50_ms=2.0),
+    ]
+
+    data = named(records.run(results))["runtimes"].data
+
+    assert [(datum["line"], datum["runtime"]) for datum in data] == [
+        *(("mobilenet_v2 fp32, 1 thread", runtime) for runtime in ("onnxruntime", "litert"))
+    ]
+    assert [datum["p50_ms"] for datum in data] == [pytest.approx(ms, rel=0.02) for ms in (10.0, 7.0)]
 
 
 def test_what_a_picture_has_no_room_for_is_said() -> None:
