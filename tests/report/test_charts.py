@@ -12,7 +12,7 @@ import pytest
 from harness.records import BlockConditions, OperatorProfile, OperatorTime, PlacedNode
 from harness.report import render
 from harness.report.charts import charts
-from harness.report.pictures import write_pictures
+from harness.report.pictures import static_specs, write_pictures
 from harness.report.view import view
 from tests.fakes import records
 from tests.report.test_html import Page
@@ -174,6 +174,27 @@ def test_a_trace_has_every_operator_end_to_end_and_a_process_a_row() -> None:
     assert {each["pid"] for each in operators} == {name["pid"]}
 
 
+def test_a_picture_of_one_row_at_a_time_is_a_file_for_each_row_with_its_own_data() -> None:
+    run = records.run([records.result(), records.result(threads=2, p50_ms=4.0)])
+    chart = named(run)["over-time"]
+
+    specs = static_specs([chart])
+
+    assert list(specs) == [f"over-time-host-mobilenet_v2-onnx-fp32-{many}" for many in ("1-thread", "2-threads")]
+    spec = specs["over-time-host-mobilenet_v2-onnx-fp32-2-threads"]
+    assert spec["title"]["subtitle"] == spec["params"][0]["value"] == "mobilenet_v2 onnx/fp32, 2 threads"
+    assert {datum["label"] for datum in spec["data"]["values"]} == {"mobilenet_v2 onnx/fp32, 2 threads"}
+    assert spec["data"]["values"][0]["p50_ms"] == pytest.approx(4.0, rel=0.05)
+
+
+def test_rows_whose_names_are_alike_as_files_have_a_file_each() -> None:
+    run = records.run([records.result(model="a b"), records.result(model="a+b")])
+
+    names = list(static_specs([named(run)["over-time"]]))
+
+    assert names == ["over-time-host-a-b-onnx-fp32-1-thread", "over-time-host-a-b-onnx-fp32-1-thread-2"]
+
+
 @pytest.mark.slow
 def test_every_picture_of_the_page_is_also_a_file(tmp_path: Path) -> None:
     results = [
@@ -185,9 +206,12 @@ def test_every_picture_of_the_page_is_also_a_file(tmp_path: Path) -> None:
 
     written = write_pictures(run, tmp_path / "pictures")
 
-    drawn = ["latency-host-mobilenet_v2", *(chart.name for chart in charts(view(run)))]
+    drawn = ["latency-host-mobilenet_v2", *static_specs(charts(view(run)))]
     assert [path.name for path in written] == [f"{name}{suffix}" for name in drawn for suffix in (".svg", ".png")]
     assert all(path.read_bytes().startswith((b"<svg", b"\x89PNG")) for path in written)
+    second = (tmp_path / "pictures/operators-host-mobilenet_v2-tflite-fp32-2-threads.svg").read_text(encoding="utf-8")
+    assert "mobilenet_v2 tflite/fp32, 2 threads" in second
+    assert "conv_29" in second
 
 
 def test_the_operators_of_a_row_are_a_table_with_what_taking_them_cost_and_are_in_the_pages_data() -> None:
