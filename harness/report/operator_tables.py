@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness import statistics, units
-from harness.report import shell
+from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
-from harness.report.operators import ROWS, all_operators_ns, longest_operators, profiled
+from harness.report.operators import ROWS, all_operators_ns, longest_operators, number_profiled, profiled
 from harness.report.view import clean
 
 if TYPE_CHECKING:
@@ -29,7 +29,17 @@ _HEADS: Final = (
 def operator_tables(device: DeviceRows) -> list[Markup]:
     """A table a row, folded away: of the time of its operators, or at least of where they are computed."""
     planned = [row for row in device.rows if row.measured and row.measured.ran.nodes and not row.measured.profile]
-    return [*(_table(row) for row in profiled(device.rows)), *(_plan(row) for row in planned[:ROWS])]
+    return [
+        *(_table(row) for row in profiled(device.rows)),
+        *_cut("Operators timed", number_profiled(device.rows)),
+        *(_plan(row) for row in planned[:ROWS]),
+        *_cut("Operations planned", len(planned)),
+    ]
+
+
+def _cut(what: str, total: int) -> list[Markup]:
+    said = words.first_of(ROWS, total)
+    return [element("p", f"{what}:{said}", class_="quiet")] if said else []
 
 
 def _plan(row: Row) -> Markup:

@@ -18,7 +18,16 @@ ROWS: Final = 60
 
 def profiled(rows: Iterable[Row]) -> list[Row]:
     """The rows that a page has operators of: the first ones, where there are many."""
-    return [row for row in rows if row.measured and row.measured.profile][:ROWS]
+    return _with_profile(rows)[:ROWS]
+
+
+def number_profiled(rows: Iterable[Row]) -> int:
+    """How many rows have a profile, those that a page has no room for included."""
+    return len(_with_profile(rows))
+
+
+def _with_profile(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row.measured and row.measured.profile]
 
 
 def longest_operators(row: Row) -> tuple[OperatorTime, ...]:

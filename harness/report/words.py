@@ -285,6 +285,11 @@ def count(number: float, one: str, many: str) -> str:
     return f"{number:.0f} {one if number == 1 else many}"
 
 
+def first_of(shown: int, total: int) -> str:
+    """What to say where there is room for the first of several rows only; nothing where all are there."""
+    return f" The first {shown} rows of {total}; `harness report --to json` has all." if total > shown else ""
+
+
 def distinct(texts: Iterable[str]) -> str:
     """Each of them once, in the order they came: `a, b`."""
     return ", ".join(dict.fromkeys(clean(text) for text in texts))

@@ -20,7 +20,7 @@ from tests.report.test_html import Page
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.records import Block
+    from harness.records import Block, RuntimeRan
     from harness.report.spec import Chart
     from tests.fakes.records import FakeRun
 
@@ -33,6 +33,12 @@ PROFILE = OperatorProfile(
         for n in range(30)
     ),
 )
+
+
+def planned() -> RuntimeRan:
+    """A runtime that says where it computes what, and not how long that takes."""
+    nodes = (PlacedNode(name="x_1", kind="conv", accelerator="neural_engine"),)
+    return msgspec.structs.replace(records.measurement().ran, nodes=nodes)
 
 
 def named(run: FakeRun) -> dict[str, Chart]:
@@ -163,6 +169,23 @@ def test_the_longest_operators_are_shown_with_their_share_of_all() -> None:
     assert data[0]["share_pct"] == pytest.approx(100 * 30 / 465, rel=1e-4)
 
 
+def test_rows_that_a_page_has_no_room_for_are_counted_in_words() -> None:
+    results = [
+        records.result(model=f"net_{n:02}", measured={"profile": PROFILE} if n < 62 else {"ran": planned()})
+        for n in range(124)
+    ]
+    run = records.run(results)
+
+    drawn, said = named(run), " ".join(words for _, words in Page(render(run, "html")).texts)
+
+    assert "The first 60 rows of 124; `harness report --to json` has all." in drawn["over-time"].says
+    assert "The first 60 rows of 62; `harness report --to json` has all." in drawn["operators"].says
+    assert "Operators timed: The first 60 rows of 62;" in said
+    assert "Operations planned: The first 60 rows of 62;" in said
+    few = named(records.run(results[:60]))
+    assert "The first" not in few["over-time"].says + few["operators"].says
+
+
 def test_a_trace_has_every_operator_end_to_end_and_a_process_a_row() -> None:
     run = records.run([records.result(), records.result(threads=2, measured={"profile": PROFILE})])
 
@@ -236,9 +259,7 @@ def test_the_operators_of_a_row_are_a_table_with_what_taking_them_cost_and_are_i
 
 
 def test_where_operations_are_planned_is_a_table_where_no_time_was_taken() -> None:
-    nodes = (PlacedNode(name="x_1", kind="conv", accelerator="neural_engine"),)
-    ran = msgspec.structs.replace(records.measurement().ran, nodes=nodes)
-    run = records.run([records.result(measured={"ran": ran})])
+    run = records.run([records.result(measured={"ran": planned()})])
 
     page = Page(render(run, "html"))
 
