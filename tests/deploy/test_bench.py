@@ -125,7 +125,7 @@ def save_choice(path: Path, features: int = 512) -> None:
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", features])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", features])],
-        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.float32(0), "zero")],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.array(0, dtype=np.float32), "zero")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
