@@ -61,6 +61,7 @@ def _table(row: Row) -> Markup:
     rest = len(profile.operators) - len(shown)
     each = units.duration(statistics.median(profile.inferences_ns))
     said = [f"{clean(profile.source)}: {len(profile.inferences_ns)} inferences of {each} each while they were timed"]
+    said.append(f"its operators take {units.duration(whole)} together")
     if row.summary is not None:
         said.append(f"{units.duration(row.summary.p50_ns)} undisturbed")
     if rest:

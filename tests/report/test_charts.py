@@ -252,6 +252,11 @@ def test_the_operators_of_a_row_are_a_table_with_what_taking_them_cost_and_are_i
     data = json.loads(embedded)
     (operators,) = data["operators"].values()
     assert [each["name"] for each in operators] == [f"conv_{n}" for n in range(29, 9, -1)]
+    assert "its operators take 465 µs together" in said
+    assert list(data["operator_totals"].values()) == [
+        {"inference_ns": 4_050_000, "all_operators_ns": 465_000, "operators": 30}
+    ]
+    assert (data["parameters"], data["macs"]) == ({"mobilenet_v2": 3_504_872}, {"mobilenet_v2": 300_774_272})
     (device,) = data["conditions"].values()
     for name, value in device.items():
         assert name in said
