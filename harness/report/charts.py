@@ -35,7 +35,7 @@ def charts(shown: View) -> tuple[Chart, ...]:
             *_errors(device),
             _runtimes(device),
             _threads(device),
-            _memory(device),
+            *_memory(device),
             over_time(device),
             operators(device),
         )
@@ -201,26 +201,35 @@ def _threads(device: DeviceRows) -> Chart | None:
     )
 
 
-def _memory(device: DeviceRows) -> Chart | None:
-    """What the runtime alone took, and what the model added. Only rows of one source: others do not compare."""
-    rows = [row for row in _good(device) if row.summary and row.summary.peak_memory_bytes is not None]
-    sources = {row.summary.memory_source for row in rows if row.summary}
-    if len(rows) < 2 or len(sources) != 1:
-        return None
+def _memory(device: DeviceRows) -> list[Chart]:
+    """What the runtime alone took, and what the model added, a picture for each source: figures of others differ."""
+    by_source: dict[str, list[Row]] = {}
+    for row in _good(device):
+        if row.summary and row.summary.peak_memory_bytes is not None and row.summary.model_memory_bytes is not None:
+            by_source.setdefault(clean(str(row.summary.memory_source)), []).append(row)
+    compared = {source: rows for source, rows in by_source.items() if len(rows) > 1}
+    return [
+        _memory_of(device, rows, source, f"-{number}" if len(compared) > 1 else "")
+        for number, (source, rows) in enumerate(compared.items(), start=1)
+    ]
+
+
+def _memory_of(device: DeviceRows, rows: Sequence[Row], source: str, suffix: str) -> Chart:
     several, left_out = _most(rows, lambda row: (row.summary and row.summary.peak_memory_bytes) or 0)
     data: list[Datum] = []
     for row in several:
         base, summary = _datum(row), row.summary
-        if summary is None or summary.peak_memory_bytes is None or summary.model_memory_bytes is None:
-            continue
+        assert summary is not None
+        assert summary.peak_memory_bytes is not None
+        assert summary.model_memory_bytes is not None
         alone = scaled(summary.peak_memory_bytes - summary.model_memory_bytes, 2**20)
         added = scaled(summary.model_memory_bytes, 2**20)
         data += [base | {"part": "runtime alone", "mib": alone}, base | {"part": "model", "mib": added}]
     return Chart(
-        name=f"memory-{slug(device.id)}",
+        name=f"memory-{slug(device.id)}{suffix}",
         device_id=device.id,
-        title=f"Peak memory on {clean(device.name)}",
-        says=f"Peak memory of a process that was not timed, read from {clean(str(sources.pop()))}."
+        title=f"Peak memory on {clean(device.name)}" + (f", read from {source}" if suffix else ""),
+        says=f"Peak memory of a process that was not timed, read from {source}."
         + _left_out(left_out, "largest", "rows"),
         data=tuple(data),
         spec={

@@ -135,6 +135,26 @@ def test_memory_is_what_the_runtime_alone_took_and_what_the_model_added() -> Non
     assert "read from VmHWM (clear_refs)" in chart.says
 
 
+def test_memory_of_two_sources_is_two_pictures_that_say_theirs() -> None:
+    other = records.memory(source="task_info phys_footprint")
+    results = [
+        records.result(model=model, threads=n, measured={"memory": (memory,)})
+        for model, memory in (("a", records.memory()), ("b", other))
+        for n in (1, 2)
+    ]
+    alone = records.result(model="c", measured={"memory": (records.memory(source="VmPeak"),)})
+
+    found = {chart.name: chart for chart in charts(view(records.run([*results, alone]))) if "memory" in chart.name}
+
+    assert list(found) == ["memory-host-1", "memory-host-2"]
+    for chart, source, model in zip(
+        found.values(), ("VmHWM (clear_refs)", "task_info phys_footprint"), ("a", "b"), strict=True
+    ):
+        assert chart.title.endswith(f"read from {source}")
+        assert f"read from {source}." in chart.says
+        assert {datum["model"] for datum in chart.data} == {model}
+
+
 def test_runtimes_of_one_model_precision_and_threads_stand_on_one_line() -> None:
     results = [
         records.result(p50_ms=10.0),
