@@ -20,7 +20,7 @@ from tests.report.test_html import Page
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.records import Block, RuntimeRan
+    from harness.records import Block, CellResult, RuntimeRan
     from harness.report.spec import Chart
     from tests.fakes.records import FakeRun
 
@@ -169,6 +169,40 @@ def test_runtimes_of_one_model_precision_and_threads_stand_on_one_line() -> None
         *(("mobilenet_v2 fp32, 1 thread", runtime) for runtime in ("onnxruntime", "litert"))
     ]
     assert [datum["p50_ms"] for datum in data] == [pytest.approx(ms, rel=0.02) for ms in (10.0, 7.0)]
+
+
+def with_choice(result: CellResult, **changes: Any) -> CellResult:
+    """The same cell, asked for otherwise."""
+    choice = msgspec.structs.replace(result.cell.choice, **changes)
+    other = " ".join(f"{name} {value}" for name, value in changes.items())
+    cell = msgspec.structs.replace(result.cell, choice=choice, id=f"{result.cell.id} {other}")
+    return msgspec.structs.replace(result, cell=cell)
+
+
+def test_runtimes_are_compared_on_the_same_processors() -> None:
+    each = (records.result(), records.result(format="tflite"))
+    results = [with_choice(result, affinity=affinity) for affinity in ("big", "little") for result in each]
+
+    data = named(records.run(results))["runtimes"].data
+
+    lines = [f"mobilenet_v2 fp32, 1 thread, on {which} processors" for which in ("big", "little")]
+    assert sorted((datum["line"], datum["runtime"]) for datum in data) == [
+        (line, runtime) for line in lines for runtime in ("litert", "onnxruntime")
+    ]
+
+
+def test_one_runtime_with_two_settings_is_two_and_says_in_what_they_differ() -> None:
+    onnx = records.result()
+    results = [
+        with_choice(onnx, graph_optimization="basic", options={"x": 1}),
+        with_choice(onnx, graph_optimization="all", options={"x": 1}),
+        records.result(format="tflite"),
+    ]
+
+    data = named(records.run(results))["runtimes"].data
+
+    assert [datum["runtime"] for datum in data] == ["onnxruntime basic", "onnxruntime all", "litert"]
+    assert len({datum["line"] for datum in data}) == 1
 
 
 def test_what_a_picture_has_no_room_for_is_said() -> None:
