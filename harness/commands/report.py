@@ -49,7 +49,7 @@ def report(
 
         harness report reports/nightly --to html
 
-        harness report reports/nightly --to csv > nightly.csv
+        harness report reports/nightly --to csv -o nightly.csv
 
         harness report reports/nightly --figures pictures/
 
