@@ -13,6 +13,7 @@ from harness.records import BlockConditions, OperatorProfile, OperatorTime, Plac
 from harness.report import render
 from harness.report.charts import charts
 from harness.report.pictures import static_specs, write_pictures
+from harness.report.trace_file import why_empty
 from harness.report.view import view
 from tests.fakes import records
 from tests.report.test_html import Page
@@ -270,6 +271,22 @@ def test_rows_whose_names_are_alike_as_files_have_a_file_each() -> None:
     names = list(static_specs([named(run)["over-time"]]))
 
     assert names == ["over-time-host-a-b-onnx-fp32-1-thread", "over-time-host-a-b-onnx-fp32-1-thread-2"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "why"),
+    [
+        ({"profile": PROFILE}, ""),
+        ({}, "measure with --profile-ops"),
+        ({"profile_missing": "the Python worker does not take it"}, "were not: the Python worker does not take it"),
+        ({"ran": planned()}, "`--to html` has that plan"),
+    ],
+)
+def test_a_trace_that_would_be_empty_says_why_and_advises_only_what_helps(measured: dict[str, Any], why: str) -> None:
+    said = why_empty(records.run([records.result(measured=measured)]))
+
+    assert said.endswith(why)
+    assert bool(said) is bool(why)
 
 
 @pytest.mark.slow
