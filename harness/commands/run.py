@@ -114,6 +114,8 @@ def run(
             "--accept": accept,
             "--require-accelerator": require_accelerator,
             "--profile-ops": profile_ops,
+            "--adb-host": adb_host,
+            "--adb-port": adb_port,
         }
         given = [name for name, value in planned.items() if value]
         if given:
