@@ -315,7 +315,8 @@ def test_what_cannot_be_written_or_is_not_there_is_said_in_a_sentence(here: Path
     without = harness(here, cache, "report", "out", "--to", "trace", "--output", "t.json")
 
     assert (unwritable.returncode, "Traceback" in unwritable.stderr) == (2, False)
-    assert "error: a-file" in unwritable.stderr
+    assert "error: a-file/page.html cannot be written or read: Not a directory" in unwritable.stderr
+    assert "Name another file or folder" in unwritable.stderr
     assert without.returncode == 2
     assert "measure with --profile-ops" in without.stderr
     assert not (here / "t.json").exists()
