@@ -36,6 +36,8 @@ MAX_BYTES = 6_000_000
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>' onmouseover='alert(3)"
 LONG = "a_network_with_" + "a_very_long_name_" * 12
 P50 = "td.p50"
+PAPER_PX = 1031
+"""A4 on its side, less two margins of 12 mm, at 96 pixels an inch."""
 
 
 @pytest.fixture(scope="session")
@@ -292,8 +294,36 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is white"
     assert not page.get_by_label("Filter rows").is_visible(), "paper has no controls"
-    table = page.locator("table").first.bounding_box()
-    assert table is not None
+    words = page.locator("[data-chart] .role-axis-label text")
+    assert words.count() > 20
+    inks = words.evaluate_all("each => [...new Set(each.map(one => getComputedStyle(one).fill))]")
+    assert inks == ["rgb(0, 0, 0)"], "a picture is drawn for the screen, and is dark on paper all the same"
+
+
+def test_the_pictures_follow_the_theme(opened: Any) -> None:
+    page = opened(run_of_every_outcome(), color_scheme="light").page
+    ink = "getComputedStyle(document.querySelector('[data-chart] .role-axis-label text')).fill"
+    assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 29, 33)"
+
+    page.get_by_text("Theme: system").click()
+    page.get_by_text("Theme: light").click()
+
+    assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color") == "rgb(231, 234, 237)"
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", LONG], ids=["usual names", "long names"])
+def test_every_column_of_every_table_is_on_the_paper(opened: Any, name: str) -> None:
+    page = opened(run_of_every_outcome(name, name=name)).page
+    page.set_viewport_size({"width": PAPER_PX, "height": 700})
+    page.evaluate("document.querySelectorAll('details').forEach(each => (each.open = true))")
+    page.locator("input[data-column]").evaluate_all("every => every.forEach(one => one.checked || one.click())")
+
+    page.emulate_media(media="print")
+
+    assert "zipped" in shown(page, "thead button")
+    ends = page.locator("table").evaluate_all("every => every.map(one => one.getBoundingClientRect().right)")
+    assert len(ends) > 4
+    assert max(ends) <= PAPER_PX
 
 
 SELFTEST = SelftestReport(
