@@ -89,6 +89,19 @@ def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path
     assert "gate passed" in passed.stderr
 
 
+@pytest.mark.parametrize("asked", [("gate", "B", "--baseline", "A"), ("compare", "A", "B")], ids=["gate", "compare"])
+def test_a_page_that_cannot_be_written_takes_no_verdict_with_it(tmp_path: Path, asked: tuple[str, ...]) -> None:
+    stored(tmp_path / "A", records.result(p50_ms=10))
+    stored(tmp_path / "B", records.result(p50_ms=12))
+    (tmp_path / "a-file").write_text("")
+
+    done = harness(*asked, "--page", "a-file/page.html", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "regression" in done.stdout
+    assert "error: a-file/page.html cannot be written" in done.stderr
+
+
 def test_a_run_that_was_cut_off_does_not_pass_for_what_it_measured(tmp_path: Path) -> None:
     base = stored(tmp_path / "base", records.result(), records.result(threads=2))
     cut = records.run([records.result()], folder=tmp_path / "cut", missing=[records.cell(threads=2)])

@@ -211,13 +211,13 @@ def _compare_runs(
         measured_text(run.plan.devices, run.plan.created_at, name) for name, run in ((str(a), before), (str(b), after))
     ]
     result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", gone="pass", notes=(warning, *where))
-    if page is not None:
-        write_page(result, page)
     if output_format is Output.JSON:
         typer.echo(to_json(as_json(result)))
     else:
         typer.echo(cells_text(cells))
     note(warning)
+    if page is not None:  # last, as above
+        write_page(result, page)
     keys = refused_keys(cells, accept)
     if keys or not any(cell.status == "compared" for cell in cells):
         raise Incomparable(str(a), str(b), keys)

@@ -187,6 +187,10 @@ def test_columns_come_and_go_by_the_menu(opened: Any) -> None:
     assert "zipped" in heads
     assert "peak" not in heads
     assert "Memory, MiB" not in shown(page, "thead th"), "a group without columns is gone"
+    page.get_by_text("Operators of mobilenet_v2 onnx/fp32, 1 thread").click()
+    page.get_by_label("Warm inference, ms: p50").uncheck()
+    assert "p50" not in shown(page, "thead button")
+    assert "% of all" in shown(page, "details[open] thead button"), "the fifth column there is another one"
 
 
 def test_everything_can_be_done_from_the_keyboard(opened: Any) -> None:
@@ -242,6 +246,20 @@ def test_every_picture_is_drawn(opened: Any) -> None:
         box = place.locator("svg").first.bounding_box()
         assert box is not None
         assert box["width"] > 300
+
+
+def test_a_picture_that_cannot_be_drawn_says_so_and_the_others_are_there(opened: Any) -> None:
+    text = render(run_of_every_outcome(), "html")
+    before, start, rest = text.partition('<script type="application/json" id="charts">')
+    specs, end, after = rest.partition("</script>")
+    (first, *others) = json.loads(specs)
+    broken = json.dumps([{**first, "transform": [{"filter": "datum..model ("}]}, *others])
+
+    page = opened(before + start + broken.replace("<", "\\u003c") + end + after).page
+
+    places = page.locator("[data-chart]")
+    assert places.first.inner_text().startswith("This picture could not be drawn: ")
+    assert page.locator("[data-chart] svg").count() == places.count() - 1
 
 
 def test_the_theme_follows_the_system_until_a_reader_chooses(opened: Any) -> None:

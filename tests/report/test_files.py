@@ -197,6 +197,11 @@ def test_the_document_holds_the_record_and_every_figure() -> None:
     assert document.summaries == {row.cell.id: row.summary for row in rows}
     assert document.warnings == {row.cell.id: row.warnings for row in rows}
     assert len(document.summaries) == 4
+    assert document.statuses == {row.cell.id: row.status for row in rows}
+    assert sorted(document.statuses.values()) == ["failed", "measured", "not_run", "not_runnable"]
+    failed, not_runnable = document.reasons.values()
+    assert failed.startswith("it said no, twice. By hand: ")
+    assert not_runnable == "litert has no build for this machine"
 
 
 def test_the_document_follows_its_own_json_schema() -> None:
