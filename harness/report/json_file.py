@@ -51,8 +51,8 @@ class Document(Record, frozen=True, kw_only=True):
     reasons: dict[str, str]
     """By cell id, why there is no figure; as the page says it."""
     operators: dict[str, tuple[OperatorTime, ...]]
-    """By cell id, the operators that take longest where they were timed, of the first 60 such cells of a device; all of
-    them are in `results`."""
+    """By cell id, the operators that take longest where they were timed, of the first such cells of each device, 60 in
+    all at most; all of them are in `results`."""
     operator_totals: dict[str, OperatorTotals]
     """By cell id, every cell whose operators were timed."""
     parameters: dict[str, int]
@@ -93,7 +93,7 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
         },
         statuses={row.cell.id: row.status for row in shown.rows},
         reasons={row.cell.id: problem(row) for row in shown.rows if row.summary is None and row.result is not None},
-        operators={row.cell.id: longest_operators(row) for device in shown.devices for row in profiled(device.rows)},
+        operators={row.cell.id: longest_operators(row) for device in shown.devices for row in profiled(device)},
         operator_totals={row.cell.id: totals for row in shown.rows if (totals := _operator_totals(row)) is not None},
         parameters={
             row.cell.model: row.result.parameters

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from harness import statistics
 from harness.report import words
 from harness.report.figures import slug
-from harness.report.operators import ROWS, SHOWN, all_operators_ns, longest_operators, number_profiled, profiled
+from harness.report.operators import SHOWN, all_operators_ns, longest_operators, number_profiled, profiled
 from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled, with_width
 from harness.report.view import clean
 
@@ -15,14 +15,11 @@ if TYPE_CHECKING:
     from harness.records import Block, ProcessRecord
     from harness.report.view import DeviceRows, Row
 
-_BLOCK_ROWS: Final = 60
-"""Rows whose blocks are embedded for the picture over time; beyond that the page would outgrow its use."""
-
 
 def over_time(device: DeviceRows) -> Chart | None:
     """Each block's median over the minutes of its cell, with temperature and clock limit where the device has them."""
     measured = [row for row in device.rows if row.measured]
-    rows = measured[:_BLOCK_ROWS]
+    rows = measured[: device.room]
     data = [datum for row in rows for datum in _blocks(row)]
     if not data:
         return None
@@ -70,7 +67,7 @@ def over_time(device: DeviceRows) -> Chart | None:
 
 def operators(device: DeviceRows) -> Chart | None:
     """Where the time of an inference goes: the operators that take most of it, and where each ran."""
-    data = [datum for row in profiled(device.rows) for datum in _operator_times(row)]
+    data = [datum for row in profiled(device) for datum in _operator_times(row)]
     if not data:
         return None
     names = list(dict.fromkeys(str(datum["label"]) for datum in data))
@@ -81,7 +78,7 @@ def operators(device: DeviceRows) -> Chart | None:
         says=(
             f"The {SHOWN} operators of a row that take longest, in a process in which they were timed, which "
             "slows the whole down. Their names are the runtime's, after it has fused and rewritten the graph."
-            + words.first_of(ROWS, number_profiled(device.rows))
+            + words.first_of(device.room, number_profiled(device))
         ),
         data=tuple(data),
         spec={
