@@ -84,7 +84,8 @@ def main() -> NoReturn:
         if (
             error.errno in {*UNWRITABLE, errno.EISDIR} and error.filename is not None
         ):  # what the user named, and may not write
-            note(f"error: {error.filename}: {error.strerror}")
+            note(f"error: {error.filename} cannot be written or read: {error.strerror}")
+            note("       Name another file or folder, or change its rights.")
             sys.exit(2)
         if error.errno != errno.ENOSPC:
             raise

@@ -37,6 +37,7 @@ from harness.measure.session import Question
 from harness.records import SCHEMA_VERSION, ComparedSide, ComparePlan, Comparison, PythonSource, Suite, SuiteRuntime
 from harness.regress.decision import MARGINS, confirm, is_settled_by_screening
 from harness.regress.effect import MIN_TRIALS, noise
+from harness.regress.levels import levels
 from harness.regress.runs import CellComparison
 from harness.regress.trials import TIMES, findings, metric_log_ratios
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from harness.records import Artifact, Cell, ModelFormat, RuntimeChoice, Setting, Trial
     from harness.regress.decision import FamilyRule, Metric, Verdict
     from harness.regress.effect import Effect
+    from harness.regress.levels import Level
     from harness.regress.trials import Finding
 
 KEYS = (
@@ -386,9 +388,11 @@ def gate_pairs(
         for stage, trials in enumerate((rule.screen_trials, rule.confirm_trials))
     )
     screened: dict[str, tuple[Finding, ...]] = {}
+    taken: dict[str, dict[Metric, Level]] = {}
     for pair in pairs:
         compared = measured(pair, "screening", screen)
         if compared is not None:
+            taken[pair.name] = levels(compared)
             screened[pair.name] = findings(compared, margins_of(pair.name))
     # Of an emulated device no time means anything, however often it is taken.
     judged_metrics = set(MARGINS) - (set(TIMES) if device.facts().is_emulated else set())
@@ -400,6 +404,8 @@ def gate_pairs(
     fresh: dict[str, list[float]] = {}
     for pair in pairs:
         if open_metrics.get(pair.name) and (again := measured(pair, "confirmation", confirmation)) is not None:
+            # What is judged from fresh trials is told from them.
+            taken[pair.name] |= {key: level for key, level in levels(again).items() if key in open_metrics[pair.name]}
             for metric in open_metrics[pair.name]:
                 fresh[f"{pair.name}\n{metric}"] = metric_log_ratios(again.trials, metric)
     judged = confirm(
@@ -414,6 +420,7 @@ def gate_pairs(
             name=pair.name,
             status="compared",
             findings=tuple(_judged(pair.name, finding, judged, fresh) for finding in screened[pair.name]),
+            levels=taken[pair.name],
         )
         for pair in pairs
     )

@@ -909,6 +909,8 @@ class Plan(Record, frozen=True, kw_only=True):
     require_accelerator: bool = False
     packages: dict[str, str] = {}
     """Version of each runtime and converter that was installed."""
+    harness_commit: str | None = None
+    """What was checked out where this program ran from a checkout of its own source; None where it was installed."""
 
 
 class SuiteRuntime(Record, frozen=True, kw_only=True):

@@ -86,11 +86,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises:
         DeviceFull: There is no space; nothing is left behind.
+        OSError: It cannot be written; `filename` is `path`.
     """
     temporary = _temporary_beside(path)
     try:
         with _space_for(path, len(content)):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
@@ -99,9 +100,17 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the name that somebody chose
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the name that somebody chose, not the temporary file's or a folder's
         raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # "File exists" would be said of the file that was to be made.
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
 
 
 @contextmanager

@@ -146,6 +146,22 @@ def test_models_named_on_the_command_line_need_no_suite(here: Path, cache: Path)
     assert outcomes(here / "out") == {"good": "Measurement"}
 
 
+def test_the_time_of_each_operator_is_in_the_record_on_the_page_and_in_the_trace(here: Path, cache: Path) -> None:
+    done = harness(here, cache, "run", "tiny.toml", "--profile-ops", "--output", "out")
+
+    assert done.returncode == 0, done.stderr
+    trace = json.loads((here / "out" / "operators.trace.json").read_text())
+    assert {event["name"] for event in trace["traceEvents"] if event["ph"] == "M"} == {"process_name"}
+    assert {event["cat"] for event in trace["traceEvents"] if event["ph"] == "X"} == {"MatMul"}
+    page = (here / "out" / "report.html").read_text()
+    assert "Operators of good onnx/source, 1 thread" in page
+    assert "Operators of other onnx/source, 1 thread" in page
+    for result in store.StoredRun.open(here / "out").results:
+        assert isinstance(result.outcome, Measurement)
+        assert result.outcome.profile is not None
+        assert result.outcome.profile_missing == ""
+
+
 def test_one_bad_model_stops_no_other_and_the_exit_code_says_so(here: Path, cache: Path) -> None:
     suite(here, "nan.onnx", "cut.onnx", "picture.tflite", "good.onnx")
 
@@ -299,7 +315,8 @@ def test_what_cannot_be_written_or_is_not_there_is_said_in_a_sentence(here: Path
     without = harness(here, cache, "report", "out", "--to", "trace", "--output", "t.json")
 
     assert (unwritable.returncode, "Traceback" in unwritable.stderr) == (2, False)
-    assert "error: a-file" in unwritable.stderr
+    assert "error: a-file/page.html cannot be written or read: Not a directory" in unwritable.stderr
+    assert "Name another file or folder" in unwritable.stderr
     assert without.returncode == 2
     assert "measure with --profile-ops" in without.stderr
     assert not (here / "t.json").exists()
@@ -388,6 +405,7 @@ def test_a_dry_run_says_what_would_be_measured_and_writes_nothing(here: Path, ca
         (["report", "--index", "--to", "csv"], 2, "a page of its own"),
         (["report", "--figures", "pictures", "--to", "md"], 2, "without --to"),
         (["run", "--resume", "--profile-ops", "-t", "2"], 2, "takes no --threads, --profile-ops"),
+        (["run", "--resume", "-H", "bench", "-P", "5038"], 2, "takes no --adb-host, --adb-port"),
         (["devices", "show", "pixel"], 2, "Known: host"),
         (["convert", "resnet18", "-a", "tflite"], 2, "tflite/int8"),
     ],

@@ -83,8 +83,26 @@ def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path
     assert ">regression</td>" in page
     assert "bench-01 (AMD EPYC 7763, Debian GNU/Linux 13) at 2026-11-" in page, "a page says on what and when"
     assert '"trial_ratios"' in page
+    p50 = json.loads(failed.stdout)["cells"][0]["findings"][0]
+    assert (p50["unit"], p50["a"], p50["b"]) == ("ns", pytest.approx(10e6, rel=0.01), pytest.approx(12e6, rel=0.01))
+    assert p50["confidence"] == 0.995
+    assert ">99.5 % interval, %</button>" in page
+    assert ">12.1 ms</td>" in page
     assert passed.returncode == 0
     assert "gate passed" in passed.stderr
+
+
+@pytest.mark.parametrize("asked", [("gate", "B", "--baseline", "A"), ("compare", "A", "B")], ids=["gate", "compare"])
+def test_a_page_that_cannot_be_written_takes_no_verdict_with_it(tmp_path: Path, asked: tuple[str, ...]) -> None:
+    stored(tmp_path / "A", records.result(p50_ms=10))
+    stored(tmp_path / "B", records.result(p50_ms=12))
+    (tmp_path / "a-file").write_text("")
+
+    done = harness(*asked, "--page", "a-file/page.html", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "regression" in done.stdout
+    assert "error: a-file/page.html cannot be written" in done.stderr
 
 
 def test_a_run_that_was_cut_off_does_not_pass_for_what_it_measured(tmp_path: Path) -> None:

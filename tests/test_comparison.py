@@ -156,6 +156,8 @@ def test_a_much_slower_build_is_a_regression_of_the_family_and_an_identical_one_
     assert slower["p50"] == slower["size"] == "regression"
     assert same["p50"] != "regression"
     assert same["size"] == "pass"
+    assert cells[0].levels["p50"].b > cells[0].levels["p50"].a > 0
+    assert set(cells[1].levels) == {finding.metric for finding in cells[1].findings}
 
 
 def test_two_cells_of_one_name_are_refused_and_not_told_as_one(device: Device, tmp_path: Path) -> None:

@@ -75,6 +75,28 @@ def test_a_file_is_written_with_its_folders_and_nothing_beside_it(tmp_path: Path
     assert _tree(tmp_path) == {"a/b.json": b"new"}
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("file/new.json", "Not a directory"),
+        ("file/deep/new.json", "Not a directory"),
+        ("loop/new.json", "Not a directory"),
+        ("folder", "Is a directory"),
+    ],
+)
+def test_what_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    before = _tree(tmp_path)
+
+    with pytest.raises(OSError, match=said) as caught:
+        write_atomically(tmp_path / name, b"new")
+
+    assert caught.value.filename == str(tmp_path / name)
+    assert _tree(tmp_path) == before
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_bytes(b"a long old content")
 

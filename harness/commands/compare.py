@@ -70,6 +70,7 @@ def compare(
     from harness.device.registry import find_device  # noqa: PLC0415
     from harness.records import ComparePlan  # noqa: PLC0415
     from harness.regress.gate_files import finding_json  # noqa: PLC0415
+    from harness.regress.levels import levels  # noqa: PLC0415
     from harness.regress.trials import findings  # noqa: PLC0415
     from harness.regress.words import comparison_text, measured_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
@@ -91,9 +92,10 @@ def compare(
 
         write_atomically(output, to_json(compared).encode())
         note(f"wrote {output}")
-    found = findings(compared, margins)
+    found, taken = findings(compared, margins), levels(compared)
     if output_format is Output.JSON:
-        typer.echo(to_json({"comparison": compared, "findings": [finding_json(each) for each in found]}))
+        told = [finding_json(each, taken.get(each.metric)) for each in found]
+        typer.echo(to_json({"comparison": compared, "findings": told}))
     else:
         typer.echo(comparison_text(compared, found))
     # Last: a page that cannot be written must not take the verdict with it.
@@ -101,7 +103,7 @@ def compare(
         from harness.regress.gate import GateResult  # noqa: PLC0415
         from harness.regress.runs import CellComparison  # noqa: PLC0415
 
-        cell = CellComparison(name=f"{b} against {a}", status="compared", findings=tuple(found))
+        cell = CellComparison(name=f"{b} against {a}", status="compared", findings=tuple(found), levels=taken)
         where = measured_text((compared.device,), compared.at)
         write_page(GateResult(a=a, b=b, cells=(cell,), inconclusive="pass", notes=(where,)), page)
 
@@ -216,13 +218,13 @@ def _compare_runs(
         measured_text(run.plan.devices, run.plan.created_at, name) for name, run in ((str(a), before), (str(b), after))
     ]
     result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", gone="pass", notes=(warning, *where))
-    if page is not None:
-        write_page(result, page)
     if output_format is Output.JSON:
         typer.echo(to_json(as_json(result)))
     else:
         typer.echo(cells_text(cells))
     note(warning)
+    if page is not None:  # last, as above
+        write_page(result, page)
     keys = refused_keys(cells, accept)
     if keys or not any(cell.status == "compared" for cell in cells):
         raise Incomparable(str(a), str(b), keys)

@@ -33,6 +33,7 @@ def write_page(result: GateResult, to: Path) -> None:
 
 
 def _row(cell: CellComparison) -> Compared:
+    from harness.regress.levels import UNITS  # noqa: PLC0415
     from harness.report.comparison_page import Compared, Found  # noqa: PLC0415
 
     found = tuple(
@@ -42,7 +43,11 @@ def _row(cell: CellComparison) -> Compared:
             ratio=finding.effect.ratio if finding.effect else None,
             low=finding.effect.ratio_low if finding.effect else None,
             high=finding.effect.ratio_high if finding.effect else None,
+            confidence=finding.effect.confidence if finding.effect and finding.effect.method != "exact" else None,
             margin=finding.margin,
+            a=cell.levels[finding.metric].a if finding.metric in cell.levels else None,
+            b=cell.levels[finding.metric].b if finding.metric in cell.levels else None,
+            unit=UNITS[finding.metric],
             trials=tuple(math.exp(value) for value in finding.values),
         )
         for finding in cell.findings

@@ -49,7 +49,7 @@ def report(
 
         harness report reports/nightly --to html
 
-        harness report reports/nightly --to csv > nightly.csv
+        harness report reports/nightly --to csv -o nightly.csv
 
         harness report reports/nightly --figures pictures/
 
@@ -94,10 +94,10 @@ def report(
 
 
 def _require_something_to_say(stored: StoredRun, to: Document) -> None:
-    from harness.report import FORMATS  # noqa: PLC0415
+    from harness.report.trace_file import why_empty  # noqa: PLC0415
 
-    if FORMATS[to.value].is_of_profiles and not any(getattr(each.outcome, "profile", None) for each in stored.results):
-        raise UsageError(f"no cell of {stored.folder} has the time of its operators: measure with --profile-ops")
+    if to is Document.TRACE and (why := why_empty(stored)):
+        raise UsageError(f"there is no trace of {stored.folder}: {why}")
 
 
 def _write_index(folder: Path, output: Path | None) -> None:

@@ -101,6 +101,7 @@ def run(
     from harness import pipeline  # noqa: PLC0415
     from harness.device.registry import on_server  # noqa: PLC0415
     from harness.errors import UsageError  # noqa: PLC0415
+    from harness.regress.history.revision import own_commit  # noqa: PLC0415
 
     if resume:
         planned = {
@@ -113,6 +114,8 @@ def run(
             "--accept": accept,
             "--require-accelerator": require_accelerator,
             "--profile-ops": profile_ops,
+            "--adb-host": adb_host,
+            "--adb-port": adb_port,
         }
         given = [name for name, value in planned.items() if value]
         if given:
@@ -135,6 +138,7 @@ def run(
             name=output.name if output else None,
             file=Path(targets[0]) if targets and not device and Path(targets[0]).suffix == ".toml" else None,
         )
+        plan = msgspec.structs.replace(plan, harness_commit=own_commit())
         folder, cells = output or REPORTS / plan.run, plan.cells
 
         def work(watch: Callable[[Event], None]) -> StoredRun:

@@ -26,7 +26,10 @@ class _TraceEvent(msgspec.Struct, frozen=True):
 
     cat: str
     name: str
+    ts: int = 0
     dur: int = 0
+    """Both in microseconds."""
+    tid: int = 0
     args: dict[str, Any] = {}
 
 
@@ -73,21 +76,32 @@ def read_profile(path: Path, said: Profile) -> OperatorProfile:
 def _onnxruntime(content: bytes, count: int) -> list[list[OperatorTime]]:
     """The operators of the last inferences. An inference's own event follows those of its operators."""
     inferences: list[list[OperatorTime]] = []
-    running: list[OperatorTime] = []
+    running: list[_TraceEvent] = []
     for event in decode(content, list[_TraceEvent]):
         if event.cat == "Node" and event.name.endswith("_kernel_time"):
-            running.append(
-                OperatorTime(
-                    name=event.name.removesuffix("_kernel_time"),
-                    kind=str(event.args.get("op_name", "unknown")),
-                    accelerator=str(event.args.get("provider", "unknown")),
-                    median_ns=1e3 * event.dur,
-                )
-            )
+            # An If, Loop or Scan ends after the operators of its body, has their time in its own, and runs others next
+            # time: it stands for them.
+            running = [other for other in running if not _is_within(other, event)]
+            running.append(event)
         elif event.cat == "Session" and event.name == "model_run":
-            inferences.append(running)
+            inferences.append([_onnxruntime_operator(each) for each in running])
             running = []
     return inferences[-count:]
+
+
+def _is_within(inner: _TraceEvent, outer: _TraceEvent) -> bool:
+    # Operators follow one another without a gap, and may begin in the same microsecond; a body begins after its holder.
+    ends_first = inner.ts + inner.dur <= outer.ts + outer.dur
+    return inner.tid == outer.tid and inner.ts > outer.ts and ends_first
+
+
+def _onnxruntime_operator(event: _TraceEvent) -> OperatorTime:
+    return OperatorTime(
+        name=event.name.removesuffix("_kernel_time"),
+        kind=str(event.args.get("op_name", "unknown")),
+        accelerator=str(event.args.get("provider", "unknown")),
+        median_ns=1e3 * event.dur,
+    )
 
 
 def _litert(content: bytes, count: int) -> list[list[OperatorTime]]:

@@ -6,10 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+from harness.regress.levels import UNITS
 from harness.regress.words import METRIC_NAMES, cell_verdict, change, device_changed, interval
 
 if TYPE_CHECKING:
     from harness.regress.gate import GateResult
+    from harness.regress.levels import Level
     from harness.regress.runs import CellComparison
     from harness.regress.trials import Finding
 
@@ -136,16 +138,19 @@ def _cell_json(cell: CellComparison, result: GateResult) -> dict[str, Any]:
         "differences": cell.differences,
         "problem": cell.problem or None,
         "canary_ratio": cell.canary,
-        "findings": [finding_json(finding) for finding in cell.findings],
+        "findings": [finding_json(finding, cell.levels.get(finding.metric)) for finding in cell.findings],
     }
 
 
-def finding_json(finding: Finding) -> dict[str, Any]:
-    """One metric's finding for programs. Ratios are B over A."""
+def finding_json(finding: Finding, level: Level | None) -> dict[str, Any]:
+    """One metric's finding for programs. Ratios are B over A; `a` and `b` are in `unit`, null where unknown."""
     effect = finding.effect
     return {
         "metric": finding.metric,
         "verdict": finding.verdict,
+        "a": level.a if level else None,
+        "b": level.b if level else None,
+        "unit": UNITS[finding.metric],
         "margin": finding.margin,
         "ratio": effect.ratio if effect else None,
         "ratio_low": effect.ratio_low if effect else None,

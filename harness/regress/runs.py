@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,6 +18,7 @@ import numpy as np
 from harness.records import Failure, Measurement
 from harness.regress.decision import MARGINS, Metric, Verdict, decide
 from harness.regress.effect import CONFIDENCE, Effect, exact_effect, noisy_effect, shifted, two_samples
+from harness.regress.levels import levels_of_runs
 from harness.regress.trials import TIMES, Finding
 from harness.statistics import median, percentile, samples_ns
 from harness.summary import is_simulated
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from harness.records import Cell, CellResult, DeviceFacts, Plan, ProcessRecord
+    from harness.regress.levels import Level
     from harness.store import StoredRun
 
 MEMORY_NOISE: Final = 0.0015
@@ -57,6 +59,7 @@ class CellComparison:
         status: `compared`; `incomparable`; `broken`, measured before and failing now; `gone`, measured before and not
             in the new run; `new`, without anything to compare with.
         findings: Where it was compared.
+        levels: What either side takes by itself, where it was compared.
         differences: Where it is incomparable; also those that were accepted.
         canary: How much slower a fixed piece of work ran in the second run, as a ratio; None where it is not known.
         problem: Why it is broken.
@@ -65,6 +68,7 @@ class CellComparison:
     name: str
     status: str
     findings: tuple[Finding, ...] = ()
+    levels: Mapping[Metric, Level] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
     canary: float | None = None
     problem: str = ""
@@ -145,6 +149,7 @@ def _compare(
             replace(finding, verdict="inconclusive") if is_emulated and finding.metric in TIMES else finding
             for finding in _findings(a, b, a.outcome, b.outcome, margins_of(name), canary)
         ),
+        levels=levels_of_runs(a, b),
         differences=unlike,
         canary=canary.ratio if canary else None,
     )

@@ -45,12 +45,14 @@ class Format:
     """Has `render(run) -> str`."""
     is_of_profiles: bool = False
     """Says something only of a run in which the time of each operator was taken."""
+    encoding: str = "utf-8"
+    """Of the file. As text it has no byte order mark, which is for files only."""
 
 
 FORMATS = {
     "html": Format("report.html", "harness.report.html"),
     "md": Format("report.md", "harness.report.markdown"),
-    "csv": Format("report.csv", "harness.report.csv_file"),
+    "csv": Format("report.csv", "harness.report.csv_file", encoding="utf-8-sig"),
     "json": Format("report.json", "harness.report.json_file"),
     "trace": Format("operators.trace.json", "harness.report.trace_file", is_of_profiles=True),
 }
@@ -76,4 +78,4 @@ def write_report(run: Run, to: str, path: Path) -> None:
         UnknownName: There is no such format.
         OSError: The file cannot be written.
     """
-    write_atomically(path, render(run, to).encode())
+    write_atomically(path, render(run, to).encode(FORMATS[to].encoding))

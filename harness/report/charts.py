@@ -35,7 +35,7 @@ def charts(shown: View) -> tuple[Chart, ...]:
             *_errors(device),
             _runtimes(device),
             _threads(device),
-            _memory(device),
+            *_memory(device),
             over_time(device),
             operators(device),
         )
@@ -118,15 +118,19 @@ def _errors(device: DeviceRows) -> list[Chart | None]:
 
 
 def _runtimes(device: DeviceRows) -> Chart | None:
-    """One line a model, precision and number of threads: where each runtime stands on it."""
+    """One line a model, precision, number of threads and affinity: where each runtime stands on it."""
+    rows = _good(device)
+    names, lines = _runtime_names(rows), _runtime_lines(rows)
     by_line: dict[str, list[Row]] = {}
-    for row in _good(device):
-        by_line.setdefault(_runtime_line(row), []).append(row)
-    compared = [group for group in by_line.values() if len({_runtime(row) for row in group}) > 1]
+    for row in rows:
+        by_line.setdefault(lines[row.cell.id], []).append(row)
+    compared = [group for group in by_line.values() if len({names[row.cell.id] for row in group}) > 1]
     if not compared:
         return None
     several, left_out = _most(compared, lambda group: max(_p50_ms(row) for row in group))
-    data = [_datum(row) | {"line": _runtime_line(row), "runtime": _runtime(row)} for group in several for row in group]
+    data = [
+        _datum(row) | {"line": lines[row.cell.id], "runtime": names[row.cell.id]} for group in several for row in group
+    ]
     y: Spec = {"field": "line", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 260}}
     colour: Spec = {"field": "runtime", "type": "nominal", "title": None}
     span: Spec = {
@@ -141,8 +145,8 @@ def _runtimes(device: DeviceRows) -> Chart | None:
         name=f"runtimes-{slug(device.id)}",
         device_id=device.id,
         title=f"Runtime against runtime on {clean(device.name)}",
-        says="One line a model, precision and number of threads. The dots are p50, the bars their intervals."
-        + _left_out(left_out, "slowest", "lines"),
+        says="One line a model, precision, number of threads and choice of processors. The dots are p50, the bars "
+        "their intervals." + _left_out(left_out, "slowest", "lines"),
         data=tuple(data),
         spec={
             "width": "container",
@@ -201,26 +205,35 @@ def _threads(device: DeviceRows) -> Chart | None:
     )
 
 
-def _memory(device: DeviceRows) -> Chart | None:
-    """What the runtime alone took, and what the model added. Only rows of one source: others do not compare."""
-    rows = [row for row in _good(device) if row.summary and row.summary.peak_memory_bytes is not None]
-    sources = {row.summary.memory_source for row in rows if row.summary}
-    if len(rows) < 2 or len(sources) != 1:
-        return None
+def _memory(device: DeviceRows) -> list[Chart]:
+    """What the runtime alone took, and what the model added, a picture for each source: figures of others differ."""
+    by_source: dict[str, list[Row]] = {}
+    for row in _good(device):
+        if row.summary and row.summary.peak_memory_bytes is not None and row.summary.model_memory_bytes is not None:
+            by_source.setdefault(clean(str(row.summary.memory_source)), []).append(row)
+    compared = {source: rows for source, rows in by_source.items() if len(rows) > 1}
+    return [
+        _memory_of(device, rows, source, f"-{number}" if len(compared) > 1 else "")
+        for number, (source, rows) in enumerate(compared.items(), start=1)
+    ]
+
+
+def _memory_of(device: DeviceRows, rows: Sequence[Row], source: str, suffix: str) -> Chart:
     several, left_out = _most(rows, lambda row: (row.summary and row.summary.peak_memory_bytes) or 0)
     data: list[Datum] = []
     for row in several:
         base, summary = _datum(row), row.summary
-        if summary is None or summary.peak_memory_bytes is None or summary.model_memory_bytes is None:
-            continue
+        assert summary is not None
+        assert summary.peak_memory_bytes is not None
+        assert summary.model_memory_bytes is not None
         alone = scaled(summary.peak_memory_bytes - summary.model_memory_bytes, 2**20)
         added = scaled(summary.model_memory_bytes, 2**20)
         data += [base | {"part": "runtime alone", "mib": alone}, base | {"part": "model", "mib": added}]
     return Chart(
-        name=f"memory-{slug(device.id)}",
+        name=f"memory-{slug(device.id)}{suffix}",
         device_id=device.id,
-        title=f"Peak memory on {clean(device.name)}",
-        says=f"Peak memory of a process that was not timed, read from {clean(str(sources.pop()))}."
+        title=f"Peak memory on {clean(device.name)}" + (f", read from {source}" if suffix else ""),
+        says=f"Peak memory of a process that was not timed, read from {source}."
         + _left_out(left_out, "largest", "rows"),
         data=tuple(data),
         spec={
@@ -297,14 +310,38 @@ def _fronts(rows: Iterable[Row]) -> frozenset[str]:
     )
 
 
-def _runtime(row: Row) -> str:
+def _runtime_names(rows: Iterable[Row]) -> dict[str, str]:
+    """By cell id, the runtime with its accelerator, and of its settings those in which its own rows differ."""
+    by_runtime: dict[str, list[Row]] = {}
+    for row in rows:
+        choice = row.cell.choice
+        name = choice.title if choice.accelerator == "cpu" else f"{choice.title} {choice.accelerator}"
+        by_runtime.setdefault(name, []).append(row)
+    found = {}
+    for name, several in by_runtime.items():
+        settings = {row.cell.id: _settings(row) for row in several}
+        common = set.intersection(*(set(each) for each in settings.values()))
+        for cell_id, each in settings.items():
+            found[cell_id] = clean(" ".join((name, *(said for said in each if said not in common))))
+    return found
+
+
+def _settings(row: Row) -> list[str]:
     choice = row.cell.choice
-    return choice.title if choice.accelerator == "cpu" else f"{choice.title} {choice.accelerator}"
+    options = [f"{key}={value}" for key, value in sorted(choice.options.items())]
+    return [choice.graph_optimization, *options, f"by {choice.driver}"]
 
 
-def _runtime_line(row: Row) -> str:
-    said = "" if row.threads is None else f", {threads(row.threads)}"
-    return f"{clean(row.cell.model)} {row.cell.precision}{said}"
+def _runtime_lines(rows: Sequence[Row]) -> dict[str, str]:
+    """By cell id, what runtimes are compared on; the processors where there is a choice of them."""
+    one_affinity = len({row.cell.choice.affinity for row in rows}) == 1
+    found = {}
+    for row in rows:
+        parts = [f"{row.cell.model} {row.cell.precision}"]
+        parts += [] if row.threads is None else [threads(row.threads)]
+        parts += [] if one_affinity else [f"on {row.cell.choice.affinity} processors"]
+        found[row.cell.id] = clean(", ".join(parts))
+    return found
 
 
 def _dots_with_intervals(y: Spec, colour: Spec, *, x_title: str, is_log: bool) -> list[Spec]:

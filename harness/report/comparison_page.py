@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+from harness import units
 from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, Spec
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
 
 _LINES: Final = 80
 """Rows of the picture: those that moved furthest."""
-_HEADS: Final = (
-    shell.Head(title="Row"),
-    shell.Head(title="Figure"),
-    shell.Head(title="Verdict"),
-    shell.Head(title="B / A, %", is_number=True),
-    shell.Head(title="Interval, %", is_number=True),
-    shell.Head(title="Margin, %", is_number=True),
-    shell.Head(title="Trials", is_number=True),
-)
 _GRAVE: Final = ("regression", "incomparable", "failed")
 
 
@@ -42,6 +34,10 @@ class Found:
         low: Lower end of its interval.
         high: Upper end.
         margin: What counts as a regression, as a share: 0.03.
+        confidence: Of the interval, in (0, 1); None where the figure is exact, or has no interval.
+        a: What A takes by itself, in `unit`; None where it is not known.
+        b: What B takes.
+        unit: Of both.
         trials: B / A of each trial, in order; none where runs are compared as they are stored.
     """
 
@@ -51,6 +47,10 @@ class Found:
     low: float | None
     high: float | None
     margin: float
+    confidence: float | None = None
+    a: float | None = None
+    b: float | None = None
+    unit: Literal["ns", "bytes"] = "ns"
     trials: tuple[float, ...] = ()
 
 
@@ -110,13 +110,21 @@ def _answer(rows: Sequence[Compared]) -> str:
 
 
 def _table(rows: Sequence[Compared]) -> Markup:
-    return shell.table("Comparison", _HEADS, (line for row in rows for line in _lines(row)))
+    levels = {found.confidence for row in rows for found in row.found if found.confidence is not None}
+    one = levels.pop() if len(levels) == 1 else None
+    heads = (
+        *(shell.Head(title=title) for title in ("Row", "Figure", "Verdict")),
+        *(shell.Head(title=title, is_number=True) for title in ("A", "B", "B / A, %")),
+        shell.Head(title="Interval, %" if one is None else f"{_level(one)} interval, %", is_number=True),
+        *(shell.Head(title=title, is_number=True) for title in ("Margin, %", "Trials")),
+    )
+    return shell.table("Comparison", heads, (line for row in rows for line in _lines(row, with_level=one is None)))
 
 
-def _lines(row: Compared) -> Iterator[Markup]:
+def _lines(row: Compared, *, with_level: bool) -> Iterator[Markup]:
     name = element("th", breakable(clean(row.name)), scope="row", class_="text long")
     if not row.found:
-        why = element("td", element("p", element("strong", "no figure"), f": {clean(row.problem)}"), colspan=6)
+        why = element("td", element("p", element("strong", "no figure"), f": {clean(row.problem)}"), colspan=8)
         yield element("tr", name, why, class_="failed", data_text=clean(f"{row.name} {row.problem}").lower())
     for found in row.found:
         yield element(
@@ -124,8 +132,10 @@ def _lines(row: Compared) -> Iterator[Markup]:
             name,
             element("td", found.figure, class_="text"),
             element("td", found.verdict, class_="text wrong" if found.verdict in _GRAVE else "text"),
+            element("td", _amount(found.a, found.unit), data_v=shell.sortable(found.a)),
+            element("td", _amount(found.b, found.unit), data_v=shell.sortable(found.b)),
             element("td", _change(found.ratio), data_v=shell.sortable(found.ratio), class_="p50"),
-            element("td", _interval(found), data_v=shell.sortable(found.low)),
+            element("td", _interval(found, with_level=with_level), data_v=shell.sortable(found.low)),
             element("td", f"{100 * found.margin:g}", data_v=found.margin),
             element("td", str(len(found.trials)) if found.trials else "–", data_v=len(found.trials) or ""),
             class_="measured",
@@ -221,12 +231,31 @@ def _change(ratio: float | None) -> str:
     return "–" if ratio is None else f"{100 * (ratio - 1):+.2f}"
 
 
-def _interval(found: Found) -> str:
-    return "–" if found.low is None or found.high is None else f"{_change(found.low)} to {_change(found.high)}"
+def _interval(found: Found, *, with_level: bool) -> str:
+    if found.low is None or found.high is None:
+        return "–"
+    if found.confidence is None:
+        return "exact"
+    level = f" ({_level(found.confidence)})" if with_level else ""
+    return f"{_change(found.low)} to {_change(found.high)}{level}"
+
+
+def _level(confidence: float) -> str:
+    """`99.5 %`; that of a family of cells has more digits."""
+    return f"{100 * confidence:.4g} %"
+
+
+def _amount(value: float | None, unit: Literal["ns", "bytes"]) -> str:
+    if unit == "ns" or value is None:
+        return units.duration(value)
+    said = units.mebibytes(value)
+    return said if said.endswith("B") else f"{said} MiB"
 
 
 def _footer() -> Markup:
     said = (
+        "A and B are what either side takes by itself: over interleaved trials the median of those that count, of "
+        "stored runs their own figures. The ratio is taken trial by trial, and need not be theirs to the last digit. "
         "Above zero is more: slower, larger. A verdict is of the whole interval, not of the dot: all of a regression's "
         "lies beyond the margin, all of a small slowdown's above zero, all of an improvement's below it; a pass holds "
         "zero and ends before the margin; what the interval cannot tell is inconclusive."

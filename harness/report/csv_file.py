@@ -1,6 +1,8 @@
 """A run as CSV: one row a cell, for spreadsheets and data tools.
 
-UTF-8, a comma between fields, a point in numbers, nothing between thousands; empty where a value is unknown.
+UTF-8, a comma between fields, a point in numbers, nothing between thousands; empty where a value is unknown. The file
+begins with a byte order mark, without which Excel takes it for the system's old encoding. pandas passes over it, and so
+does the csv module where the file was opened as `utf-8-sig`.
 """
 
 from __future__ import annotations

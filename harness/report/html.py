@@ -133,6 +133,7 @@ def _header(shown: View, heads: Sequence[shell.Head]) -> Markup:
     return element(
         "header",
         element("h1", f"{clean(plan.suite)}: latency, memory and size"),
+        element("p", words.subject(shown)),
         element("p", f"{words.heading(plan)} · {counts}", class_="quiet"),
         element("p", element("code", clean(" ".join(plan.command))), class_="quiet"),
         shell.answer(*(element("p", text) for text in answer(shown))),

@@ -6,18 +6,29 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from harness import statistics
 from harness.records import Accuracy, CellResult, Evidence, OperatorTime, Plan, Record
 from harness.report.answer import answer
-from harness.report.operators import longest_operators, profiled
+from harness.report.operators import all_operators_ns, longest_operators, profiled
 from harness.report.view import Status, view
 from harness.report.words import device_conditions, problem
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
 
 if TYPE_CHECKING:
-    from harness.report.view import Run, View
+    from harness.report.view import Row, Run, View
 
 DOCUMENT_SCHEMA: Final = 1
 """Of the document as a whole; `plan` and each of `results` carry the version of the records besides."""
+
+
+class OperatorTotals(Record, frozen=True, kw_only=True):
+    """What shares of operators are shares of, and how many operators there are besides those that are listed."""
+
+    inference_ns: float
+    """The median inference while operators were timed, which slows it down."""
+    all_operators_ns: float
+    """The medians of all operators together; what is missing to the inference is the runtime's own."""
+    operators: int
 
 
 class Document(Record, frozen=True, kw_only=True):
@@ -40,8 +51,14 @@ class Document(Record, frozen=True, kw_only=True):
     reasons: dict[str, str]
     """By cell id, why there is no figure; as the page says it."""
     operators: dict[str, tuple[OperatorTime, ...]]
-    """By cell id, the operators that take longest where they were timed, of the first 60 such cells of a device; all of
-    them are in `results`."""
+    """By cell id, the operators that take longest where they were timed, of the first such cells of each device, 60 in
+    all at most; all of them are in `results`."""
+    operator_totals: dict[str, OperatorTotals]
+    """By cell id, every cell whose operators were timed."""
+    parameters: dict[str, int]
+    """By model, where they are known."""
+    macs: dict[str, int]
+    """By model, multiply-accumulates for one input of batch 1, where they are known."""
     conditions: dict[str, dict[str, str]]
     """By device id, what the device was like while it was measured, as the page says it; all states are in
     `results`."""
@@ -76,9 +93,31 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
         },
         statuses={row.cell.id: row.status for row in shown.rows},
         reasons={row.cell.id: problem(row) for row in shown.rows if row.summary is None and row.result is not None},
-        operators={row.cell.id: longest_operators(row) for device in shown.devices for row in profiled(device.rows)},
+        operators={row.cell.id: longest_operators(row) for device in shown.devices for row in profiled(device)},
+        operator_totals={row.cell.id: totals for row in shown.rows if (totals := _operator_totals(row)) is not None},
+        parameters={
+            row.cell.model: row.result.parameters
+            for row in shown.rows
+            if row.result is not None and row.result.parameters is not None
+        },
+        macs={
+            row.cell.model: row.result.macs
+            for row in shown.rows
+            if row.result is not None and row.result.macs is not None
+        },
         conditions={device.id: device_conditions(device) for device in shown.devices},
         results=results,
+    )
+
+
+def _operator_totals(row: Row) -> OperatorTotals | None:
+    profile = row.measured.profile if row.measured else None
+    if profile is None:
+        return None
+    return OperatorTotals(
+        inference_ns=statistics.median(profile.inferences_ns),
+        all_operators_ns=all_operators_ns(row),
+        operators=len(profile.operators),
     )
 
 

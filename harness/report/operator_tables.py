@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness import statistics, units
-from harness.report import shell
+from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
-from harness.report.operators import ROWS, all_operators_ns, longest_operators, profiled
+from harness.report.operators import all_operators_ns, longest_operators, number_profiled, profiled
 from harness.report.view import clean
 
 if TYPE_CHECKING:
@@ -29,7 +29,17 @@ _HEADS: Final = (
 def operator_tables(device: DeviceRows) -> list[Markup]:
     """A table a row, folded away: of the time of its operators, or at least of where they are computed."""
     planned = [row for row in device.rows if row.measured and row.measured.ran.nodes and not row.measured.profile]
-    return [*(_table(row) for row in profiled(device.rows)), *(_plan(row) for row in planned[:ROWS])]
+    return [
+        *(_table(row) for row in profiled(device)),
+        *_cut("Operators timed", device.room, number_profiled(device)),
+        *(_plan(row) for row in planned[: device.room]),
+        *_cut("Operations planned", device.room, len(planned)),
+    ]
+
+
+def _cut(what: str, room: int, total: int) -> list[Markup]:
+    said = words.first_of(room, total)
+    return [element("p", f"{what}:{said}", class_="quiet")] if said else []
 
 
 def _plan(row: Row) -> Markup:
@@ -51,6 +61,7 @@ def _table(row: Row) -> Markup:
     rest = len(profile.operators) - len(shown)
     each = units.duration(statistics.median(profile.inferences_ns))
     said = [f"{clean(profile.source)}: {len(profile.inferences_ns)} inferences of {each} each while they were timed"]
+    said.append(f"its operators take {units.duration(whole)} together")
     if row.summary is not None:
         said.append(f"{units.duration(row.summary.p50_ns)} undisturbed")
     if rest:
@@ -73,7 +84,6 @@ def _line(operator: OperatorTime | PlacedNode, *figures: Markup) -> Markup:
         element("td", clean(operator.kind), class_="text"),
         element("td", clean(operator.accelerator), class_="text"),
         *figures,
-        data_text=clean(f"{operator.name} {operator.kind} {operator.accelerator}").lower(),
     )
 
 

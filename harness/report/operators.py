@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from harness.records import OperatorTime
-    from harness.report.view import Row
+    from harness.report.view import DeviceRows, Row
 
 SHOWN: Final = 20
 """Operators of one row; the whole is in the record, and in the trace."""
-ROWS: Final = 60
-"""Rows whose operators are embedded; beyond that the page would outgrow its use."""
 
 
-def profiled(rows: Iterable[Row]) -> list[Row]:
-    """The rows that a page has operators of: the first ones, where there are many."""
-    return [row for row in rows if row.measured and row.measured.profile][:ROWS]
+def profiled(device: DeviceRows) -> list[Row]:
+    """The rows that a page has operators of: the first ones, where there are more than it has room for."""
+    return _with_profile(device)[: device.room]
+
+
+def number_profiled(device: DeviceRows) -> int:
+    """How many rows have a profile, those that a page has no room for included."""
+    return len(_with_profile(device))
+
+
+def _with_profile(device: DeviceRows) -> list[Row]:
+    return [row for row in device.rows if row.measured and row.measured.profile]
 
 
 def longest_operators(row: Row) -> tuple[OperatorTime, ...]:

@@ -84,20 +84,16 @@ themeButton.addEventListener("click", () => {
   if (next === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = next;
   themeButton.textContent = `Theme: ${next}`;
-  draw();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 
 // The pictures are drawn after the page is there, one at a time, so that its table never waits for them.
 const charts = document.getElementById("charts");
 const specs = charts ? JSON.parse(charts.textContent) : [];
-let drawing = 0;
-const drawn = draw();
+draw();
 
 async function draw() {
-  const turn = ++drawing;
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  // Names of colours and not colours: a picture follows the theme, and on paper the paper, without being drawn again.
+  const colour = (name) => `var(--${name})`;
   const kinds = ["kind0", "kind1", "kind2", "kind3", "kind4", "kind5", "kind6", "kind7"].map(colour);
   const axis = {
     labelColor: colour("ink"), titleColor: colour("quiet"), gridColor: colour("line"), domainColor: colour("quiet"),
@@ -110,7 +106,6 @@ async function draw() {
   };
   for (const place of document.querySelectorAll("[data-chart]")) {
     await new Promise((done) => setTimeout(done));
-    if (turn !== drawing) return; // another theme was asked for meanwhile
     const spec = specs[Number(place.dataset.chart)];
     // Expressions are interpreted: the page forbids code made from text.
     try {

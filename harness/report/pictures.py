@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from harness.errors import MissingExtra
 from harness.report import figures
 from harness.report.charts import charts
-from harness.report.spec import static_spec
+from harness.report.spec import rows, static_spec
 from harness.report.view import view
 from harness.workspace import cache_dir, write_atomically
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from harness.report.spec import Chart
+    from harness.report.spec import Chart, Spec
     from harness.report.view import Run
 
 _PACKAGE: Final = "vl-convert-python"
@@ -53,7 +54,9 @@ def page_script() -> str | None:
 
 
 def write_pictures(run: Run, folder: Path) -> tuple[Path, ...]:
-    """Every picture of a run, each as SVG and PNG. Takes about a second a picture.
+    """Every picture of a run, each as SVG and PNG; one that shows a row at a time for each of its rows.
+
+    Takes about a second a picture.
 
     Returns:
         The files, in the order of the page.
@@ -86,7 +89,7 @@ def write_charts(several: Sequence[Chart], folder: Path, *, drawn: Mapping[str, 
     except ImportError as error:
         raise MissingExtra(_PACKAGE, "pictures as files", "pictures") from error
     pictures = dict(drawn or {})
-    pictures |= {chart.name: vl_convert.vegalite_to_svg(json.dumps(static_spec(chart))) for chart in several}
+    pictures |= {name: vl_convert.vegalite_to_svg(json.dumps(spec)) for name, spec in static_specs(several).items()}
     written: list[Path] = []
     for name, svg in pictures.items():
         made = {".svg": svg.encode(), ".png": vl_convert.svg_to_png(svg, scale=_PNG_SCALE)}
@@ -95,3 +98,15 @@ def write_charts(several: Sequence[Chart], folder: Path, *, drawn: Mapping[str, 
             write_atomically(path, content)
             written.append(path)
     return tuple(written)
+
+
+def static_specs(several: Sequence[Chart]) -> dict[str, Spec]:
+    """The specification of each file by its name: `runtimes-host`, `over-time-host-resnet18-onnx-fp32-1-thread`."""
+    found: dict[str, Spec] = {}
+    for chart in several:
+        for row in rows(chart) or (None,):
+            name = chart.name if row is None else f"{chart.name}-{figures.slug(row)}"
+            # Two rows may differ only in what a file's name cannot hold.
+            names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+            found[next(free for free in names if free not in found)] = static_spec(chart, row)
+    return found

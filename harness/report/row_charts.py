@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from harness import statistics
+from harness.report import words
 from harness.report.figures import slug
-from harness.report.operators import SHOWN, all_operators_ns, longest_operators, profiled
+from harness.report.operators import SHOWN, all_operators_ns, longest_operators, number_profiled, profiled
 from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled, with_width
 from harness.report.view import clean
 
@@ -14,13 +15,11 @@ if TYPE_CHECKING:
     from harness.records import Block, ProcessRecord
     from harness.report.view import DeviceRows, Row
 
-_BLOCK_ROWS: Final = 60
-"""Rows whose blocks are embedded for the picture over time; beyond that the page would outgrow its use."""
-
 
 def over_time(device: DeviceRows) -> Chart | None:
     """Each block's median over the minutes of its cell, with temperature and clock limit where the device has them."""
-    rows = [row for row in device.rows if row.measured][:_BLOCK_ROWS]
+    measured = [row for row in device.rows if row.measured]
+    rows = measured[: device.room]
     data = [datum for row in rows for datum in _blocks(row)]
     if not data:
         return None
@@ -59,7 +58,8 @@ def over_time(device: DeviceRows) -> Chart | None:
         name=f"over-time-{slug(device.id)}",
         device_id=device.id,
         title=f"Latency over time within a row on {clean(device.name)}",
-        says="Each point is the median of one block; one colour a process. A trend means heat, or another program.",
+        says="Each point is the median of one block; one colour a process. A trend means heat, or another program."
+        + words.first_of(len(rows), len(measured)),
         data=tuple(data),
         spec=spec,
     )
@@ -67,7 +67,7 @@ def over_time(device: DeviceRows) -> Chart | None:
 
 def operators(device: DeviceRows) -> Chart | None:
     """Where the time of an inference goes: the operators that take most of it, and where each ran."""
-    data = [datum for row in profiled(device.rows) for datum in _operator_times(row)]
+    data = [datum for row in profiled(device) for datum in _operator_times(row)]
     if not data:
         return None
     names = list(dict.fromkeys(str(datum["label"]) for datum in data))
@@ -78,6 +78,7 @@ def operators(device: DeviceRows) -> Chart | None:
         says=(
             f"The {SHOWN} operators of a row that take longest, in a process in which they were timed, which "
             "slows the whole down. Their names are the runtime's, after it has fused and rewritten the graph."
+            + words.first_of(device.room, number_profiled(device))
         ),
         data=tuple(data),
         spec={

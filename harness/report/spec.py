@@ -1,7 +1,7 @@
 """A picture as a Vega-Lite specification: what every picture shares, and what a page and a file add to it.
 
     page_spec(chart)        with its data, for a page
-    static_spec(chart)      with a title and on white, for a file
+    static_spec(chart, row) with a title and on white, for a file
 
 A specification is plain JSON; nothing of the drawing library is loaded to make one. Source:
 https://vega.github.io/vega-lite/docs/ (version 6).
@@ -62,14 +62,30 @@ def page_spec(chart: Chart) -> Spec:
     return {"$schema": SCHEMA, "description": chart.says, "data": {"values": list(chart.data)}, **fit, **chart.spec}
 
 
-def static_spec(chart: Chart) -> Spec:
-    """For a file: with a title, on white, of a fixed size."""
+def static_spec(chart: Chart, row: str | None = None) -> Spec:
+    """For a file: with a title, on white, of a fixed size.
+
+    Args:
+        chart: What to draw.
+        row: Which of its `rows`, where it shows one of several.
+    """
     title = {"text": chart.title, "anchor": "start", "fontSize": 14, "offset": 12}
-    for chosen in (param for param in chart.spec.get("params", ()) if param.get("name") == SHOWN):
-        others = len(chosen["bind"]["options"]) - 1
-        title["subtitle"] = f"{chosen['value']}" + (f"; the page has {others} more rows" if others else "")
-    spec = page_spec(chart) | {"title": title, "config": LIGHT, "padding": 12}
-    return with_width(spec)
+    spec = page_spec(chart) | {"config": LIGHT, "padding": 12}
+    if row is not None:
+        title["subtitle"] = row
+        spec["params"] = [_chosen(param, row) for param in chart.spec["params"]]
+        spec["data"] = {"values": [datum for datum in chart.data if datum["label"] == row]}
+    return with_width(spec | {"title": title})
+
+
+def rows(chart: Chart) -> tuple[str, ...]:
+    """What a reader can choose from in a picture of one row of several; empty for a picture of all."""
+    choices = [param["bind"]["options"] for param in chart.spec.get("params", ()) if param.get("name") == SHOWN]
+    return tuple(choices[0]) if choices else ()
+
+
+def _chosen(param: Spec, row: str) -> Spec:
+    return param | {"value": row} if param.get("name") == SHOWN else param
 
 
 def with_width(spec: Spec) -> Spec:
@@ -85,7 +101,7 @@ def axis(field: str, title: str, *, is_log: bool = False, from_zero: bool = True
 
 
 def row_choice(names: Sequence[str]) -> Spec:
-    """One row at a time, chosen from a list; a file shows the first."""
+    """One row at a time, chosen from a list; as files there is one of each."""
     return {"name": SHOWN, "value": names[0], "bind": {"input": "select", "options": list(names), "name": "Row "}}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.report.view import clean, view
+from harness.report.words import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,19 @@ def render(run: Run) -> str:
             events.append({"ph": "M", "name": "process_name", "pid": number, "args": {"name": name}})
             events.extend(_events(row.measured.profile, number))
     return msgspec.json.encode({"displayTimeUnit": "ms", "traceEvents": events}).decode() + "\n"
+
+
+def why_empty(run: Run) -> str:
+    """Why a run's trace has no event, and what would change that; empty where it has some."""
+    measured = [row.measured for row in view(run).rows if row.measured is not None]
+    if any(each.profile is not None for each in measured):
+        return ""
+    reasons = distinct(each.profile_missing for each in measured if each.profile_missing)
+    if reasons:
+        return f"its operators were to be timed, and were not: {reasons}"
+    if measured and all(each.ran.nodes for each in measured):
+        return "its runtime says where it means to compute each operation, and times none; `--to html` has that plan"
+    return "no cell has the time of its operators; measure with --profile-ops"
 
 
 def _events(profile: OperatorProfile, number: int) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from harness.matrix import RUNTIMES
 from harness.records import Failure, Measurement, NotRun, NotRunnable
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from harness.records import Accuracy, Cell, CellResult, DeviceFacts, Evidence, Plan, PlannedModel
     from harness.summary import CellWarning, Summary
 
+ROOM: Final = 60
+"""Rows of a run of which its page has blocks and operators: with more of them it would outgrow its use."""
 Status: TypeAlias = Literal["measured", "failed", "not_runnable", "not_run", "simulated"]
 
 
@@ -120,6 +122,8 @@ class DeviceRows:
     models: tuple[ModelRows, ...]
     shares_its_name: bool = False
     """Another device of the run is called the same."""
+    room: int = ROOM
+    """Of how many of its rows a page has blocks and operators: the devices of a run share `ROOM` evenly."""
 
     @property
     def name(self) -> str:
@@ -165,11 +169,13 @@ def view(run: Run) -> View:
     devices = _told_apart(
         [_device(device_id, rows, run.plan) for device_id in dict.fromkeys(row.cell.device_id for row in rows)]
     )
+    # Of an emulated device nothing is told that takes room.
+    room = max(1, ROOM // max(1, sum(not device.is_emulated for device in devices)))
     return View(
         plan=run.plan,
         folder=run.folder,
         rows=rows,
-        devices=tuple(sorted(devices, key=lambda device: device.is_emulated)),
+        devices=tuple(replace(each, room=room) for each in sorted(devices, key=lambda device: device.is_emulated)),
     )
 
 

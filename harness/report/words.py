@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness import units
 from harness.report.accuracy import by_test
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from harness.records import DeviceFacts, DeviceState, Evidence, Plan
     from harness.report.accuracy import Test
-    from harness.report.view import DeviceRows, ModelRows, Row
+    from harness.report.view import DeviceRows, ModelRows, Row, View
     from harness.summary import Summary
 
 STATUS = {
@@ -41,6 +41,10 @@ LEGEND = (
 
 EMULATED = "EMULATED: times on this device say nothing about a real one"
 LATENCY_ONLY = "untrained, latency only"
+_SHORT_HASH: Final = 7
+"""Characters, as git shows them."""
+_NAMED: Final = 6
+"""Of models, devices or runtimes on one line."""
 
 
 def reasons(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
@@ -97,8 +101,40 @@ def problem(row: Row) -> str:
 
 
 def heading(plan: Plan) -> str:
-    """What, when, by which build: `quick · 2026-11-23 08:15 UTC · harness 0.1.0`."""
-    return " · ".join((clean(plan.suite), moment(plan.created_at), f"harness {clean(plan.harness_version)}"))
+    """What, when, by which build: `quick · 2026-11-23 08:15 UTC · harness 0.1.0 from commit 53f1154`."""
+    commit = f" from commit {clean(plan.harness_commit)[:_SHORT_HASH]}" if plan.harness_commit else ""
+    return " · ".join((clean(plan.suite), moment(plan.created_at), f"harness {clean(plan.harness_version)}{commit}"))
+
+
+def subject(shown: View) -> str:
+    """What was measured, where and by which runtimes, on one line; the tables have those that find no room in it."""
+    models = [clean(model.name) for model in shown.plan.models]
+    devices = [_machine(device) for device in shown.devices]
+    parts = (_few(models), f"on {_few(devices)}" if devices else "", _few(_runtimes(shown.rows)))
+    return " · ".join(part for part in parts if part)
+
+
+def _machine(device: DeviceRows) -> str:
+    """`bench-01 (AMD EPYC 7763, Debian GNU/Linux 13)`."""
+    known = [clean(part) for part in (device.facts.cpu, device.facts.os) if part] if device.facts else []
+    return f"{clean(device.name)} ({', '.join(known)})" if known else clean(device.name)
+
+
+def _runtimes(rows: Sequence[Row]) -> list[str]:
+    """`onnxruntime 1.27.0`, as each said of itself; as it was asked for where none of its rows has a figure."""
+    versions: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        versions[row.cell.choice.runtime] += [row.measured.ran.version] if row.measured else []
+    asked = {row.cell.choice.runtime: row.cell.choice.title for row in rows}
+    return [
+        clean(f"{name} {' and '.join(dict.fromkeys(seen))}" if seen else f"{asked[name]} (no figure)")
+        for name, seen in versions.items()
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def moment(at: str) -> str:
@@ -247,6 +283,11 @@ def threads_of(row: Row) -> str:
 def count(number: float, one: str, many: str) -> str:
     """`1 cell`, `3 cells`."""
     return f"{number:.0f} {one if number == 1 else many}"
+
+
+def first_of(shown: int, total: int) -> str:
+    """What to say where there is room for the first of several rows only; nothing where all are there."""
+    return f" The first {shown} rows of {total}; `harness report --to json` has all." if total > shown else ""
 
 
 def distinct(texts: Iterable[str]) -> str:

@@ -19,25 +19,18 @@ from playwright.sync_api import sync_playwright
 
 from harness.report import render
 from tests.bench.result import Result
-from tests.fakes import records
+from tests.fakes.heavy import heavy_run
 
 ROUNDS = 5
-LIMITS = {"size": "6 MB", "usable": "2 s"}
+MAX_MB = 6.0
+MAX_USABLE_S = 2.0
 
 
 def main() -> None:
     """Measure and say."""
-    result = Result.begin("page", "The page of 1,000 rows (250 networks x 2 files x 2 numbers of threads)")
+    result = Result.begin("page", "The page of 1,000 rows on three devices, with sensors, operators and 100 failures")
     chromium = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium") or "google-chrome"
-    processes = records.calm_processes()
-    run = records.run(
-        [
-            records.result(model=f"network_{n:03}", format=format_, threads=threads, processes=processes)
-            for n in range(250)
-            for format_ in ("onnx", "tflite")
-            for threads in (1, 2)
-        ]
-    )
+    run = heavy_run()
     began = time.perf_counter()
     text = render(run, "html")
     made_s = time.perf_counter() - began
@@ -55,12 +48,20 @@ def main() -> None:
             drawn.append(time.perf_counter() - began)
             page.close()
         browser.close()
-    result.add(what="size", found=f"{len(text.encode()) / 1e6:.1f} MB", limit=LIMITS["size"])
-    result.add(what="making it", found=f"{made_s:.1f} s", limit="–")
-    result.add(
-        what="opening, until its table can be used", found=f"{statistics.median(usable):.2f} s", limit=LIMITS["usable"]
-    )
-    result.add(what="opening, until the last picture is drawn", found=f"{statistics.median(drawn):.2f} s", limit="–")
+    size_mb = len(text.encode()) / 1e6
+    # A busy machine may double a time, and halves none: one round within the limit and most beyond it tell nothing.
+    is_quick = True if statistics.median(usable) < MAX_USABLE_S else False if min(usable) >= MAX_USABLE_S else None
+    for what, found, limit in (
+        ("size", f"{size_mb:.1f} MB", result.limit(f"below {MAX_MB:g} MB", holds=size_mb < MAX_MB)),
+        ("making it", f"{made_s:.1f} s", "–"),
+        (
+            "opening, until its table can be used",
+            f"{statistics.median(usable):.2f} s",
+            result.limit(f"below {MAX_USABLE_S:g} s", holds=is_quick),
+        ),
+        ("opening, until the last picture is drawn", f"{statistics.median(drawn):.2f} s", "–"),
+    ):
+        result.add(what=what, found=found, limit=limit)
     result.finish()
 
 

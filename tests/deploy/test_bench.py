@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from harness.deploy.bench_build import SOURCES
 from harness.deploy.runtimes import installed_library
@@ -62,6 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_dense_onnx(folder / "unknown.onnx", op="NoSuchOp")
     save_casts(folder / "casts.onnx")
     save_shapeless(folder / "shapeless.onnx")
+    save_choice(folder / "choice.onnx")
     save_sub(folder / "sub.tflite")
     save_sub(folder / "free.tflite", free_batch=True)
     save_custom(folder / "custom.tflite", "NoSuchOp")
@@ -101,6 +102,30 @@ def save_shapeless(path: Path) -> None:
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])],
         [helper.make_tensor_value_info("where", TensorProto.INT64, [2, "count"])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def save_choice(path: Path, features: int = 512) -> None:
+    """One of two bodies is computed, by the sign of the sum of the input: nearly all of the time is within the If."""
+    weight = np.random.default_rng(0).standard_normal((features, features)).astype(np.float32)
+
+    def body(name: str) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("MatMul", [last, "w"], [out]) for last, out in (("x", f"{name}1"), (f"{name}1", name))
+        ]
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+            helper.make_node("Greater", ["sum", "zero"], ["is_positive"]),
+            helper.make_node("If", ["is_positive"], ["y"], then_branch=body("yes"), else_branch=body("no")),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", features])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", features])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.array(0, dtype=np.float32), "zero")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
@@ -585,6 +610,7 @@ def test_a_server_that_is_left_or_misunderstood_does_not_end_well(
     ("model", "accelerator", "ran"),
     [
         ("tiny.onnx", "cpu", {"CPUExecutionProvider"}),
+        ("choice.onnx", "cpu", {"CPUExecutionProvider"}),
         ("tiny.tflite", "cpu", {"xnnpack"}),
         ("tiny.tflite", "builtin", {"builtin"}),
         ("partial.tflite", "cpu", {"xnnpack", "builtin"}),

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from harness.report.comparison_page import Compared, Found, render
 from tests.report.test_html import HOSTILE, Page
 from tests.report.test_index_page import charts_of
 
 SLOWER = Found(
-    figure="p50", verdict="regression", ratio=1.052, low=1.041, high=1.063, margin=0.03, trials=(1.05, 1.06, 1.045)
+    figure="p50",
+    verdict="regression",
+    ratio=1.052,
+    low=1.041,
+    high=1.063,
+    margin=0.03,
+    confidence=0.995,
+    a=30_000.0,
+    b=31_560.0,
+    trials=(1.05, 1.06, 1.045),
 )
-SAME = Found(figure="size", verdict="pass", ratio=1.0, low=1.0, high=1.0, margin=0.005)
+SAME = Found(figure="size", verdict="pass", ratio=1.0, low=1.0, high=1.0, margin=0.005, a=2**20, b=2**20, unit="bytes")
 ROWS = (
     Compared(name="mobilenet_v2 onnx/fp32", found=(SLOWER, SAME)),
     Compared(name="resnet18 onnx/fp32", found=(), problem="device: a pixel, b host"),
@@ -25,8 +36,21 @@ def test_every_figure_is_a_row_with_its_verdict_change_interval_and_margin() -> 
 
     texts = [text for _, text in page.texts]
     start = texts.index("p50")
-    assert texts[start : start + 6] == ["p50", "regression", "+5.20", "+4.10 to +6.30", "3", "3"]
+    assert texts[start : start + 8] == [
+        *("p50", "regression", "30.0 µs", "31.6 µs", "+5.20", "+4.10 to +6.30", "3", "3")
+    ]
+    start = texts.index("size")
+    assert texts[start : start + 6] == ["size", "pass", "1.00 MiB", "1.00 MiB", "+0.00", "exact"]
+    assert "99.5 % interval, %" in texts
     assert "device: a pixel, b host" in " ".join(texts)
+
+
+def test_intervals_of_several_levels_say_each_its_own() -> None:
+    other = dataclasses.replace(SLOWER, figure="p90", confidence=0.99916)
+
+    texts = [text for _, text in Page(page_of(Compared(name="net", found=(SLOWER, other)))).texts]
+
+    assert {"Interval, %", "+4.10 to +6.30 (99.5 %)", "+4.10 to +6.30 (99.92 %)"} <= set(texts)
 
 
 def test_the_answer_counts_verdicts_and_carries_the_warning() -> None:

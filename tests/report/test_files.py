@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -66,7 +67,15 @@ def test_a_report_is_written_where_it_is_wanted(tmp_path: Path) -> None:
 
     write_report(small_run(), "csv", path)
 
-    assert path.read_text(encoding="utf-8") == render(small_run(), "csv")
+    assert path.read_text(encoding="utf-8-sig") == render(small_run(), "csv")
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_only_the_file_for_spreadsheets_begins_with_a_byte_order_mark(tmp_path: Path, to: str) -> None:
+    write_report(small_run(), to, tmp_path / "report")
+
+    assert (tmp_path / "report").read_bytes().startswith(codecs.BOM_UTF8) is (to == "csv")
+    assert "\ufeff" not in render(small_run(), to), "programs that read standard output need none"
 
 
 def test_an_unknown_format_is_refused_by_name() -> None:
@@ -104,14 +113,27 @@ def test_the_csv_file_gives_back_every_value() -> None:
                 assert text == " ".join(value.split())
 
 
-def test_pandas_reads_the_csv_file_without_being_told_anything() -> None:
-    read = pd.read_csv(io.StringIO(render(small_run(), "csv")))
+def test_pandas_reads_the_csv_file_without_being_told_anything(tmp_path: Path) -> None:
+    write_report(small_run("réseau"), "csv", tmp_path / "report.csv")
 
+    read = pd.read_csv(tmp_path / "report.csv")
+
+    assert list(read.columns) == [column.name for column in COLUMNS]
+    assert set(read["model"]) == {"réseau"}
     assert read["p50_ns"].dtype == "float64"
     assert read["p50_ns"].tolist()[0] == 10_020_000
     assert read["p50_ns"].isna().tolist() == [False, True, True, True]
     assert read["trained"].dtype == bool
     assert read["threads"].tolist() == [1, 1, 1, 2]
+
+
+def test_the_csv_module_reads_the_file_as_the_mark_says(tmp_path: Path) -> None:
+    write_report(small_run("réseau"), "csv", tmp_path / "report.csv")
+
+    with (tmp_path / "report.csv").open(encoding="utf-8-sig", newline="") as file:
+        read = list(csv.DictReader(file))
+
+    assert [(row["run"], row["model"]) for row in read] == [("2026-11-23-quick", "réseau")] * 4
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@x"])
@@ -175,6 +197,11 @@ def test_the_document_holds_the_record_and_every_figure() -> None:
     assert document.summaries == {row.cell.id: row.summary for row in rows}
     assert document.warnings == {row.cell.id: row.warnings for row in rows}
     assert len(document.summaries) == 4
+    assert document.statuses == {row.cell.id: row.status for row in rows}
+    assert sorted(document.statuses.values()) == ["failed", "measured", "not_run", "not_runnable"]
+    failed, not_runnable = document.reasons.values()
+    assert failed.startswith("it said no, twice. By hand: ")
+    assert not_runnable == "litert has no build for this machine"
 
 
 def test_the_document_follows_its_own_json_schema() -> None:

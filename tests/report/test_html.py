@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from harness.records import Obstacle
+from harness.records import Obstacle, OperatorProfile, OperatorTime
 from harness.report import render
 from harness.report.markup import Markup, breakable, element
 from tests.fakes import records
@@ -132,10 +132,32 @@ def test_figures_come_with_their_interval_and_reasons_stand_in_their_rows() -> N
     assert "The device is a virtual machine (KVM)" in text
 
 
+def test_the_first_screen_names_models_devices_and_runtimes_although_all_failed() -> None:
+    run = records.run([records.result(outcome=records.failure(), no_artifact=True)])
+
+    header = render(run, "html").partition("<main")[0]
+
+    for name in ("mobilenet_v2", "AMD EPYC 7763", "Debian GNU/Linux 13", "onnxruntime"):
+        assert f"{name}" in header.partition('<section class="answer"')[0], name
+
+
 def test_emulated_figures_are_stamped_and_apart() -> None:
     text = render(run_of(device_class="emulated"), "html")
 
     assert '<p class="stamp">EMULATED' in text
+
+
+def test_an_emulated_device_has_neither_pictures_nor_operators_of_times() -> None:
+    operators = (OperatorTime(name="conv", kind="Conv", accelerator="CPU", median_ns=1e3),)
+    profile = OperatorProfile(source="onnxruntime-trace", inferences_ns=(2000,), operators=operators)
+
+    def page_on(**device: Any) -> str:
+        results = [records.result(threads=n, measured={"profile": profile}) for n in (1, 2)]
+        return render(records.run(results, devices=[records.device(**device)]), "html")
+
+    for sign in ("<svg", "data-chart", "Operators of"):
+        assert sign in page_on().partition("<footer")[0]
+        assert sign not in page_on(device_class="emulated").partition("<footer")[0]
 
 
 def test_every_picture_can_be_read_aloud() -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+_SOURCE = Path(__file__).resolve().parents[3]
+"""The folder that this package is in."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LINKS_MAX = 5
 """A symbolic reference that points to more than so many others is a loop."""
+
+
+def own_commit(source: Path = _SOURCE) -> str | None:
+    """The commit that this program's own source was taken from; None where it is installed and no working tree.
+
+    Args:
+        source: The folder that the package is in.
+    """
+    # An installed package may well lie in the working tree of somebody else's repository.
+    return checked_out(source) if (source / ".git").exists() else None
 
 
 def checked_out(folder: Path) -> str | None:

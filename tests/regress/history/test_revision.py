@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.regress.history.revision import checked_out
+from harness.regress.history.revision import checked_out, own_commit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,3 +50,10 @@ def test_where_there_is_none_it_is_unknown(tmp_path: Path) -> None:
     assert checked_out(tmp_path / "empty") is None
     (tmp_path / "broken" / ".git").mkdir(parents=True)
     assert checked_out(tmp_path / "broken") is None
+
+
+def test_an_installed_package_has_no_commit_although_it_lies_in_a_repository(tree: Path) -> None:
+    (tree / "site-packages").mkdir()
+
+    assert own_commit(tree / "site-packages") is None
+    assert own_commit(tree) == git(tree, "rev-parse", "HEAD")
