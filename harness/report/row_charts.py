@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from harness.report.view import DeviceRows, Row
 
 
+_PANELS = {"celsius": "temperature, °C", "cpu_mhz": "clock, MHz", "cap_mhz": "clock limit, MHz"}
+"""Of what may explain a latency over time, a panel each where the device has it."""
+
+
 def over_time(device: DeviceRows) -> Chart | None:
-    """Each block's median over the minutes of its cell, with temperature and clock limit where the device has them."""
+    """Each block's median over the minutes of its cell, with temperature and clock where the device has them."""
     measured = [row for row in device.rows if row.measured]
     rows = measured[: device.room]
     data = [datum for row in rows for datum in _blocks(row)]
@@ -39,12 +43,13 @@ def over_time(device: DeviceRows) -> Chart | None:
                     {"field": "process"},
                     {"field": "p50_ms", "title": "ms", "format": ".3f"},
                     {"field": "celsius", "title": "°C"},
+                    {"field": "cpu_mhz", "title": "clock, MHz"},
                     {"field": "cap_mhz", "title": "clock limit, MHz"},
                 ],
             },
         }
     ]
-    for field, title in (("celsius", "temperature, °C"), ("cap_mhz", "clock limit, MHz")):
+    for field, title in _PANELS.items():
         if any(datum[field] is not None for datum in data):
             line = {"x": x, "y": axis(field, title, from_zero=False)}
             marks.append({"height": 70, "width": "container", "mark": "line", "encoding": line})
@@ -142,5 +147,6 @@ def _block(process: ProcessRecord, block: Block, began_ns: int) -> Datum:
         "p50_ms": scaled(statistics.median(block.ns) / block.iterations_per_sample, 1e6),
         "counted": "discarded" if discarded else "counted",
         "celsius": block.conditions.temperature_celsius,
+        "cpu_mhz": scaled(block.conditions.cpu_hz, 1e6),
         "cap_mhz": scaled(block.conditions.cpu_cap_hz, 1e6),
     }

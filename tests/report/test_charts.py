@@ -87,8 +87,8 @@ def test_threads_are_shown_against_one_thread() -> None:
 
 
 def warm_block(ms: float, number: int, *, celsius: float, cap_hz: float, **changes: Any) -> Block:
-    """A block with a temperature and a clock limit, `number` quarters of a second after the first."""
-    conditions = BlockConditions(temperature_celsius=celsius, cpu_cap_hz=cap_hz)
+    """A block with a temperature, a clock and its limit, `number` quarters of a second after the first."""
+    conditions = BlockConditions(temperature_celsius=celsius, cpu_hz=cap_hz - 1e8, cpu_cap_hz=cap_hz)
     return records.block([int(ms * MS)] * 9, start_ns=5 * 10**9 + number * 250 * MS, conditions=conditions, **changes)
 
 
@@ -106,9 +106,11 @@ def test_blocks_over_time_have_seconds_temperature_and_clock_limit_and_say_which
     assert [datum["counted"] for datum in chart.data] == ["counted", "discarded", "counted"]
     assert [datum["celsius"] for datum in chart.data] == [41.5, 48.0, None]
     assert [datum["cap_mhz"] for datum in chart.data] == [2400, 1800, None]
+    assert [datum["cpu_mhz"] for datum in chart.data] == [2300, 1700, None]
     panels = [panel["encoding"]["y"] for panel in chart.spec["vconcat"]]
     assert [(y["field"], y["title"]) for y in panels] == [
-        *(("p50_ms", "block median, ms"), ("celsius", "temperature, °C"), ("cap_mhz", "clock limit, MHz"))
+        *(("p50_ms", "block median, ms"), ("celsius", "temperature, °C")),
+        *(("cpu_mhz", "clock, MHz"), ("cap_mhz", "clock limit, MHz")),
     ]
 
 
