@@ -13,7 +13,7 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.device.device import Device
+    from harness.device.halting import Owed
     from harness.records import DeviceFacts
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,10 @@ class Terms:
     find: Callable[[str], Device]
     watch: Callable[[Event], None]
     patience_s: float = PATIENCE_S
+    owed: Mapping[str, Owed] = field(default_factory=dict)
+    """What earlier runs still owe to a device, by id."""
+    keep: Callable[[str, Owed], None] = lambda _device_id, _owed: None
+    """Keeps what is owed to a device when its cells are through."""
 
 
 class Progress:
@@ -140,7 +145,7 @@ class _Lane:
     def __init__(
         self, device: Device, cells: Sequence[Cell], work: Work, terms: Terms, halt: Halt, progress: Progress
     ) -> None:
-        self.device_id, self._device = device.id, HaltingDevice(device, halt)
+        self.device_id, self._device = device.id, HaltingDevice(device, halt, terms.owed.get(device.id))
         self._cells, self._work, self._terms = cells, work, terms
         self._halt, self._progress = halt, progress
         self._gone: str | None = None
@@ -171,6 +176,9 @@ class _Lane:
 
     def _run(self) -> None:
         try:
+            if self._device.owed:
+                with contextlib.suppress(HarnessError):  # it is tried again at the end
+                    self._device.pay(timeout_s=_PROBE_S)
             for index, cell in enumerate(self._cells):
                 self._halt.check()
                 self._do(cell, left=len(self._cells) - index)
@@ -181,6 +189,7 @@ class _Lane:
             self.error = error
             self._halt.stop()
         finally:
+            self._terms.keep(self.device_id, self._device.owed)
             self.over.set()
 
     def _do(self, cell: Cell, *, left: int) -> None:

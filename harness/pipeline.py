@@ -38,7 +38,7 @@ from harness.convert.convert import is_converted, make_artifact, need_converters
 from harness.deploy.push import push
 from harness.deploy.runner import build_and_fetch, choose_runner
 from harness.deploy.tools import push_tool
-from harness.device import retries
+from harness.device import debts, retries
 from harness.device.borrowed import borrowed
 from harness.device.halting import Halted
 from harness.device.hold import why_not_confined
@@ -436,7 +436,15 @@ def _run_cells(
                     writer.save(_not_run(cell, why))
         cells = [cell for cell in cells if cell.device_id in devices]
         work = _CellWork(plan, cells, writer, watch, lease)
-        terms = Terms(facts=facts, find=find_device, watch=watch, patience_s=patience_s)
+        known = {device_id: identity(device) for device_id, device in devices.items()}
+        terms = Terms(
+            facts=facts,
+            find=find_device,
+            watch=watch,
+            patience_s=patience_s,
+            owed={device_id: debts.owed_to(device_id, own) for device_id, own in known.items()},
+            keep=lambda device_id, owed: debts.keep(device_id, known[device_id], owed),
+        )
         with at_work(cells, devices, work, terms) as halt, work:
 
             def hand_over(file: _File, prepared: _Prepared) -> None:

@@ -23,6 +23,7 @@ from harness.errors import (
     DeviceOffline,
     HarnessError,
     LeaseLost,
+    LinkLost,
     MissingTool,
     RunLocked,
     UnwritableFolder,
@@ -345,6 +346,31 @@ def test_this_machine_begins_when_everything_is_built_and_fetched_for_the_others
 
     of_here = [what for what in happened if what != "measured on pi"]
     assert of_here == ["built for host", "built for pi", "measured on host", "measured on host"]
+
+
+def test_a_resumed_run_puts_in_order_what_the_one_before_it_could_not(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = FakeDevice(facts=msgspec.structs.replace(FACTS, id="phone"))
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: away)
+    monkeypatch.setattr(pipeline, "choose_runner", lambda _device, _choice: Runner(command=(), driver="bench"))
+    monkeypatch.setattr(pipeline, "build_and_fetch", lambda _facts, _choice: None)
+
+    def cut(_question: Question, device: Device, *_arguments: object, **_settings: object) -> Measurement:
+        for call in ("remove", "sha256"):
+            away.fail_on(call, LinkLost("phone", call, "reset by peer"), times=99)
+        device.remove(device.work_folder / "outputs" / "x", timeout_s=1)
+        raise AssertionError
+
+    monkeypatch.setattr(pipeline, "measure", cut)
+    run(plan_run(suite(model, devices=("phone",), threads=(1, 2))), tmp_path / "out", patience_s=0.0)
+    back = FakeDevice(facts=away.facts())
+    monkeypatch.setattr(pipeline, "find_device", lambda _id: back)
+    monkeypatch.setattr(pipeline, "measure", lambda *_arguments, **_settings: records.measurement())
+
+    resume(tmp_path / "out")
+
+    assert "remove /fake/outputs/x" in back.log
 
 
 @pytest.mark.parametrize(

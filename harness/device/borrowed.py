@@ -1,7 +1,7 @@
 """A device for one command alone, and left in order: what every command but `harness run` measures on.
 
 A run has a thread for each device, which waits for one that goes away (`harness.farm`). Any other command ends with its
-device; what it then still owes to it is done as soon as it answers again, or told.
+device; what it then still owes to it is done as soon as it answers again, or told, and kept for the next command.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harness.device import debts
 from harness.device.halting import Halt, halting, tell_owed
 from harness.device.lease import identity, leased
 from harness.errors import HarnessError
@@ -58,7 +59,11 @@ def borrowed(device: Device, run: str, *, patience_s: float = PATIENCE_S) -> Ite
         UnwritableFolder: Leases cannot be stored.
     """
     with leased((device,), run) as lease:
-        known, ours, wait_s = identity(device), halting(device, Halt()), 0.0
+        known, wait_s = identity(device), 0.0
+        ours = halting(device, Halt(), debts.owed_to(device.id, known))
+        if ours.owed:
+            with contextlib.suppress(HarnessError):  # it is tried again at the end
+                ours.pay(timeout_s=_PAY_S)
         try:
             yield Borrowed(ours, partial(lease.require, device.id))
             wait_s = patience_s
@@ -66,7 +71,10 @@ def borrowed(device: Device, run: str, *, patience_s: float = PATIENCE_S) -> Ite
             wait_s = patience_s
             raise
         finally:
-            _settle(ours, known, wait_s)
+            try:
+                _settle(ours, known, wait_s)
+            finally:
+                debts.keep(device.id, known, ours.owed)
 
 
 def _settle(device: HaltingDevice, known: str, wait_s: float) -> None:

@@ -234,9 +234,10 @@ class _TellingDevice(HaltingDevice):
         return _HaltingToldProgram(self.device.start_told(argv, environment=environment), self._halt, self.owe)
 
 
-def halting(device: Device, halt: Halt) -> HaltingDevice:
+def halting(device: Device, halt: Halt, owed: Owed | None = None) -> HaltingDevice:
     """The device as a `HaltingDevice`, which tells programs lines where the device can."""
-    return _TellingDevice(device, halt) if isinstance(device, TellsPrograms) else HaltingDevice(device, halt)
+    made = _TellingDevice if isinstance(device, TellsPrograms) else HaltingDevice
+    return made(device, halt, owed)
 
 
 def tell_owed(device: HaltingDevice) -> None:
@@ -247,7 +248,11 @@ def tell_owed(device: HaltingDevice) -> None:
         left = ", ".join(str(path) for path in sorted(owed.paths))
         steps.append(f"harness devices clean {device.id} --older-than 0 (it keeps {left})")
     if steps:
-        _log.warning("%s does not answer, and is not in order; once it does, %s", device.id, "; ".join(steps))
+        _log.warning(
+            "%s does not answer, and is not in order; once it does, the next run there sees to it, or %s",
+            device.id,
+            "; ".join(steps),
+        )
 
 
 class _HaltingProgram:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.device import borrowed as module
+from harness.device import debts
 from harness.device.borrowed import borrowed
 from harness.device.device import ShellResult, TellsPrograms
+from harness.device.halting import Owed
 from harness.device.host import HostDevice
 from harness.device.lease import Lease
 from harness.errors import DeviceBusy, LeaseLost, LinkLost
@@ -24,6 +27,7 @@ GONE = LinkLost("fake", "remove /x", "reset by peer")
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "_POLL_S", 0.01)
 
 
@@ -49,6 +53,40 @@ def test_what_stays_owed_is_told_with_what_to_do(caplog: pytest.LogCaptureFixtur
     leave_something(FakeDevice(), absent=10**6, patience_s=0.05)
 
     assert "harness devices clean fake --older-than 0 (it keeps /fake/outputs/x)" in caplog.text
+
+
+def test_what_stays_owed_is_done_by_the_next_command(tmp_path: Path) -> None:
+    leave_something(FakeDevice(), absent=10**6, patience_s=0.05)
+    assert list((tmp_path / "cache" / "owed").iterdir())
+    device = FakeDevice()
+
+    with borrowed(device, "gate"):
+        assert device.log[-1] == "remove /fake/outputs/x"
+
+    assert not list((tmp_path / "cache" / "owed").iterdir())
+    with borrowed(device, "gate"):
+        pass
+    assert device.log.count("remove /fake/outputs/x") == 1
+
+
+def test_a_command_is_owed_until_the_system_starts_again_and_a_file_for_longer() -> None:
+    owed = Owed(paths={PurePosixPath("/fake/outputs/x")}, commands={("cmd", "power", "off")})
+    debts.keep("phone", "boot-1", owed)
+
+    assert debts.owed_to("phone", "boot-1") == owed
+    assert debts.owed_to("phone", "boot-2") == Owed(paths=owed.paths)
+    assert not debts.owed_to("another", "boot-1")
+    debts.keep("phone", "boot-1", Owed())
+    assert not debts.owed_to("phone", "boot-1")
+
+
+def test_a_damaged_note_of_what_is_owed_is_no_reason_to_fail(tmp_path: Path) -> None:
+    debts.keep("fake", "fake", Owed(commands={("x",)}))
+    (note,) = (tmp_path / "cache" / "owed").iterdir()
+    note.write_bytes(b"{")
+
+    with borrowed(FakeDevice(), "compare") as ours:
+        ours.require()
 
 
 def test_another_device_at_the_address_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
