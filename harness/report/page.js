@@ -109,14 +109,37 @@ async function draw() {
     const spec = specs[Number(place.dataset.chart)];
     // Expressions are interpreted: the page forbids code made from text.
     try {
-      await window.vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config });
+      const { view } = await window.vegaEmbed(
+        place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config },
+      );
+      for (const part of [spec, ...(spec.layer ?? [])]) {
+        for (const param of (part.params ?? []).filter((each) => each.bind === "legend")) {
+          place.prepend(chooser(view, param, spec.data.values));
+        }
+      }
     } catch (error) {
       place.textContent = `This picture could not be drawn: ${error.message}`;
     }
-    const select = place.querySelector("select");
+    const select = place.querySelector(".vega-bind select");
     if (select) select.setAttribute("aria-label", "Row of the picture");
   }
   document.documentElement.dataset.drawn = "yes";
+}
+
+// A legend is chosen from by mouse; beside it stands a list that takes the keyboard and a screen reader, too.
+function chooser(view, { name, select }, data) {
+  const [field] = select.fields;
+  const signal = `${name}_${field}_legend`;
+  const list = document.createElement("select");
+  list.setAttribute("aria-label", `Show one ${field} in the picture`);
+  list.append(new Option(`every ${field}`, ""));
+  for (const value of new Set(data.map((datum) => datum[field]))) list.append(new Option(value, value));
+  list.addEventListener("change", () => view.signal(signal, list.value || null).runAsync());
+  view.addSignalListener(signal, (_, value) => (list.value = value ?? ""));
+  const place = document.createElement("div");
+  place.className = "vega-bindings";
+  place.append(list);
+  return place;
 }
 
 let unfolded = [];
