@@ -101,7 +101,12 @@ async function draw() {
   };
   const config = {
     background: "transparent", font: getComputedStyle(document.body).fontFamily, range: { category: kinds }, axis,
-    legend: { labelColor: colour("ink"), titleColor: colour("quiet"), orient: "bottom", labelFontSize: 12, columnPadding: 16 },
+    legend: {
+      labelColor: colour("ink"), titleColor: colour("quiet"), orient: "bottom", labelFontSize: 12, columnPadding: 16,
+      symbolBaseFillColor: colour("ink"), symbolBaseStrokeColor: colour("ink"), layout: { bottom: { margin: 24 } },
+    },
+    // What has no colour of its own would be black, on a dark page as well.
+    mark: { color: colour("kind0") }, rule: { color: colour("quiet") },
     view: { stroke: null },
   };
   for (const place of document.querySelectorAll("[data-chart]")) {

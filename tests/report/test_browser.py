@@ -344,6 +344,12 @@ def test_the_pictures_follow_the_theme(opened: Any) -> None:
     page.get_by_text("Theme: system").click()
     page.get_by_text("Theme: light").click()
 
+    colours = """marks => [...new Set(marks.flatMap(mark => {
+        const { fill, stroke, opacity } = getComputedStyle(mark);
+        return Number(opacity) ? [fill, stroke] : [];
+    }))]"""
+    drawn = page.locator("[data-chart] :is(.role-mark, .role-legend-symbol) :is(path, line, rect)")
+    assert not {"rgb(0, 0, 0)", "black"} & set(drawn.evaluate_all(colours)), "black on a dark page"
     assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color") == "rgb(231, 234, 237)"
 
 
