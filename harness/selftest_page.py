@@ -63,12 +63,12 @@ def operating_curve(report: SelftestReport) -> Chart | None:
             "height": 360,
             "layer": [
                 {
+                    "params": [legend_choice("rule")],
                     "mark": {"type": "rule", "opacity": 0.35, "strokeWidth": 2},
                     "encoding": {"x": x, "y": axis("low_pct", "called slower, %"), "y2": {"field": "high_pct"}}
                     | {"color": colour},
                 },
                 {
-                    "params": [legend_choice("rule")],
                     "mark": {"type": "line", "point": True},
                     "encoding": {
                         "x": x,

@@ -60,12 +60,12 @@ def _size_latency(device: DeviceRows) -> Chart | None:
         "color": {"field": by, "type": "nominal", "title": None},
     }
     line: Spec = {
+        "params": [legend_choice(by)],
         "transform": [{"filter": "datum.front"}],
         "mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.7},
         "encoding": shared | {"detail": {"field": "model"}},
     }
     points: Spec = {
-        "params": [legend_choice(by)],
         "mark": {"type": "point", "filled": True, "size": 70},
         "encoding": shared
         | {

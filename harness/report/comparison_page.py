@@ -124,7 +124,9 @@ def _table(rows: Sequence[Compared]) -> Markup:
 def _lines(row: Compared, *, with_level: bool) -> Iterator[Markup]:
     name = element("th", breakable(clean(row.name)), scope="row", class_="text long")
     if not row.found:
-        why = element("td", element("p", element("strong", "no figure"), f": {clean(row.problem)}"), colspan=8)
+        why = element(
+            "td", element("p", element("strong", "no figure"), f": {clean(row.problem)}"), colspan=8, class_="why"
+        )
         yield element("tr", name, why, class_="failed", data_text=clean(f"{row.name} {row.problem}").lower())
     for found in row.found:
         yield element(

@@ -101,7 +101,12 @@ async function draw() {
   };
   const config = {
     background: "transparent", font: getComputedStyle(document.body).fontFamily, range: { category: kinds }, axis,
-    legend: { labelColor: colour("ink"), titleColor: colour("quiet"), orient: "bottom", labelFontSize: 12, columnPadding: 16 },
+    legend: {
+      labelColor: colour("ink"), titleColor: colour("quiet"), orient: "bottom", labelFontSize: 12, columnPadding: 16,
+      symbolBaseFillColor: colour("ink"), symbolBaseStrokeColor: colour("ink"), layout: { bottom: { margin: 24 } },
+    },
+    // What has no colour of its own would be black, on a dark page as well.
+    mark: { color: colour("kind0") }, rule: { color: colour("quiet") },
     view: { stroke: null },
   };
   for (const place of document.querySelectorAll("[data-chart]")) {
@@ -109,14 +114,37 @@ async function draw() {
     const spec = specs[Number(place.dataset.chart)];
     // Expressions are interpreted: the page forbids code made from text.
     try {
-      await window.vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config });
+      const { view } = await window.vegaEmbed(
+        place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config },
+      );
+      for (const part of [spec, ...(spec.layer ?? [])]) {
+        for (const param of (part.params ?? []).filter((each) => each.bind === "legend")) {
+          place.prepend(chooser(view, param, spec.data.values));
+        }
+      }
     } catch (error) {
       place.textContent = `This picture could not be drawn: ${error.message}`;
     }
-    const select = place.querySelector("select");
+    const select = place.querySelector(".vega-bind select");
     if (select) select.setAttribute("aria-label", "Row of the picture");
   }
   document.documentElement.dataset.drawn = "yes";
+}
+
+// A legend is chosen from by mouse; beside it stands a list that takes the keyboard and a screen reader, too.
+function chooser(view, { name, select }, data) {
+  const [field] = select.fields;
+  const signal = `${name}_${field}_legend`;
+  const list = document.createElement("select");
+  list.setAttribute("aria-label", `Show one ${field} in the picture`);
+  list.append(new Option(`every ${field}`, ""));
+  for (const value of new Set(data.map((datum) => datum[field]))) list.append(new Option(value, value));
+  list.addEventListener("change", () => view.signal(signal, list.value || null).runAsync());
+  view.addSignalListener(signal, (_, value) => (list.value = value ?? ""));
+  const place = document.createElement("div");
+  place.className = "vega-bindings";
+  place.append(list);
+  return place;
 }
 
 let unfolded = [];

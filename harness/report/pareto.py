@@ -78,7 +78,8 @@ def pareto(
         title=title,
         says=(
             f"Each point is one {one}; down and to the left is better. The dashed line joins the {one}s that no other "
-            "beats in both; the bars are the intervals of their error. A click in the legend shows one kind alone."
+            "beats in both; the bars are the intervals of their error. The list, or a click in the legend, shows one "
+            "kind alone."
         ),
         data=made,
         spec={"width": "container", "height": 360, "layer": _layers(cost, f"{error}, %", one)},
@@ -104,11 +105,11 @@ def _layers(cost: str, error: str, one: str) -> list[Spec]:
         },
         of_front
         | {
+            "params": [legend_choice("kind")],
             "mark": {"type": "rule", "opacity": 0.45, "strokeWidth": 2},
             "encoding": shared | {"y": axis("low", error), "y2": {"field": "high"}, "color": colour},
         },
         {
-            "params": [legend_choice("kind")],
             "mark": {"type": "point", "filled": True, "size": 70},
             "encoding": shared
             | {

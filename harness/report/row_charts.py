@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness import statistics
 from harness.report import words
@@ -14,6 +14,11 @@ from harness.report.view import clean
 if TYPE_CHECKING:
     from harness.records import Block, ProcessRecord
     from harness.report.view import DeviceRows, Row
+
+_LIMIT_ONLY: Final = (
+    " The clock limit is the lowest of the processors' upper limits at a block's end; a clock that stays below its "
+    "limit is not seen in it."
+)
 
 
 _PANELS = {"celsius": "temperature, °C", "cpu_mhz": "clock, MHz", "cap_mhz": "clock limit, MHz"}
@@ -64,6 +69,7 @@ def over_time(device: DeviceRows) -> Chart | None:
         device_id=device.id,
         title=f"Latency over time within a row on {clean(device.name)}",
         says="Each point is the median of one block; one colour a process. A trend means heat, or another program."
+        + (_LIMIT_ONLY if any(datum["cap_mhz"] is not None for datum in data) else "")
         + words.first_of(len(rows), len(measured)),
         data=tuple(data),
         spec=spec,

@@ -106,7 +106,11 @@ def row_choice(names: Sequence[str]) -> Spec:
 
 
 def legend_choice(field: str) -> Spec:
-    """A click in the legend shows one kind alone."""
+    """One kind alone: by a click in the legend, or from a list beside it, which the page's script makes.
+
+    Of several layers with this colour it belongs to the first, for the legend is that layer's: clicks for another one
+    go nowhere.
+    """
     return {"name": field, "select": {"type": "point", "fields": [field]}, "bind": "legend"}
 
 

@@ -125,11 +125,11 @@ def _against_ratio(rows: Sequence[StudyRow], data: str) -> Chart | None:
     x = axis("ratio", "parameters before over parameters left, as asked for (logarithmic)", is_log=True)
     layers: list[Spec] = [
         {
+            "params": [legend_choice("method")],
             "mark": {"type": "rule", "opacity": 0.4, "strokeWidth": 2},
             "encoding": {"x": x, "y": axis("low", "EER, %"), "y2": {"field": "high"}, "color": _colour("method")},
         },
         {
-            "params": [legend_choice("method")],
             "mark": {"type": "line", "point": True},
             "encoding": {
                 "x": x,

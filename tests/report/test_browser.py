@@ -196,6 +196,34 @@ def test_everything_can_be_done_from_the_keyboard(opened: Any) -> None:
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", "focus can be seen"
 
 
+def test_one_kind_of_a_picture_is_chosen_by_keyboard_as_by_a_click_in_its_legend(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+    picture = page.locator("[data-chart]").first
+    faint = "marks => marks.filter(mark => Number(mark.getAttribute('opacity')) < 0.1).length"
+    points = picture.locator(".mark-symbol.role-mark path")
+    choice = picture.get_by_label("Show one model in the picture")
+    assert points.count() == 8
+    assert points.evaluate_all(faint) == 0
+
+    choice.focus()
+    page.keyboard.press("ArrowDown")
+    assert choice.input_value() == "mobilenet_v2"
+    assert points.evaluate_all(faint) == 4
+    box = picture.locator(".role-legend-label text", has_text="resnet_18").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert choice.input_value() == "resnet_18"
+    assert points.evaluate_all(faint) == 4
+    choice.select_option("")
+    assert points.evaluate_all(faint) == 0
+
+
+def require_live_legends(page: Page) -> None:
+    """Where there is a list beside a legend, the legend itself takes clicks as well."""
+    for place in page.locator("[data-chart]", has=page.locator("select[aria-label^='Show one']")).all():
+        assert place.locator(".role-legend-symbol:not([pointer-events=none])").count() > 0, place.inner_text()
+
+
 # --- its data ------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +258,8 @@ def test_every_picture_is_drawn(opened: Any) -> None:
 
     places = page.locator("[data-chart]")
     assert places.count() == 6
+    assert page.locator("select[aria-label^='Show one']").count() == 2
+    require_live_legends(page)
     for place in places.all():
         box = place.locator("svg").first.bounding_box()
         assert box is not None
@@ -314,6 +344,12 @@ def test_the_pictures_follow_the_theme(opened: Any) -> None:
     page.get_by_text("Theme: system").click()
     page.get_by_text("Theme: light").click()
 
+    colours = """marks => [...new Set(marks.flatMap(mark => {
+        const { fill, stroke, opacity } = getComputedStyle(mark);
+        return Number(opacity) ? [fill, stroke] : [];
+    }))]"""
+    drawn = page.locator("[data-chart] :is(.role-mark, .role-legend-symbol) :is(path, line, rect)")
+    assert not {"rgb(0, 0, 0)", "black"} & set(drawn.evaluate_all(colours)), "black on a dark page"
     assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color") == "rgb(231, 234, 237)"
 
 
@@ -391,6 +427,7 @@ def test_the_other_pages_are_pages_of_the_same_kind(opened: Any, text: str) -> N
     places = shown.locator("[data-chart]").count()
     assert places >= 1
     assert shown.locator("[data-chart] > svg, [data-chart] > div > svg").count() == places
+    require_live_legends(shown)
     shown.locator("thead button").first.click()
     shown.get_by_label("Filter rows").fill("no such row")
     assert shown.get_by_role("status").inner_text().startswith("0 of")

@@ -107,6 +107,7 @@ def test_blocks_over_time_have_seconds_temperature_and_clock_limit_and_say_which
     assert [datum["celsius"] for datum in chart.data] == [41.5, 48.0, None]
     assert [datum["cap_mhz"] for datum in chart.data] == [2400, 1800, None]
     assert [datum["cpu_mhz"] for datum in chart.data] == [2300, 1700, None]
+    assert "The clock limit is the lowest of the processors' upper limits" in chart.says
     panels = [panel["encoding"]["y"] for panel in chart.spec["vconcat"]]
     assert [(y["field"], y["title"]) for y in panels] == [
         *(("p50_ms", "block median, ms"), ("celsius", "temperature, °C")),
@@ -124,7 +125,10 @@ def test_a_process_that_does_not_count_takes_its_blocks_with_it() -> None:
 
 
 def test_blocks_without_sensors_are_one_panel() -> None:
-    assert "vconcat" not in named(records.run([records.result()]))["over-time"].spec
+    chart = named(records.run([records.result()]))["over-time"]
+
+    assert "vconcat" not in chart.spec
+    assert "clock" not in chart.says
 
 
 def test_memory_is_what_the_runtime_alone_took_and_what_the_model_added() -> None:
