@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from harness.records import Block, ProcessRecord
     from harness.report.view import DeviceRows, Row
 
-_LIMIT_ONLY: Final = (
-    " The clock limit is the lowest of the processors' upper limits at a block's end; a clock that stays below its "
-    "limit is not seen in it."
-)
+_LIMIT: Final = " The clock limit is the lowest of the processors' upper limits"
+_ITS_CLOCK: Final = "; the clock is that of the processor on which a block ended."
+_NO_CLOCK: Final = "; a clock that stays below its limit is not seen in it."
 
 
 _PANELS = {"celsius": "temperature, °C", "cpu_mhz": "clock, MHz", "cap_mhz": "clock limit, MHz"}
@@ -69,11 +68,17 @@ def over_time(device: DeviceRows) -> Chart | None:
         device_id=device.id,
         title=f"Latency over time within a row on {clean(device.name)}",
         says="Each point is the median of one block; one colour a process. A trend means heat, or another program."
-        + (_LIMIT_ONLY if any(datum["cap_mhz"] is not None for datum in data) else "")
+        + _about_clocks(data)
         + words.first_of(len(rows), len(measured)),
         data=tuple(data),
         spec=spec,
     )
+
+
+def _about_clocks(data: list[Datum]) -> str:
+    if all(datum["cap_mhz"] is None for datum in data):
+        return ""
+    return _LIMIT + (_NO_CLOCK if all(datum["cpu_mhz"] is None for datum in data) else _ITS_CLOCK)
 
 
 def operators(device: DeviceRows) -> Chart | None:

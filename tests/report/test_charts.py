@@ -107,7 +107,7 @@ def test_blocks_over_time_have_seconds_temperature_and_clock_limit_and_say_which
     assert [datum["celsius"] for datum in chart.data] == [41.5, 48.0, None]
     assert [datum["cap_mhz"] for datum in chart.data] == [2400, 1800, None]
     assert [datum["cpu_mhz"] for datum in chart.data] == [2300, 1700, None]
-    assert "The clock limit is the lowest of the processors' upper limits" in chart.says
+    assert "upper limits; the clock is that of the processor on which a block ended." in chart.says
     panels = [panel["encoding"]["y"] for panel in chart.spec["vconcat"]]
     assert [(y["field"], y["title"]) for y in panels] == [
         *(("p50_ms", "block median, ms"), ("celsius", "temperature, °C")),
