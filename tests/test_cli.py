@@ -17,6 +17,7 @@ import pytest
 
 from harness import store
 from harness.records import Failure, Measurement
+from harness.regress.history.revision import own_commit
 from tests.fakes.models import save_dense_onnx
 
 QUICK = """
@@ -156,7 +157,9 @@ def test_the_time_of_each_operator_is_in_the_record_on_the_page_and_in_the_trace
     page = (here / "out" / "report.html").read_text()
     assert "Operators of good onnx/source, 1 thread" in page
     assert "Operators of other onnx/source, 1 thread" in page
-    for result in store.StoredRun.open(here / "out").results:
+    stored = store.StoredRun.open(here / "out")
+    assert stored.plan.harness_commit == own_commit()
+    for result in stored.results:
         assert isinstance(result.outcome, Measurement)
         assert result.outcome.profile is not None
         assert result.outcome.profile_missing == ""
