@@ -232,6 +232,10 @@ class Compression(Record, frozen=True, kw_only=True):
     teacher_sha256: str | None = None
     training: Training | None = None
     settings: dict[str, Setting] = {}
+    people: tuple[str, ...] = ()
+    """Everybody on whose images it, its teachers or any network that it was made from was trained: digests."""
+    classes: tuple[str, ...] = ()
+    """Those of them whom its classifier tells apart, in order."""
 
 
 class ModelSpec(Record, frozen=True, kw_only=True):

@@ -12,10 +12,11 @@ from harness.commands.console import FormatOption, Output, note, saying_how_to_g
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.catalog.datasets.dataset import LearntFrom
     from harness.catalog.datasets.samples import Samples
     from harness.compress.compress import Teaching
     from harness.compress.train import Epoch
-    from harness.records import ModelSpec, Setting
+    from harness.records import Compression, ModelSpec
 
 
 class Method(StrEnum):
@@ -246,9 +247,7 @@ def embed(
     typer.echo(to_json(made) if output_format is Output.JSON else f"{made.name}: {spec.name} without its classifier")
 
 
-def _samples(
-    spec: ModelSpec, data: str | None, fold: int, *, size: int | None = None
-) -> tuple[Samples, dict[str, Setting]]:
+def _samples(spec: ModelSpec, data: str | None, fold: int, *, size: int | None = None) -> tuple[Samples, LearntFrom]:
     """The images of a fold's training part, and what is to be remembered of them."""
     from harness.catalog.datasets import open_dataset  # noqa: PLC0415
 
@@ -288,6 +287,7 @@ def _show(made: ModelSpec, output_format: Output) -> None:
         ("method", done.method),
         ("from", done.parent),
         ("teacher", done.teacher),
+        ("learnt from", _learnt_from(done)),
         ("weights to stay", kept and f"{100 * float(kept):.4g} % of those that may go"),
         ("ratio asked", done.asked_ratio and f"{done.asked_ratio:.4g}"),
         ("ratio reached", done.reached_ratio and f"{done.reached_ratio:.4g}"),
@@ -299,3 +299,11 @@ def _show(made: ModelSpec, output_format: Output) -> None:
     for name, value in lines:
         if value is not None:
             typer.echo(f"{name:<18}{value}")
+
+
+def _learnt_from(done: Compression) -> str | None:
+    """Whose images a network was trained on last; what a program drew is always called so."""
+    if "data" not in done.settings:
+        return None
+    drawn = ", synthetic images" if done.settings.get("data_is_synthetic") else ""
+    return f"{done.settings['data']}{drawn}, fold {done.settings['fold']} held back"

@@ -21,11 +21,12 @@ from harness.errors import UsageError
 from harness.records import BuiltinSource, Compression, LayerSize, PruningMethod, PythonSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor, nn
 
+    from harness.catalog.datasets.dataset import LearntFrom
     from harness.catalog.datasets.samples import Samples
     from harness.compress.losses import Loss
     from harness.compress.prune import Masks
@@ -89,7 +90,7 @@ def compress(
     finetune: Training | None = None,
     teaching: Teaching | None = None,
     seed: int = 0,
-    learnt_from: Mapping[str, Setting] | None = None,
+    learnt_from: LearntFrom | None = None,
     watch: Callable[[Epoch], None] = _silent,
 ) -> ModelSpec:
     """Prune a model, and fine-tune what is left.
@@ -125,6 +126,11 @@ def compress(
         ratio = ratio_for(module, parts, kept_fraction=kept_fraction)
     assert ratio is not None
     masks = _zeros(spec, module, parts)
+    if method == "channels" and masks is not None:
+        raise UsageError(
+            f"{spec.name} has weights that are zero, which taking out channels does not look at: take channels out "
+            "first, and prune single weights of what is left"
+        )
     if method != "channels":
         kept_fraction_for(module, parts, ratio=ratio)
         _require_more(spec, before.parameters, masks, ratio)
@@ -132,6 +138,8 @@ def compress(
         prune_channels(module, parts, example, ratio=ratio, round_to=round_to)
     if samples is not None and finetune is not None:
         require_classes(module, samples, example)
+        _require_its_people(spec, learnt_from, "fine-tuned")
+    _require_teacher_of(teaching, learnt_from)
     work = _work_folder(folder)
     for step in range(1, steps + 1):
         aim = ratio ** (step / steps)
@@ -144,7 +152,7 @@ def compress(
         if finetune is not None and samples is not None:
             loss = _loss(teaching, module, parts, example, samples)
             train(module, samples, finetune, loss=loss, masks=masks, progress=work / f"step-{step}.pt", watch=watch)
-    settings: dict[str, Setting] = {"steps": steps, "seed": seed, **(learnt_from or {})}
+    settings: dict[str, Setting] = {"steps": steps, "seed": seed}
     settings |= {"round_to": round_to} if method == "channels" else {}
     settings |= {} if kept_fraction is None else {"kept_fraction": kept_fraction}
     if method.endswith("gradient"):
@@ -161,6 +169,7 @@ def compress(
         training=finetune,
         teaching=teaching,
         settings=settings,
+        learnt_from=learnt_from if finetune is not None else None,
     )
     return _finish(spec, module, folder, compression, samples)
 
@@ -172,7 +181,7 @@ def distill(
     teaching: Teaching,
     samples: Samples,
     training: Training,
-    learnt_from: Mapping[str, Setting] | None = None,
+    learnt_from: LearntFrom | None = None,
     watch: Callable[[Epoch], None] = _silent,
 ) -> ModelSpec:
     """Teach a model, trained or not, what another one knows. Arguments and errors as for `compress`."""
@@ -194,7 +203,7 @@ def fit(
     samples: Samples,
     training: Training,
     teaching: Teaching | None = None,
-    learnt_from: Mapping[str, Setting] | None = None,
+    learnt_from: LearntFrom | None = None,
     watch: Callable[[Epoch], None] = _silent,
 ) -> ModelSpec:
     """Train a model on labels, or with a teacher. Arguments and errors as for `compress`.
@@ -206,6 +215,7 @@ def fit(
     parts, example = parts_of(module, spec), example_of(spec)
     before, parent_sha256 = sizes(module, parts), weights_sha256(module)
     require_classes(module, samples, example)
+    _require_teacher_of(teaching, learnt_from)
     loss = _loss(teaching, module, parts, example, samples)
     masks = _zeros(spec, module, parts)
     train(module, samples, training, loss=loss, masks=masks, progress=_work_folder(folder) / "training.pt", watch=watch)
@@ -220,7 +230,8 @@ def fit(
         asked_ratio=None,
         training=training,
         teaching=teaching,
-        settings=dict(learnt_from or {}),
+        settings={},
+        learnt_from=learnt_from,
     )
     return _finish(spec, module, folder, compression, samples)
 
@@ -309,6 +320,23 @@ def require_classes(module: nn.Module, samples: Samples, example: Tensor) -> Non
     classes = int(samples.labels.max()) + 1
     if classes > answers:
         raise UsageError(f"the images are of {classes} classes, and the network answers with {answers}")
+
+
+def _require_its_people(spec: ModelSpec, learnt_from: LearntFrom | None, what: str) -> None:
+    """Raise UsageError where a classifier of some people would be told that it is one of others."""
+    known = spec.compression.classes if spec.compression is not None else ()
+    if known and learnt_from is not None and known != learnt_from.people:
+        settings = spec.compression.settings if spec.compression is not None else {}
+        raise UsageError(
+            f"{spec.name} tells apart the people of {settings.get('data', 'other images')}, fold "
+            f"{settings.get('fold', 'unknown')}, and these are others: it can only be {what} on those"
+        )
+
+
+def _require_teacher_of(teaching: Teaching | None, learnt_from: LearntFrom | None) -> None:
+    """Raise UsageError where a teacher would be asked who somebody is whom it does not know."""
+    if teaching is not None and teaching.kind == "logit":
+        _require_its_people(teaching.teacher, learnt_from, "asked for its answers")
 
 
 def _weights(module: nn.Module) -> list[tuple[str, Tensor]]:
@@ -423,6 +451,7 @@ def _record(
     training: Training | None,
     teaching: Teaching | None,
     settings: dict[str, Setting],
+    learnt_from: LearntFrom | None,
 ) -> Compression:
     after = sizes(module, parts)
     taught = f"{teaching.kind}-distillation" if teaching else "training"
@@ -431,9 +460,15 @@ def _record(
     is_smaller = bool(method) or has_zeros
     # A bias that happens to be zero is no compression.
     left = (after.nonzero, after.backbone_nonzero) if has_zeros else (after.parameters, after.backbone)
-    if parent.compression is not None:  # what it has seen, it has seen
-        seen = {name: parent.compression.settings[name] for name in LEARNT_FROM if name in parent.compression.settings}
-        settings = seen | settings
+    before_it = parent.compression
+    if learnt_from is not None:
+        settings = learnt_from.settings | settings
+    elif before_it is not None:
+        settings = {name: before_it.settings[name] for name in LEARNT_FROM if name in before_it.settings} | settings
+    own = learnt_from.people if learnt_from is not None else ()
+    teachers = teaching.teacher.compression if teaching is not None else None
+    # What was seen, was seen: also by a network that this one was made from, or was taught by.
+    people = {*own, *(person for done in (before_it, teachers) if done is not None for person in done.people)}
     if training is not None:
         settings = settings | {"trained_on": training_device().type}
     if teaching is not None:
@@ -463,6 +498,8 @@ def _record(
         teacher_sha256=weights_sha256(open_module(teaching.teacher)) if teaching else None,
         training=training,
         settings=settings,
+        people=tuple(sorted(people)),
+        classes=own or (before_it.classes if before_it is not None else ()),
     )
 
 

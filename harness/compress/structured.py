@@ -40,6 +40,8 @@ def prune_channels(module: nn.Module, parts: Parts, example: Tensor, *, ratio: f
     """
     if round_to < 1:
         raise UsageError(f"channels cannot be rounded to a multiple of {round_to}")
+    if ratio == 1:
+        return module
     before = _size(module)
     low, high, best = 0.0, _HIGHEST_SHARE, require_channels(module, parts, example, ratio=ratio, round_to=round_to)
     for _ in range(_HALVINGS):
@@ -56,6 +58,11 @@ def require_channels(module: nn.Module, parts: Parts, example: Tensor, *, ratio:
     """Make the smallest module there is, and refuse a ratio beyond it. Arguments and errors as for `prune_channels`."""
     before = _size(module)
     smallest = _without(module, parts, example, _HIGHEST_SHARE, round_to)
+    if _size(smallest) >= before:
+        raise UsageError(
+            f"no channels can be taken out of this network where those that stay are a multiple of {round_to}; give a "
+            "smaller --round-to"
+        )
     if _size(smallest) * ratio > before:
         raise ImpossibleRatio(ratio, before / _size(smallest), before, _size(smallest))
     return smallest

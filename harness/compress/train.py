@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 GRADIENT_NORM = 5.0
 """Longer gradients are cut: a student without BatchNorm may otherwise leave the numbers in its first steps."""
 _ORDER, _CHANGES = 0, 1
+_TRIED = 32
+"""Images that a trained network is tried on before it is stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,21 @@ def train(
             watch(epoch)
     trained.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     module.eval()
+    _require_answers(module, samples)
     return epochs
+
+
+def _require_answers(module: nn.Module, samples: Samples) -> None:
+    """Raise NonFiniteOutput where a network left the numbers although its loss did not: BatchNorm may hide it."""
+    import torch  # noqa: PLC0415
+
+    some = np.arange(min(len(samples.labels), _TRIED))
+    with torch.no_grad():
+        answers = module(torch.from_numpy(samples.images(some)))
+    wrong = int((~torch.isfinite(answers)).sum())
+    if wrong:
+        where = "the trained network, tried on its own images (a smaller --learning-rate may help)"
+        raise NonFiniteOutput(where, "answer", wrong, answers.numel())
 
 
 def training_device() -> torch.device:

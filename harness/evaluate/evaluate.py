@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.catalog import frameworks
+from harness.catalog.datasets.dataset import FOLDS
 from harness.errors import DegenerateScores, UsageError, WrongInput
 from harness.evaluate.child import Answered, AnswerRequest, CheckpointToRun, FileToRun
 from harness.evaluate.pairs import compare
@@ -118,17 +119,29 @@ def require_task(task: Task, name: str, *, fold: int | None = None) -> None:
 def require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None, task: Task) -> None:
     """Raise UsageError where a network would be tested on people it was trained on, as far as its model.toml knows."""
     learnt_from = spec.compression.settings if spec.compression else {}
-    held_back, known = learnt_from.get("fold"), learnt_from.get("data_sha256")
+    known = learnt_from.get("data_sha256")
     if task == "classification" and known not in {None, dataset.sha256}:
         raise UsageError(
             f"{spec.name} was trained to classify the people of {learnt_from.get('data')}; these are others. Take "
             "its classifier off (`harness embed`) and evaluate the embeddings"
         )
-    if fold is not None and known == dataset.sha256 and held_back != fold:
-        raise UsageError(
-            f"{spec.name} was trained on people whom fold {fold} tests: it learnt from these images with those of fold "
-            f"{held_back} held back, so give --fold {held_back}"
-        )
+    seen = set(spec.compression.people if spec.compression else ())
+    if task == "classification" or not seen:
+        return
+    part = dataset.everybody() if fold is None else dataset.split(fold).test
+    met = len(seen & set(part.people()))
+    if met == 0:
+        return
+    strange = [other for other in range(FOLDS) if not seen & set(dataset.split(other).test.people())]
+    remedy = (
+        f"give --fold {strange[0]}, whose people it has not seen"
+        if strange
+        else "no fold of these images has people whom it has not seen; train it anew, with one fold all the way"
+    )
+    raise UsageError(
+        f"{met} of these {len(part.subjects)} people are known to {spec.name}: it, its teacher or a network that it "
+        f"was made from was trained on them; {remedy}"
+    )
 
 
 def _answers(

@@ -124,6 +124,17 @@ def _distillation_against_pruning(networks: Sequence[StudyRow], redrawn: Redrawn
         f"**Distillation or pruning, in error?** The chosen student, {name_of(student)}, has an EER of "
         f"{share_interval(student.eer_before)} %; the network chosen of those pruned to 8x or more, {other.variant}, "
         f"{share_interval(other.eer_before)} %: {_said(found)}. The paper finds distillation better; {fell}."
+        + _untold(student, networks)
+    )
+
+
+def _untold(student: StudyRow, networks: Sequence[StudyRow]) -> str:
+    """What a comparison of a student with a pruned network cannot tell, where nobody trained it without a teacher."""
+    if any(row.kind == "control" and row.network == student.network for row in networks):
+        return ""
+    return (
+        f" How much of it is the teacher's, and how much {student.network}'s own layers and recipe, is not told apart: "
+        "it was not trained on labels alone."
     )
 
 

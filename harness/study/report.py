@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from harness.records import Training
     from harness.study.folder import Study, StudyFolder
     from harness.study.rows import StudyRow, Timing
 
@@ -159,15 +160,18 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
     return f"{_said(study)}\n\n" + "\n".join(lines) + ("\n\n" + "\n".join(problems) if problems else "")
 
 
+def _recipe(training: Training) -> str:
+    return f"{training.epochs} epochs in steps of at most {training.learning_rate:g}"
+
+
 def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     study, profile = folder.study, folder.study.profile
     networks = [folder.network(variant, profile.folds[0]) for variant in study.variants]
     first = next((network.accuracy for network in networks if network is not None and network.accuracy), None)
     yield (
         f"{_said(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
-        f"{profile.embedding}, trained for {profile.training.epochs} epochs; fine-tuned for "
-        f"{profile.finetuning.epochs} after pruning; students distilled for {profile.distillation.epochs}. "
-        f"Seed {profile.seed}. Made by inference-harness {study.harness_version}."
+        f"{profile.embedding}, trained for {_recipe(profile.training)}; fine-tuned after pruning for "
+        f"{_recipe(profile.finetuning)}; students taught for {_recipe(profile.distillation)}. Seed {profile.seed}. Made by inference-harness {study.harness_version}."
     )
     if first is not None and first.verification is not None:
         tested = first.verification

@@ -15,12 +15,11 @@ from harness.records import BuiltinSource, InputSpec, ModelSpec
 from harness.study.variants import TEACHER, variants_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from harness.catalog.datasets.dataset import Dataset, Split
+    from harness.catalog.datasets.dataset import Dataset, LearntFrom, Split
     from harness.compress.train import Epoch
-    from harness.records import Setting
     from harness.study.folder import StudyFolder
     from harness.study.profiles import Profile
     from harness.study.variants import Variant
@@ -39,7 +38,7 @@ class Maker:
 
     profile: Profile
     split: Split
-    learnt_from: Mapping[str, Setting]
+    learnt_from: LearntFrom
     folder: Path
 
     @classmethod

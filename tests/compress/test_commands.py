@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.errors import UsageError
+from harness.errors import NonFiniteOutput, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,41 @@ def test_a_teacher_is_trained_pruned_and_distilled_by_commands(tmp_path: Path) -
     assert pruned["compression"]["reached_ratio"] == pytest.approx(8, rel=0.01)
     assert taught["compression"]["teacher"] == "teacher"
     assert taught["source"]["arguments"]["embedding"] == 16
+
+
+def test_what_a_network_or_its_teacher_has_seen_is_never_forgotten(tmp_path: Path) -> None:
+    teacher, mixed, taught = (str(tmp_path / name) for name in ("teacher", "mixed", "taught"))
+    _run("train", "resnet10_w32", *DATA, "--size", "32", "--embedding", "16", "--epochs", "1", "-o", teacher)
+
+    # The teacher has seen people whom fold 1 tests, and the student the others.
+    made = _run("distill", teacher, "mobilenet_v3_small", *DATA, "--fold", "1", "--epochs", "1", "-o", taught)
+    _run("embed", taught, "-o", mixed)
+    refused = CliRunner().invoke(app, ["evaluate", mixed, *DATA, "--fold", "1"])
+    more = CliRunner().invoke(
+        app, ["evaluate", mixed, "--data", f"{DATA[1]},seed=0".replace("18", "20"), "--fold", "1"]
+    )
+    answers = ["distill", teacher, "mobilenet_v3_small", *DATA, "--fold", "1", "--kind", "logit", "--epochs", "1"]
+    other_people = CliRunner().invoke(app, [*answers, "-o", str(tmp_path / "x")])
+    relabelled = CliRunner().invoke(
+        app, ["compress", teacher, "--ratio", "2", "--finetune", "1", *DATA, "--fold", "1", "-o", str(tmp_path / "y")]
+    )
+
+    assert len(made["compression"]["people"]) > len(made["compression"]["classes"])
+    assert isinstance(refused.exception, UsageError)
+    assert "no fold of these images" in str(refused.exception)
+    assert isinstance(more.exception, UsageError), "two people more are another data set with the same people in it"
+    for result in (other_people, relabelled):
+        assert isinstance(result.exception, UsageError)
+        assert "tells apart the people of" in str(result.exception)
+
+
+def test_a_training_that_left_the_numbers_is_not_stored(tmp_path: Path) -> None:
+    asked = ["train", "mobilenet_v3_small", *DATA, "--size", "32", "--learning-rate", "10", "--epochs", "3"]
+
+    result = CliRunner().invoke(app, [*asked, "-o", str(tmp_path / "net")])
+
+    assert isinstance(result.exception, NonFiniteOutput)
+    assert not (tmp_path / "net").exists()
 
 
 def test_a_classifier_is_not_tested_on_people_it_does_not_know(tmp_path: Path) -> None:

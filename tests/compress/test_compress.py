@@ -132,6 +132,19 @@ def test_a_teacher_that_can_teach_nothing_is_refused(spec: ModelSpec) -> None:
             Teaching(teacher=trained, temperature=temperature, alpha=alpha)
 
 
+def test_channels_are_taken_out_before_weights_are_pruned_and_not_after(spec: ModelSpec, tmp_path: Path) -> None:
+    sparse = compress(spec, tmp_path / "sparse", method="random", ratio=2)
+
+    with pytest.raises(UsageError, match="take channels out first"):
+        compress(sparse, tmp_path / "x", method="channels", ratio=2)
+    with pytest.raises(UsageError, match="smaller --round-to"):
+        compress(spec, tmp_path / "x", method="channels", ratio=2, round_to=4096)
+    same = compress(spec, tmp_path / "same", method="channels", ratio=1)
+
+    assert same.compression
+    assert same.compression.reached_ratio == 1
+
+
 def test_a_killed_compression_goes_on_to_the_same_weights(spec: ModelSpec, squares: Squares, tmp_path: Path) -> None:
     twice = Training(epochs=2, batch=24)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,23 @@ FEWEST_SUBJECTS = 12
 
 _LUMA = np.asarray((0.299, 0.587, 0.114), dtype=np.float32)
 """Grey from red, green and blue. Source: ITU-R BT.601."""
-LEARNT_FROM = ("data", "data_sha256", "fold")
-"""Settings of a compression that say on whose images a network was trained, and which people were held back."""
+LEARNT_FROM = ("data", "data_sha256", "data_is_synthetic", "fold")
+"""Settings of a compression that say on whose images a network was trained last, and which people were held back."""
+_DIGITS = 12
+"""Of the digest that a person is known by: enough to tell apart more people than there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearntFrom:
+    """Whose images a network is trained on.
+
+    Attributes:
+        settings: For people to read: `LEARNT_FROM`.
+        people: A digest a person, in the order of their labels.
+    """
+
+    settings: dict[str, Setting]
+    people: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +92,10 @@ class Dataset:
             train=self.part(others[validating:]), validation=self.part(others[:validating]), test=self.part(tested)
         )
 
-    def remembered(self, fold: int) -> dict[str, Setting]:
+    def remembered(self, fold: int) -> LearntFrom:
         """What a network that learns from a fold has to remember, so that nobody tests it on people it has seen."""
-        return dict(zip(LEARNT_FROM, (self.name, self.sha256, fold), strict=True))
+        said: tuple[Setting, ...] = (self.name, self.sha256, self.is_synthetic, fold)
+        return LearntFrom(settings=dict(zip(LEARNT_FROM, said, strict=True)), people=self.split(fold).train.people())
 
     def everybody(self) -> Part:
         """All images of all subjects."""
@@ -120,6 +137,19 @@ class Part:
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read images as networks take them: `[len(indices), channels, size, size]` in -1 to 1."""
         return normalised(np.load(self.pixels, mmap_mode="r")[self.indices[indices]], self.channels)
+
+    def people(self) -> tuple[str, ...]:
+        """What each person is known by wherever their images are found again, in the order of `subjects`.
+
+        The least digest of a person's images, at this size: images that are added, taken away or renamed rarely
+        change it.
+        """
+        pixels = np.load(self.pixels, mmap_mode="r")
+        digests = [hashlib.sha256(pixels[index].tobytes()).hexdigest() for index in self.indices]
+        known: dict[int, str] = {}
+        for label, digest in zip(self.labels.tolist(), digests, strict=True):
+            known[label] = min(known.get(label, digest), digest)
+        return tuple(known[label][:_DIGITS] for label in sorted(known))
 
     def stored(self) -> NDArray[np.uint8]:
         """All images as they are kept: `[samples, size, size, 3]`."""
