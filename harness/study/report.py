@@ -171,7 +171,8 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     yield (
         f"{_said(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
         f"{profile.embedding}, trained for {_recipe(profile.training)}; fine-tuned after pruning for "
-        f"{_recipe(profile.finetuning)}; students taught for {_recipe(profile.distillation)}. Seed {profile.seed}. Made by inference-harness {study.harness_version}."
+        f"{_recipe(profile.finetuning)}; students taught for {_recipe(profile.distillation)}. "
+        f"Seed {profile.seed}. Made by inference-harness {study.harness_version}."
     )
     if first is not None and first.verification is not None:
         tested = first.verification
