@@ -273,7 +273,7 @@ def _made(
 ) -> Artifact:
     what = f"{spec.name} to {model_format}/{precision}"
     conversion = _convert(spec, checkpoint, model_format, precision, system, base, path, timeout_s)
-    proved = _prove(spec, checkpoint, model_format, precision, path, timeout_s, what)
+    proved = _prove(spec, checkpoint, model_format, precision, base, path, timeout_s, what)
     artifact = Artifact(
         model=spec.name,
         checkpoint_sha256=checkpoint.sha256,
@@ -350,11 +350,19 @@ def _prove(
     checkpoint: Checkpoint,
     model_format: ModelFormat,
     precision: Precision,
+    base: Artifact | None,
     path: Path,
     timeout_s: float,
     what: str,
 ) -> Proved:
-    request = ProveRequest(spec=spec, checkpoint=checkpoint, format=model_format, precision=precision, path=str(path))
+    request = ProveRequest(
+        spec=spec,
+        checkpoint=checkpoint,
+        format=model_format,
+        precision=precision,
+        path=str(path),
+        plain=base.path if base is not None and model_format == "coreml" else None,
+    )
     try:
         # A process of its own: a runtime that crashes on the file is told apart from a converter that crashes making
         # it, and the converter's peak memory stays its own.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections import ChainMap, Counter
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -108,6 +109,23 @@ class Operation:
     arguments: Mapping[str, tuple[Reference | Stored, ...]]
     outputs: tuple[Declared, ...]
     blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """An operation that is no constant, with the constants that it takes.
+
+    Attributes:
+        type: `conv`, `relu`...
+        arguments: Parameter -> what is bound to it, in order: another operation's output, a decompressed array, a text.
+        outputs: Name -> declared type, as the file has it.
+        blocks: Of each nested block, what it takes and what it hands on.
+    """
+
+    type: str
+    arguments: Mapping[str, tuple[Reference | NDArray[Any] | str, ...]]
+    outputs: Mapping[str, bytes]
+    blocks: tuple[tuple[str, ...], ...]
 
 
 class Program:
@@ -260,35 +278,51 @@ class Program:
             MissingExtra: torch is not installed.
         """
         makers, environment = self._constants_and_makers()
-        for name in dict.fromkeys(name for _, name in self._uses(makers)):
+        for name in dict.fromkeys(self._used(makers)):
             value = environment[name]
             if _is_weight(value):
                 zeros = value.numel() - int(value.count_nonzero())
                 yield Weight(name=name, kind=_kind(name, makers), elements=value.numel(), zeros=zeros)
 
-    def weight_values(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """The weights as operations get them, decompressed, by the operation and its parameter: `conv_1.weight`.
+    def steps(self) -> Iterator[Step]:
+        """Every operation that is no constant, in order; those of a nested block follow the one that holds it.
 
-        Compression keeps operations and their names, and gives constants others.
+        Compression keeps all of it but the weights' values, the names of constants and those of some operations.
 
         Raises:
             Unsupported, UnreadableModel, MissingExtra: See `weights`.
         """
         makers, environment = self._constants_and_makers()
-        for use, name in self._uses(makers):
-            value = environment[name]
-            if _is_weight(value):
-                yield use, value.numpy()
 
-    def _uses(self, makers: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Each place where an operation takes a constant, as `conv_1.weight`, and the constant's name."""
+        def given(operation: Operation, parameter: str, binding: Reference | Stored) -> Reference | NDArray[Any] | str:
+            if isinstance(binding, Reference) and binding.name not in makers:
+                return binding
+            value = self._argument(operation, parameter, binding, environment)
+            return value if isinstance(value, str) else value.numpy()
+
         for operation in _all_operations(self._block):
-            if _is_constant(operation):
-                continue
-            for parameter, bindings in operation.arguments.items():
-                for number, binding in enumerate(bindings):
+            if not _is_constant(operation):
+                yield Step(
+                    type=operation.type,
+                    arguments={
+                        parameter: tuple(given(operation, parameter, binding) for binding in bindings)
+                        for parameter, bindings in operation.arguments.items()
+                    },
+                    outputs={
+                        output.name: output.type.SerializeToString(deterministic=True) for output in operation.outputs
+                    },
+                    blocks=tuple(
+                        (*(entry.name for entry in block.inputs), "->", *block.outputs) for block in operation.blocks
+                    ),
+                )
+
+    def _used(self, makers: Collection[str]) -> Iterator[str]:
+        """The constants that operations take, as often as they are taken."""
+        for operation in _all_operations(self._block):
+            if not _is_constant(operation):
+                for binding in chain.from_iterable(operation.arguments.values()):
                     if isinstance(binding, Reference) and binding.name in makers:
-                        yield f"{operation.name}.{parameter}{number or ''}", binding.name
+                        yield binding.name
 
     def _constants_and_makers(self) -> tuple[dict[str, Operation], Environment]:
         makers = {
