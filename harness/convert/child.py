@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from harness.catalog.ml_program import Storage
+    from harness.catalog.ml_program import Program, Storage
 
     _Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -92,6 +92,8 @@ class CheckRequest(Record, frozen=True, kw_only=True, tag_field="job", tag="chec
     path: str
     checkpoint: Checkpoint | None
     spec: ModelSpec | None
+    plain: str | None = None
+    """The checkpoint as coreml/fp16, for a package whose weights are too coarse to be judged by outputs."""
 
 
 class Checked(Record, frozen=True, kw_only=True):
@@ -99,7 +101,7 @@ class Checked(Record, frozen=True, kw_only=True):
 
     path: str
     evidence: Evidence
-    """`graph-checked` after a comparison that passed, else `converted`."""
+    """`graph-checked` after a comparison that passed and that a wrong weight would have failed, else `converted`."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     operations: dict[str, int]
@@ -113,6 +115,8 @@ class Checked(Record, frozen=True, kw_only=True):
     """Of what the package says; two conversions of one model have the same."""
     parity: Parity | None
     """None where there was no checkpoint to compare with."""
+    unlike: str | None = None
+    """What a package with coarse weights has other than the checkpoint as coreml/fp16, beyond their rounding."""
 
 
 Request: TypeAlias = ConvertRequest | ProveRequest | CheckRequest
@@ -332,24 +336,26 @@ def _check(request: CheckRequest) -> Checked:
         names = ", ".join(program.others)
         raise Unsupported("program", path.name, None, f"it has further functions ({names}), which would go unchecked")
     storage = storage_of(path)
-    parity = None
+    parity, unlike = None, None
     if request.checkpoint is not None and request.spec is not None:
         inputs = arrays_of(request.checkpoint, "inputs")
         if _is_compressed(storage):
             _require_decompression(path, inputs, path.name)
+        if _is_coarse(storage):
+            unlike = _unlike(program, storage, request.plain)
         found, executed_by = run_coreml(path, inputs, program.inputs)
         parity = compare(
             found,
             arrays_of(request.checkpoint, "reference"),
-            tolerance=_tolerance_of(storage),
+            tolerance=_tolerance_of(storage, request.spec, request.checkpoint),
             executed_by=executed_by,
             reference=request.checkpoint.reference,
             task=request.spec.task,
         )
-        parity = msgspec.structs.replace(parity, evidence="graph-checked")
+        parity = msgspec.structs.replace(parity, evidence="converted" if unlike else "graph-checked")
     return Checked(
         path=request.path,
-        evidence="graph-checked" if parity is not None and parity.passed else "converted",
+        evidence="graph-checked" if parity is not None and parity.passed and not unlike else "converted",
         inputs=program.inputs,
         outputs=program.outputs,
         operations=program.op_counts(),
@@ -359,6 +365,7 @@ def _check(request: CheckRequest) -> Checked:
         deflated_bytes=package_deflated_size(path),
         sha256=package_digest(path),
         parity=parity,
+        unlike=unlike,
     )
 
 
@@ -387,17 +394,41 @@ def _limit_of_half(spec: ModelSpec, checkpoint: Checkpoint) -> Tolerance:
     return msgspec.structs.replace(for_any, relative_l2=limit)
 
 
-def _tolerance_of(storage: Storage) -> Tolerance:
+def _tolerance_of(storage: Storage, spec: ModelSpec, checkpoint: Checkpoint) -> Tolerance:
     """By which limits a package is judged: those of the coarsest kind of weight in it, as it was read back."""
     parts = _parts(storage)
     if any(part.startswith("palette") or part in _COARSE for part in parts):
         return _LEAST_LIKE
     if parts & {"int8", "uint8"}:
         return tolerance_for("coreml", "int8_weights")
-    return tolerance_for("coreml", "fp16" if parts & {"fp16", "sparse"} else "fp32")
+    return _limit_of_half(spec, checkpoint) if parts & {"fp16", "sparse"} else tolerance_for("coreml", "fp32")
 
 
+def _unlike(program: Program, storage: Storage, plain: str | None) -> str | None:
+    """What keeps a package from being the model's own coreml/fp16 with coarser weights; outputs could not tell."""
+    from harness.catalog.ml_program import Program  # noqa: PLC0415
+
+    if plain is None:
+        return "none could be made of this model"
+    coarse = sorted(_parts(storage) - {"fp16", "fp32", "sparse"})
+    precision = _PRECISIONS.get(coarse[0]) if len(coarse) == 1 else None
+    if precision is None:
+        return f"weights of {', '.join(coarse)}, whose rounding is not known"
+    return difference(program, Program.load(plain), precision)
+
+
+_PRECISIONS: dict[str, Precision] = {
+    "int8": "int8_weights",
+    "palette4": "palette4",
+    "palette6": "palette6",
+    "palette8": "palette8",
+}
 _COARSE = {f"{kind}{bits}" for kind in ("int", "uint") for bits in range(1, 8)}
+
+
+def _is_coarse(storage: Storage) -> bool:
+    """Whether its outputs are too far from the model's to show that a weight is wrong."""
+    return bool(_parts(storage) - {"fp16", "fp32", "sparse"})
 
 
 def _is_compressed(storage: Storage) -> bool:
