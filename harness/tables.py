@@ -111,7 +111,11 @@ def checked_text(checked: Checked) -> str:
         judged = "reported, not judged" if limit.relative_l2 is None else f"limit {limit.relative_l2:g}"
         distance = f"relative L2 {output.relative_l2:.2g} ({judged}), cosine {output.cosine:.5f}"
         lines.append(f"compared    {output.tensor}: {distance}, {parity.samples} samples")
-    return "\n".join([*lines, f"            with {parity.reference}"])
+    lines.append(f"            with {parity.reference}")
+    if checked.unlike is not None:
+        unproved = f"unproved    outputs of such weights are no proof, and beside coreml/fp16: {checked.unlike}"
+        lines += textwrap.wrap(unproved, 100, subsequent_indent=" " * 12)
+    return "\n".join(lines)
 
 
 def _tensor(tensor: TensorSpec) -> str:

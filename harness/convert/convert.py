@@ -195,6 +195,8 @@ def check_package(
 ) -> Checked:
     """Read a Core ML package back, and compare it with a checkpoint where there is one. It may be anybody's.
 
+    Weights of few bits are compared with those of the checkpoint as coreml/fp16, which is made unless it is there.
+
     Args:
         path: An `.mlpackage`.
         spec: What the checkpoint was made from; both or neither.
@@ -209,7 +211,10 @@ def check_package(
     """
     need("coremltools", f"checking {path.name}", "coreml")
     need("torch", f"checking {path.name}", "torch")
-    request = CheckRequest(path=str(path.absolute()), spec=spec, checkpoint=checkpoint)
+    plain = None
+    if spec is not None and checkpoint is not None and _stores_integers(path):
+        plain = _as_fp16(spec, checkpoint, timeout_s)
+    request = CheckRequest(path=str(path.absolute()), spec=spec, checkpoint=checkpoint, plain=plain)
     done = run_job(
         "harness.convert.child",
         request,
@@ -220,6 +225,23 @@ def check_package(
         imports=frameworks.EXPORT["coreml"],
     )
     return done.answer
+
+
+def _stores_integers(path: Path) -> bool:
+    try:
+        return read_signature(path, "coreml").storage == "integer"
+    except UnreadableModel:  # the process that reads all of it says why
+        return False
+
+
+def _as_fp16(spec: ModelSpec, checkpoint: Checkpoint, timeout_s: float) -> str | None:
+    """The model's own package in fp16; None where it cannot be made."""
+    try:
+        if why_not(spec, "coreml", "fp16") is None:
+            return make_artifact(spec, checkpoint, "coreml", "fp16", timeout_s=timeout_s).path
+    except (ConversionFailed, ParityFailed, NonFiniteOutput, Unsupported):
+        pass
+    return None
 
 
 def is_converted(
@@ -273,7 +295,7 @@ def _made(
 ) -> Artifact:
     what = f"{spec.name} to {model_format}/{precision}"
     conversion = _convert(spec, checkpoint, model_format, precision, system, base, path, timeout_s)
-    proved = _prove(spec, checkpoint, model_format, precision, path, timeout_s, what)
+    proved = _prove(spec, checkpoint, model_format, precision, base, path, timeout_s, what)
     artifact = Artifact(
         model=spec.name,
         checkpoint_sha256=checkpoint.sha256,
@@ -350,11 +372,19 @@ def _prove(
     checkpoint: Checkpoint,
     model_format: ModelFormat,
     precision: Precision,
+    base: Artifact | None,
     path: Path,
     timeout_s: float,
     what: str,
 ) -> Proved:
-    request = ProveRequest(spec=spec, checkpoint=checkpoint, format=model_format, precision=precision, path=str(path))
+    request = ProveRequest(
+        spec=spec,
+        checkpoint=checkpoint,
+        format=model_format,
+        precision=precision,
+        path=str(path),
+        plain=base.path if base is not None and model_format == "coreml" else None,
+    )
     try:
         # A process of its own: a runtime that crashes on the file is told apart from a converter that crashes making
         # it, and the converter's peak memory stays its own.

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import importlib
+import io
 import subprocess
 import sys
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -384,3 +388,20 @@ def test_a_neural_network_is_written_for_ios_13_and_has_its_names(net: Net, tmp_
     assert len(package_digest(path)) == 64
     with pytest.raises(HarnessError, match="neuralNetwork"):
         Program.load(path)
+
+
+@pytest.mark.parametrize(("bits", "stored"), [(8, "quantized"), (16, "fp16")])
+def test_a_neural_network_that_does_not_store_what_was_asked_is_refused(
+    net: Net, tmp_path: Path, bits: int, stored: str
+) -> None:
+    path = tmp_path / "a.mlmodel"
+    to_coreml.export_neural_network(net, {"image": X}, ["logits", "embedding"], path)
+    assert to_coreml.require_network_stored(path) == {"fp32": 1.0}
+    tools = importlib.import_module("coremltools.models.neural_network.quantization_utils")
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        smaller = tools.quantize_weights(ct.models.MLModel(str(path), skip_model_load=True), bits)
+    ct.utils.save_spec(getattr(smaller, "get_spec", lambda: smaller)(), str(path))
+
+    with pytest.raises(ConversionFailed, match=f"asked for fp32, the neural network stores {stored} "):
+        to_coreml.require_network_stored(path)

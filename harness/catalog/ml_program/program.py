@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import warnings
 from collections import ChainMap, Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -40,7 +42,9 @@ _ELEMENTS_AT_ONCE = 2**18
 """Of the largest input, over the samples that are computed together: every intermediate result of theirs is held."""
 _NUMPY_NAMES = {"fp16": "float16", "fp32": "float32"}
 _BLOCK_OPS = {"const": (0, "val"), "cond": (2, "pred"), "while_loop": (2, "loop_vars")}
-"""Number of nested blocks, and the one parameter."""
+"""Number of nested blocks, and the one parameter. Source: MIL.proto for const, iOS15/control_flow.py for the others."""
+_TORCHS_OWN = (RuntimeError, LookupError, ValueError, TypeError, ArithmeticError)
+"""What torch, and sizes of zero, raise where an operation cannot be computed on what it is given."""
 _COMPRESSED = {
     "constexpr_affine_dequantize": "quantized_data",
     "constexpr_blockwise_shift_scale": "data",
@@ -110,6 +114,23 @@ class Operation:
     blocks: tuple[Block, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """An operation that is no constant, with the constants that it takes.
+
+    Attributes:
+        type: `conv`, `relu`...
+        arguments: Parameter -> what is bound to it, in order: another operation's output, a decompressed array, a text.
+        outputs: Name -> declared type, as the file has it.
+        blocks: Of each nested block, what it takes and what it hands on.
+    """
+
+    type: str
+    arguments: Mapping[str, tuple[Reference | NDArray[Any] | str, ...]]
+    outputs: Mapping[str, bytes]
+    blocks: tuple[tuple[str, ...], ...]
+
+
 class Program:
     """A loaded ML Program.
 
@@ -146,7 +167,7 @@ class Program:
 
         Raises:
             UnreadableModel: It is not an `.mlpackage`, or is damaged as far as this reads it.
-            Unsupported: It is another kind of Core ML model, or has an input that is not a tensor.
+            Unsupported: It is another kind of Core ML model, or has an input or output that is not a tensor.
             MissingExtra: coremltools is not installed.
         """
         spec = read_spec(path)
@@ -161,6 +182,10 @@ class Program:
             raise UnreadableModel(str(path), _FORMAT, f"function {name!r} has no block for its opset {body.opset!r}")
         description = next((d for d in spec.description.functions if d.name == name), spec.description)
         block = _block(body.block_specializations[body.opset], inputs=body.inputs)
+        for problem in _contradictions(block, {}):
+            raise UnreadableModel(str(path), _FORMAT, problem)
+        for entry in block.inputs:
+            _known_type(entry, "input")
         types = {declared.name: declared.type for declared in _all_declared(block)}
         return cls(
             block,
@@ -202,11 +227,8 @@ class Program:
                 raise problem
             self._checked = True
         environment = self._fed(inputs)
-        try:
-            with torch.no_grad():
-                self._run_block(self._block, environment)
-        except _DoesNotFit as error:
-            raise UnreadableModel(error.operation.name, _FORMAT, str(error)) from error
+        with torch.no_grad(), _said_of_its_operation():
+            self._run_block(self._block, environment)
         return self._declared(self._outputs(environment))
 
     def run_samples(self, inputs: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
@@ -226,7 +248,12 @@ class Program:
         """
         import torch  # noqa: PLC0415
 
-        count = len(next(iter(inputs.values())))
+        counts = {len(values) for values in inputs.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise WrongInput(
+                ", ".join(inputs), "as many samples of each input, one at least", f"{sorted(counts)} of them"
+            )
+        (count,) = counts
         samples = [{name: values[i] for name, values in inputs.items()} for i in range(count)]
         # The first alone: whatever is wrong is said of it, and the constants are there from then on.
         runs = [self.run(samples[0])]
@@ -260,35 +287,51 @@ class Program:
             MissingExtra: torch is not installed.
         """
         makers, environment = self._constants_and_makers()
-        for name in dict.fromkeys(name for _, name in self._uses(makers)):
+        for name in dict.fromkeys(self._used(makers)):
             value = environment[name]
             if _is_weight(value):
                 zeros = value.numel() - int(value.count_nonzero())
                 yield Weight(name=name, kind=_kind(name, makers), elements=value.numel(), zeros=zeros)
 
-    def weight_values(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """The weights as operations get them, decompressed, by the operation and its parameter: `conv_1.weight`.
+    def steps(self) -> Iterator[Step]:
+        """Every operation that is no constant, in order; those of a nested block follow the one that holds it.
 
-        Compression keeps operations and their names, and gives constants others.
+        Compression keeps all of it but the weights' values, the names of constants and those of some operations.
 
         Raises:
             Unsupported, UnreadableModel, MissingExtra: See `weights`.
         """
         makers, environment = self._constants_and_makers()
-        for use, name in self._uses(makers):
-            value = environment[name]
-            if _is_weight(value):
-                yield use, value.numpy()
 
-    def _uses(self, makers: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Each place where an operation takes a constant, as `conv_1.weight`, and the constant's name."""
+        def given(operation: Operation, parameter: str, binding: Reference | Stored) -> Reference | NDArray[Any] | str:
+            if isinstance(binding, Reference) and binding.name not in makers:
+                return binding
+            value = self._argument(operation, parameter, binding, environment)
+            return value if isinstance(value, str) else value.numpy()
+
         for operation in _all_operations(self._block):
-            if _is_constant(operation):
-                continue
-            for parameter, bindings in operation.arguments.items():
-                for number, binding in enumerate(bindings):
+            if not _is_constant(operation):
+                yield Step(
+                    type=operation.type,
+                    arguments={
+                        parameter: tuple(given(operation, parameter, binding) for binding in bindings)
+                        for parameter, bindings in operation.arguments.items()
+                    },
+                    outputs={
+                        output.name: output.type.SerializeToString(deterministic=True) for output in operation.outputs
+                    },
+                    blocks=tuple(
+                        (*(entry.name for entry in block.inputs), "->", *block.outputs) for block in operation.blocks
+                    ),
+                )
+
+    def _used(self, makers: Collection[str]) -> Iterator[str]:
+        """The constants that operations take, as often as they are taken."""
+        for operation in _all_operations(self._block):
+            if not _is_constant(operation):
+                for binding in chain.from_iterable(operation.arguments.values()):
                     if isinstance(binding, Reference) and binding.name in makers:
-                        yield f"{operation.name}.{parameter}{number or ''}", binding.name
+                        yield binding.name
 
     def _constants_and_makers(self) -> tuple[dict[str, Operation], Environment]:
         makers = {
@@ -298,8 +341,9 @@ class Program:
             for output in operation.outputs
         }
         environment: Environment = {}
-        for operation in makers.values():
-            self._run_constant(operation, environment)
+        with _said_of_its_operation():
+            for operation in makers.values():
+                self._run_constant(operation, environment)
         return makers, environment
 
     def _outputs(self, environment: Environment) -> dict[str, Tensor]:
@@ -343,8 +387,11 @@ class Program:
         names = [output.name for output in operation.outputs]
         if names[0] not in self._constants:
             if operation.type == "const":
-                (stored,) = operation.arguments["val"]
-                environment[names[0]] = self._argument(operation, "val", stored, environment)
+                value = self._argument(operation, "val", operation.arguments["val"][0], environment)
+                if isinstance(value, str):
+                    environment[names[0]] = value
+                else:
+                    _store(operation, [value], environment)
             else:
                 self._run_operation(operation, environment)
             self._constants.update({name: environment[name] for name in names})
@@ -360,34 +407,32 @@ class Program:
             results = operator.call(bound)
         except NotCovered as unknown:
             raise Unsupported(operation.type, operation.name, unknown.parameter, unknown.problem) from None
-        except (RuntimeError, IndexError, ValueError) as error:  # torch's, where shapes do not go together
+        except _TORCHS_OWN as error:
             raise _DoesNotFit(operation, error) from error
         _store(operation, results, environment)
 
     def _run_cond(self, operation: Operation, environment: Environment) -> None:
-        (predicate,) = operation.arguments["pred"]
-        taken = self._argument(operation, "pred", predicate, environment)
-        block = operation.blocks[0 if bool(taken) else 1]
+        predicate = self._argument(operation, "pred", operation.arguments["pred"][0], environment)
+        block = operation.blocks[0 if _is_true(operation, predicate) else 1]
         inner: Environment = ChainMap({}, environment)
         self._run_block(block, inner)
-        _store(operation, [_tensor(inner, name) for name in block.outputs], environment)
+        _store(operation, _handed_on(operation, block, inner), environment)
 
     def _run_while(self, operation: Operation, environment: Environment) -> None:
         goes_on, body = operation.blocks
-        state = [
-            self._argument(operation, "loop_vars", binding, environment) for binding in operation.arguments["loop_vars"]
-        ]
+        bindings = operation.arguments["loop_vars"]
+        state = [_needs_tensor(operation, self._argument(operation, "loop_vars", one, environment)) for one in bindings]
         while True:
             inner: Environment = ChainMap({}, environment)
             inner.update(zip((entry.name for entry in goes_on.inputs), state, strict=True))
             self._run_block(goes_on, inner)
-            if not bool(inner[goes_on.outputs[0]]):
+            if not _is_true(operation, inner[goes_on.outputs[0]]):
                 break
             inner = ChainMap({}, environment)
             inner.update(zip((entry.name for entry in body.inputs), state, strict=True))
             self._run_block(body, inner)
-            state = [inner[name] for name in body.outputs]
-        _store(operation, state, environment)  # type: ignore[arg-type]
+            state = _handed_on(operation, body, inner)
+        _store(operation, state, environment)
 
     def _argument(
         self, operation: Operation, parameter: str, binding: Reference | Stored, environment: Environment
@@ -395,11 +440,6 @@ class Program:
         import torch  # noqa: PLC0415
 
         if isinstance(binding, Reference):
-            if binding.name not in environment:
-                problem = (
-                    f"{operation.type}.{parameter} of {operation.name!r} names {binding.name!r}, which is not there"
-                )
-                raise UnreadableModel(operation.name, _FORMAT, problem)
             return environment[binding.name]
         try:
             value, declared = constant(binding.value, self._weights)
@@ -420,6 +460,85 @@ class _DoesNotFit(RuntimeError):
         said = " ".join(str(error).split())
         super().__init__(f"{operation.type} {operation.name!r} cannot be computed on what it is given: {said}")
         self.operation = operation
+
+
+@contextmanager
+def _said_of_its_operation() -> Iterator[None]:
+    """Make what torch could not compute an error of the file."""
+    try:
+        yield
+    except _DoesNotFit as error:
+        raise UnreadableModel(error.operation.name, _FORMAT, str(error)) from error
+
+
+def _contradictions(block: Block, around: Mapping[str, bool]) -> Iterator[str]:
+    """What in a block cannot be, whatever its operations compute: names of nothing, and parts that are missing.
+
+    Args:
+        block: Of a function or an operation.
+        around: What can be named from outside of it, and whether that is a constant.
+    """
+    known = {**around, **{entry.name: False for entry in block.inputs}}
+    for operation in block.operations:
+        yield from _misnamed(operation, known)
+        yield from _incomplete(operation)
+        for inner in operation.blocks:
+            yield from _contradictions(inner, known)
+        known.update({output.name: _is_constant(operation) for output in operation.outputs})
+    yield from (f"a block hands on {name!r}, which is not there" for name in block.outputs if name not in known)
+
+
+def _misnamed(operation: Operation, known: Mapping[str, bool]) -> Iterator[str]:
+    for parameter, bindings in operation.arguments.items():
+        for binding in bindings:
+            if isinstance(binding, Reference):
+                named = f"{operation.type}.{parameter} of {operation.name!r} names {binding.name!r}, which is"
+                if binding.name not in known:
+                    yield f"{named} not there"
+                elif _is_constant(operation) and not known[binding.name]:
+                    yield f"{named} no constant"
+
+
+def _incomplete(operation: Operation) -> Iterator[str]:
+    where, arguments, blocks = f"{operation.type} {operation.name!r}", operation.arguments, operation.blocks
+    if not operation.outputs:
+        yield f"{where} gives nothing"
+    if operation.type == "const" and not _is_one_value(operation):
+        yield f"{where} is not one value under one name"
+    if operation.type == "cond" and len(arguments.get("pred", ())) != 1:
+        yield f"{where} has not one predicate"
+    if operation.type == "while_loop" and len(blocks) == 2:
+        goes_on, body = blocks
+        counts = {len(arguments.get("loop_vars", ())), len(goes_on.inputs), len(body.inputs), len(body.outputs)}
+        if len(counts) != 1 or len(goes_on.outputs) != 1:
+            yield f"{where} has blocks that take or hand on another number of values than it loops over"
+
+
+def _is_one_value(operation: Operation) -> bool:
+    bound = operation.arguments.get("val", ())
+    return len(operation.outputs) == len(bound) == 1 and isinstance(bound[0], Stored)
+
+
+def _is_true(operation: Operation, value: Argument) -> bool:
+    """Which way an operation with blocks goes. Torch's own error, where samples are computed together."""
+    import torch  # noqa: PLC0415
+
+    if isinstance(value, str) or value.dtype != torch.bool or value.numel() != 1:
+        problem = f"{operation.type} {operation.name!r} goes by something that is not one boolean"
+        raise UnreadableModel(operation.name, _FORMAT, problem)
+    return bool(value)
+
+
+def _needs_tensor(operation: Operation, value: Argument) -> Tensor:
+    if isinstance(value, str):
+        raise UnreadableModel(
+            operation.name, _FORMAT, f"{operation.type} {operation.name!r} hands on the text {value!r}"
+        )
+    return value
+
+
+def _handed_on(operation: Operation, block: Block, environment: Environment) -> list[Tensor]:
+    return [_needs_tensor(operation, environment[name]) for name in block.outputs]
 
 
 def _is_constant(operation: Operation) -> bool:
@@ -472,7 +591,10 @@ def _store(operation: Operation, results: Sequence[Tensor], environment: Environ
         found = f"{operation.type} {operation.name!r} declares {len(operation.outputs)} outputs, it has {len(results)}"
         raise UnreadableModel(operation.name, _FORMAT, found)
     for output, result in zip(operation.outputs, results, strict=True):
-        declared = tensor_type(output.type)
+        try:
+            declared = tensor_type(output.type)
+        except UnknownType as unknown:
+            raise Unsupported(operation.type, operation.name, output.name, str(unknown)) from None
         if not declared.takes(tuple(result.shape)):
             found = (
                 f"{operation.type} {operation.name!r} declares {list(declared.shape)}, it gives {list(result.shape)}"
@@ -586,11 +708,23 @@ def _tensor_spec(feature: Any, types: Mapping[str, Any], role: str) -> TensorSpe
         raise Unsupported("program", feature.name, role, f"a feature of type {which}, not a multi-array")
     if feature.name not in types:
         raise Unsupported("program", feature.name, role, "a feature that nothing in the program computes")
-    try:
-        declared = tensor_type(types[feature.name])
-    except UnknownType as unknown:
-        raise Unsupported("program", feature.name, role, str(unknown)) from None
+    declared = _known_type(Declared(name=feature.name, type=types[feature.name]), role)
     described = (*feature.type.multiArrayType.shape, *[_OPEN] * len(declared.shape))
     shape = tuple(int(described[i]) if size is None else size for i, size in enumerate(declared.shape))
     dtype = declared.dtype
     return TensorSpec(name=feature.name, shape=shape, dtype=_NUMPY_NAMES.get(dtype.name, dtype.name))
+
+
+def _known_type(entry: Declared, role: str) -> TensorType:
+    """The type of an input or output of the program.
+
+    Raises:
+        Unsupported: It is not known, or none that a NumPy array can have.
+    """
+    try:
+        declared = tensor_type(entry.type)
+    except UnknownType as unknown:
+        raise Unsupported("program", entry.name, role, str(unknown)) from None
+    if declared.dtype.kind == "text" or declared.dtype.bits < 8:
+        raise Unsupported("program", entry.name, role, f"a feature of {declared.dtype.name}")
+    return declared

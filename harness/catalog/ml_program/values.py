@@ -5,6 +5,7 @@ Source: MIL.proto of coremltools 9.0 (mlmodel/format), and MILBlob/Blob/StorageF
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -97,7 +98,7 @@ class TensorType:
     @property
     def elements(self) -> int:
         """How many there are, in a type without unknown dimensions."""
-        return int(np.prod([size or 0 for size in self.shape], dtype=np.int64))
+        return math.prod(size or 0 for size in self.shape)
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Tell whether a tensor of this shape fits."""
@@ -117,7 +118,9 @@ def tensor_type(value_type: Any) -> TensorType:  # noqa: ANN401 - protobuf messa
         raise UnknownType(f"type {which}")
     declared = value_type.tensorType
     # The enum's own table: a newer coremltools may know types that this module does not.
-    name = declared.DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number[declared.dataType].name
+    names = declared.DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number
+    # A number that even that table lacks is from a newer one still.
+    name = names[declared.dataType].name if declared.dataType in names else f"number {declared.dataType}"
     if name not in DTYPES:
         raise UnknownType(f"data type {name.lower()}")
     if declared.rank < 0 or declared.rank != len(declared.dimensions):
@@ -242,7 +245,12 @@ def _immediate(stored: Any, declared: TensorType) -> NDArray[Any]:  # noqa: ANN4
         if declared.elements == 0:
             return np.zeros(0, dtype=declared.dtype.numpy)
         raise Damaged(f"a constant is stored as {which}, its type is {declared.dtype.name}")
-    values = np.asarray(getattr(stored, which).values, dtype=declared.dtype.numpy)
+    values = np.asarray(getattr(stored, which).values)
+    if declared.dtype.kind == "int" and declared.dtype.bits < 32 and values.size:
+        low, high = declared.dtype.limits
+        if int(values.min()) < low or int(values.max()) > high:
+            raise Damaged(f"a constant has numbers that are no {declared.dtype.name}")
+    values = values.astype(declared.dtype.numpy)
     if values.size != declared.elements:
         raise Damaged(f"a constant has {values.size:,} elements, its type declares {declared.elements:,}")
     return values

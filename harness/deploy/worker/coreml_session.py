@@ -193,6 +193,7 @@ class _CoreMLTools:
             spec = load_spec(model)
         except Exception as error:  # protobuf's and coremltools' own errors share no base class below Exception
             raise JobRefused("unreadable_model", " ".join(str(error).split())) from error
+        self._function = spec.description.defaultFunctionName or "main"
         self.inputs = tuple(_tensor(feature) for feature in spec.description.input)
         self.outputs = tuple(_tensor(feature) for feature in spec.description.output)
         # A name that is used once and goes with the process: the system caches compiled models by their place.
@@ -229,10 +230,19 @@ class _CoreMLTools:
         if tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2]) < (14, 4):
             return None
         plan = MLComputePlan.load_from_path(path=self._compiled, compute_units=self._units)
-        program = plan.model_structure.program
-        if program is None:
-            return None
-        return read_plan(plan, program.functions["main"].block.operations)
+        operations = operations_of(plan.model_structure.program, self._function)
+        return None if operations is None else read_plan(plan, operations)
+
+
+def operations_of(program: Any, function: str) -> Sequence[Any] | None:  # noqa: ANN401  (the package has no types)
+    """Those of the function that runs, whatever it is called; None for what is no ML Program, or has none of the name.
+
+    Source: coremltools 9.0, models/compute_plan.py, MLModelStructureProgram.
+    """
+    if program is None or function not in program.functions:
+        return None
+    operations: Sequence[Any] = program.functions[function].block.operations
+    return operations
 
 
 def read_plan(plan: Any, operations: Sequence[Any]) -> list[PlacedNode]:  # noqa: ANN401  (the package has no types)

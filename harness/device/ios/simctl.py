@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from harness.device.ios.transport import FoundPhone, Hurdle, hurdle_of, offline,
 from harness.errors import AppMissing, AppRefused, DeviceCommandFailed, DeviceFileFailed, DeviceFull, DeviceOffline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.device.ios.transport import Ended
 
@@ -80,36 +81,34 @@ class SimCtl:
     def put(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:
         """See `Transport`."""
         there = self._path(remote, timeout_s)
-        try:
+        with self._file("push", remote):
             there.parent.mkdir(parents=True, exist_ok=True)
             if local.is_dir():
                 shutil.copytree(local, there, dirs_exist_ok=True)
             else:
                 shutil.copyfile(local, there)
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise DeviceFull(self._device_id, str(remote), None) from error
-            raise DeviceFileFailed(self._device_id, "push", str(remote), error.strerror or str(error)) from error
 
     def get(self, remote: PurePosixPath, local: Path, *, timeout_s: float) -> bool:
         """See `Transport`."""
         there = self._path(remote, timeout_s)
-        if not there.exists():
-            return False
-        local.parent.mkdir(parents=True, exist_ok=True)
-        if there.is_dir():
-            shutil.copytree(there, local, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(there, local)
+        with self._file("pull", remote):
+            if not there.exists():
+                return False
+            local.parent.mkdir(parents=True, exist_ok=True)
+            if there.is_dir():
+                shutil.copytree(there, local, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(there, local)
         return True
 
     def remove(self, remote: PurePosixPath, *, timeout_s: float) -> None:
         """See `Transport`."""
         there = self._path(remote, timeout_s)
-        if there.is_dir():
-            shutil.rmtree(there)
-        else:
-            there.unlink(missing_ok=True)
+        with self._file("remove", remote):
+            if there.is_dir():
+                shutil.rmtree(there)
+            else:
+                there.unlink(missing_ok=True)
 
     def launch(self, *, timeout_s: float) -> str | None:
         """See `Transport`."""
@@ -122,6 +121,16 @@ class SimCtl:
         ended = _run(self._device_id, self._command, ("install", self._device_id, str(app)), timeout_s=timeout_s)
         if ended.returncode != 0:
             raise AppRefused(self._device_id, app.name, ended.words)
+
+    @contextmanager
+    def _file(self, action: str, remote: PurePosixPath) -> Iterator[None]:
+        """Say of a simulated phone's file what this Mac's file system says."""
+        try:
+            yield
+        except OSError as error:
+            if action == "push" and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise DeviceFull(self._device_id, str(remote), None) from error
+            raise DeviceFileFailed(self._device_id, action, str(remote), error.strerror or str(error)) from error
 
     def _path(self, remote: PurePosixPath, timeout_s: float) -> Path:
         return self._container(timeout_s) / remote.relative_to("/")

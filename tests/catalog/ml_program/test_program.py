@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +20,7 @@ from harness.errors import UnreadableModel, WrongInput
 from tests.catalog.ml_program.building import ct, mb, random, run, run_one, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
 X = random(1, 4, 5, 6)
 
@@ -112,12 +116,111 @@ def test_a_missing_parameter_is_named(package: Path) -> None:
         Program.load(rewrite(package, remove)).run({"x": X})
 
 
+def test_numbers_that_a_declared_type_cannot_hold_are_a_damaged_program(package: Path) -> None:
+    def narrow(operations: Any) -> None:
+        name = find(operations, "conv").inputs["groups"].arguments[0].name
+        constant = next(operation for operation in operations if operation.outputs[0].name == name)
+        constant.attributes["val"].immediateValue.tensor.ints.values[0] = 300
+        for declared in (constant.attributes["val"].type, constant.outputs[0].type):
+            declared.tensorType.dataType = 21  # int8
+
+    with pytest.raises(UnreadableModel, match="a constant has numbers that are no int8"):
+        Program.load(rewrite(package, narrow)).run({"x": X})
+
+
 def test_an_argument_that_nothing_gives_is_a_damaged_program(package: Path) -> None:
     def misname(operations: Any) -> None:
         find(operations, "relu").inputs["x"].arguments[0].name = "foo"
 
     with pytest.raises(UnreadableModel, match=r"relu\.x of 'last' names 'foo', which is not there"):
         Program.load(rewrite(package, misname)).run({"x": X})
+
+
+def loops(x: Any, n: Any) -> Any:
+    def body(i: Any, y: Any) -> Any:
+        halved = mb.cond(
+            pred=mb.squeeze(x=mb.greater(x=i, y=1)),
+            _true_fn=lambda: mb.mul(x=y, y=np.float32(2)),
+            _false_fn=lambda: mb.add(x=y, y=np.float32(1)),
+        )
+        return mb.add(x=i, y=1), halved
+
+    weight = mb.constexpr_affine_dequantize(
+        quantized_data=np.ones((3, 3), np.int8), zero_point=np.int8(0), scale=np.float32(0.5), axis=0
+    )
+    return mb.while_loop(
+        _cond=lambda i, y: mb.squeeze(x=mb.less(x=i, y=n)),
+        _body=body,
+        loop_vars=(mb.mul(x=n, y=0), mb.linear(x=x, weight=weight)),
+    )
+
+
+def all_in(block: Any) -> list[Any]:
+    found = []
+    for operation in block.operations:
+        found += [operation, *(one for inner in operation.blocks for one in all_in(inner))]
+    return found
+
+
+def damages(operation: Any, names: Sequence[str]) -> Iterator[Callable[[], object]]:
+    """What can be done to one operation: something taken away, given twice, or misnamed; another type."""
+    given = operation.outputs[0].type.tensorType
+    yield partial(operation.ClearField, "outputs")
+    yield partial(operation.ClearField, "attributes")
+    yield partial(setattr, operation, "type", "constexpr_cast")
+    yield partial(setattr, given, "dataType", 99)
+    yield partial(setattr, given, "rank", 7)
+    yield partial(operation.outputs.extend, [operation.outputs[0]])
+    for parameter, argument in operation.inputs.items():
+        yield partial(operation.inputs.pop, parameter)
+        yield partial(argument.ClearField, "arguments")
+        yield partial(argument.arguments.extend, [argument.arguments[0]])
+        for name in names:
+            yield partial(setattr, argument.arguments[0], "name", name)
+    for number, block in enumerate(operation.blocks):
+        yield partial(operation.blocks.pop, number)
+        yield partial(block.outputs.append, block.outputs[0])
+        for field in ("inputs", "operations", "outputs"):
+            yield partial(block.ClearField, field)
+        for name in names:
+            yield partial(block.outputs.__setitem__, 0, name)
+
+
+def test_whatever_is_wrong_in_a_program_with_blocks_is_named_and_never_an_error_of_python_or_torch(
+    tmp_path: Path,
+) -> None:
+    inputs = {"x": random(2, 3), "n": np.array([3], np.int32)}
+    package = write(loops, list(inputs.values()), tmp_path / "loops.mlpackage")
+    model = package / "Data/com.apple.CoreML/model.mlmodel"
+    spec = read_spec(package)
+    function = spec.mlProgram.functions["main"]
+    original = function.block_specializations[function.opset].SerializeToString()
+    operations = all_in(function.block_specializations[function.opset])
+    texts = [
+        one
+        for one in operations
+        if one.type == "const" and one.attributes["val"].immediateValue.tensor.HasField("strings")
+    ]
+    names = ("nowhere", "x", "n", *(one.outputs[0].name for one in texts[:1]))
+    said = set()
+    for place in range(len(operations)):
+        for what in range(1000):
+            block = function.block_specializations[function.opset]
+            block.ParseFromString(original)
+            operation = all_in(block)[place]
+            todo = list(damages(operation, names))
+            if what == len(todo):
+                break
+            todo[what]()
+            model.write_bytes(spec.SerializeToString())
+            try:
+                program = Program.load(package)
+                list(program.weights())
+                program.run(inputs)
+            except (Unsupported, UnreadableModel) as error:
+                said.add(type(error).__name__)
+
+    assert said == {"Unsupported", "UnreadableModel"}
 
 
 def test_shapes_that_do_not_go_together_are_a_damaged_program_that_names_the_operation(tmp_path: Path) -> None:
@@ -364,6 +467,9 @@ def test_many_samples_give_what_each_gives_alone(stored: Path) -> None:
     together = program.run_samples({"x": samples})
 
     assert len(together) == 7
+    for none in ({}, {"x": samples[:0]}):
+        with pytest.raises(WrongInput, match="as many samples of each input, one at least"):
+            program.run_samples(none)
     for found, sample in zip(together, samples, strict=True):
         np.testing.assert_allclose(found["last"], program.run({"x": sample})["last"], rtol=1e-5, atol=1e-6)
 
@@ -384,11 +490,21 @@ def test_samples_that_take_other_ways_through_a_program_are_computed_alone(tmp_p
     assert [found[name].tolist() for found in program.run_samples({"x": samples})] == [[13.0], [-9.5], [12.0]]
 
 
-def test_operators_cite_their_source() -> None:
-    import importlib
-    import inspect
-
+def test_every_operator_cites_a_definition_that_has_it() -> None:
+    """By its own docstring, or by that of its file: read in coremltools itself, where each operation is a class."""
+    package = find_spec("coremltools")
+    assert package is not None
+    definitions = Path(str(package.origin)).parent / "converters/mil/mil/ops/defs"
+    defined: dict[str, set[str]] = {}
+    for file in definitions.rglob("*.py"):
+        classes = re.findall(r"^class (\w+)\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+        defined[str(file.relative_to(definitions))] = set(classes)
+    wrong = []
     for name, operator in OPERATORS.items():
-        module = importlib.import_module(operator.function.__module__)
-        texts = (inspect.getdoc(operator.function) or "", module.__doc__ or "")
-        assert any("Source" in text or "iOS1" in text for text in texts), f"{name} says nowhere what it follows"
+        own = re.findall(r"iOS\d+/\w+\.py", operator.function.__doc__ or "")
+        of_file = re.findall(r"iOS\d+/\w+\.py", import_module(operator.function.__module__).__doc__ or "")
+        has_it = [name in defined[cited] for cited in own or of_file]
+        if not (all(has_it) and has_it if own else any(has_it)):
+            wrong.append(name)
+
+    assert not wrong

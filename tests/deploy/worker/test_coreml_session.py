@@ -17,7 +17,7 @@ import pytest
 
 from harness.deploy.worker import __main__ as worker
 from harness.deploy.worker import coreml_session, system
-from harness.deploy.worker.coreml_session import CoreMLSession, Predictor, core_ml_units, read_plan
+from harness.deploy.worker.coreml_session import CoreMLSession, Predictor, core_ml_units, operations_of, read_plan
 from harness.deploy.worker.session import JobRefused, SaysSettings, Session, runtime_module
 from harness.protocol import Job, Loaded, read_message
 from harness.records import Measurement, PlacedNode, RuntimeChoice, TensorSpec
@@ -226,6 +226,14 @@ def test_a_plan_counts_operations_and_leaves_constants_out() -> None:
     assert read_plan(plan, operations) == [
         PlacedNode(name=name, kind="conv", accelerator="gpu") for name in ("x_1", "x_2")
     ]
+
+
+@pytest.mark.parametrize(("function", "found"), [("main", None), ("embed", ["conv"])])
+def test_a_plan_is_of_the_function_that_runs_whatever_it_is_called(function: str, found: list[str] | None) -> None:
+    program = SimpleNamespace(functions={"embed": SimpleNamespace(block=SimpleNamespace(operations=["conv"]))})
+
+    assert operations_of(program, function) == found
+    assert operations_of(None, function) is None
 
 
 def test_a_unit_that_this_program_does_not_know_is_refused() -> None:

@@ -18,6 +18,7 @@ from harness.errors import (
     AppMissing,
     AppRefused,
     DeviceCommandFailed,
+    DeviceFileFailed,
     DeviceFull,
     DeviceLocked,
     DeviceOffline,
@@ -265,6 +266,20 @@ def test_a_simulators_files_are_files_of_the_mac(mac: FakeMac, tmp_path: Path) -
     assert (fetched, (tmp_path / "back.bin").read_bytes()) == (True, b"values")
     assert simulator.get(remote, tmp_path / "again.bin", timeout_s=30) is False
     assert (simulator.hurdles(), simulator.launch(timeout_s=30)) == ((), None)
+
+
+def test_a_simulators_file_that_the_mac_refuses_is_named_with_the_phone(mac: FakeMac, tmp_path: Path) -> None:
+    simulator = SimCtl(mac.command("simctl"), "SIM", app=APP)
+    (mac.folder / "container" / "Documents" / "a").write_bytes(b"a file")
+    (tmp_path / "taken").write_bytes(b"a file")
+    inside = PurePosixPath("/Documents/a/b")
+
+    with pytest.raises(DeviceFileFailed, match="SIM: cannot push /Documents/a/b: "):
+        simulator.put(Path(__file__), inside, timeout_s=30)
+    with pytest.raises(DeviceFileFailed, match="SIM: cannot remove /Documents/a/b: Not a directory"):
+        simulator.remove(inside, timeout_s=30)
+    with pytest.raises(DeviceFileFailed, match="SIM: cannot pull /Documents/a: "):
+        simulator.get(inside.parent, tmp_path / "taken" / "b", timeout_s=30)
 
 
 def test_a_simulator_gets_an_app_or_says_why_not(mac: FakeMac) -> None:

@@ -36,7 +36,7 @@ def constexpr_blockwise_shift_scale(data: Tensor, scale: Tensor, offset: Tensor 
 def constexpr_lut_to_dense(
     indices: Tensor, lut: Tensor, shape: Ints | None = None, vector_axis: int | None = None
 ) -> Tensor:
-    """Look every index up in the palette of its block. Source: both files."""
+    """Look every index up in its block's palette. Source: iOS16/constexpr_ops.py, iOS18/compression.py."""
     if shape is not None:
         if lut.dim() != 1 or vector_axis is not None:
             raise NotCovered("lut", f"shape {list(lut.shape)} with packed indices")
@@ -58,7 +58,7 @@ def constexpr_lut_to_dense(
 
 
 def constexpr_sparse_to_dense(nonzero_data: Tensor, mask: Tensor, shape: Ints | None = None) -> Tensor:
-    """Put the values, in row-major order, where the mask is 1. Source: both files."""
+    """Put the values, in row-major order, where the mask is 1. Source: iOS16/constexpr_ops.py, iOS18/compression.py."""
     if shape is not None:
         mask = _unpacked(mask, 1, shape)
     return _scattered(nonzero_data, mask)
@@ -85,7 +85,7 @@ def constexpr_sparse_blockwise_shift_scale(
 
 
 def constexpr_cast(source_val: Tensor, output_dtype: str) -> Tensor:
-    """Widen fp16 to fp32. Source: both files."""
+    """Widen fp16 to fp32. Source: iOS16/constexpr_ops.py, iOS18/compression.py."""
     if output_dtype != "fp32":
         raise NotCovered("output_dtype", repr(output_dtype))
     return source_val

@@ -1,7 +1,7 @@
 """Elementwise operations with one, two or three operands, broadcast as NumPy does.
 
-Source: iOS15/elementwise_unary.py and elementwise_binary.py, the class of the same name; `select` is in
-iOS15/control_flow.py.
+Source: iOS15/elementwise_unary.py and iOS15/elementwise_binary.py, the class of the same name; `select` is in
+iOS15/control_flow.py, `identity` in iOS15/tensor_operation.py.
 """
 
 from __future__ import annotations

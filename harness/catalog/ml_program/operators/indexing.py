@@ -1,6 +1,7 @@
 """Gathering and sorting.
 
-Source: iOS15, iOS16 and iOS17/scatter_gather.py; `topk` and `argsort` are in tensor_operation.py of the same.
+Source: iOS15/scatter_gather.py, and what iOS16/scatter_gather.py and iOS17/scatter_gather.py add; `argsort` is in
+iOS15/tensor_operation.py, `topk` there and in iOS16/tensor_operation.py and iOS17/tensor_operation.py.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def upsample_bilinear(
     align_corners: bool = True,
     half_pixel_centers: bool | None = None,
 ) -> Tensor:
-    """Interpolate linearly; the scale is recomputed from the output size. Source: iOS15 and iOS16/image_resizing.py."""
+    """Interpolate linearly; the scale is recomputed from the output size. Source: iOS16/image_resizing.py."""
     height, width = x.shape[-2:]
     centres = (not align_corners) if half_pixel_centers is None else half_pixel_centers
     if align_corners and centres:
@@ -41,12 +41,12 @@ def upsample_bilinear(
 
 
 def resize_nearest_neighbor(x: Tensor, target_size_height: int, target_size_width: int) -> Tensor:
-    """Repeat pixels. Only whole factors: which pixel is nearest otherwise is not defined. Source: iOS15."""
+    """Repeat pixels, by whole factors: nothing says which is nearest otherwise. Source: iOS15/image_resizing.py."""
     return _nearest(x, (target_size_height, target_size_width), "target_size_height")
 
 
 def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1) -> Tensor:
-    """Repeat pixels. Only whole factors: which pixel is nearest otherwise is not defined. Source: iOS15."""
+    """Repeat pixels, by whole factors: nothing says which is nearest otherwise. Source: iOS15/image_resizing.py."""
     height, width = x.shape[-2:]
     size = (_scaled(height, scale_factor_height), _scaled(width, scale_factor_width))
     return _nearest(x, size, "scale_factor_height")

@@ -1,6 +1,6 @@
 """Operations that move, repeat, join or cut elements, or make new ones.
 
-Source: iOS15/tensor_transformation.py and tensor_operation.py, the class of the same name; iOS17 adds dtypes.
+Source: iOS15/tensor_transformation.py and iOS15/tensor_operation.py, the class of the same name; iOS17 adds dtypes.
 """
 
 from __future__ import annotations

@@ -143,17 +143,26 @@ final class LoopTests: XCTestCase {
     }
 }
 
-/// Hands back twice its input.
+/// Hands back its input; or integers that are others after each inference.
 private final class FakeSession: Session {
     let inputs = [TensorSpec(name: "x", shape: [1, 2], dtype: "float32")]
-    let outputs = [TensorSpec(name: "y", shape: [1, 2], dtype: "float32")]
+    let outputs: [TensorSpec]
     let settings: [(String, Json)] = []
     let timings = [("compile", 5), ("load_cold", 6)]
+    private let drifts: Bool
     private var input = Data()
+    private var inferences = 0
+
+    init(drifts: Bool) {
+        self.drifts = drifts
+        outputs = [TensorSpec(name: "y", shape: [1, 2], dtype: drifts ? "int32" : "float32")]
+    }
 
     func setInputs(_ sample: [Data]) throws { input = sample[0] }
-    func invoke() throws {}
-    func readOutputs() throws -> [Data] { [input] }
+    func invoke() throws { inferences += 1 }
+    func readOutputs() throws -> [Data] {
+        drifts ? [Data(repeating: UInt8(truncatingIfNeeded: inferences), count: 8)] : [input]
+    }
     func placement() -> Placement {
         var placement = Placement()
         placement.missing = "this backend never tells"
@@ -163,10 +172,11 @@ private final class FakeSession: Session {
 
 private struct FakeBackend: Backend {
     let name = "fake", version = "1", api = "Fake"
+    var drifts = false
 
     func open(model: URL, choice: Choice) throws -> Session {
         guard choice.accelerator == "cpu" else { throw Refusal("no_accelerator", "only cpu") }
-        return FakeSession()
+        return FakeSession(drifts: drifts)
     }
 }
 
@@ -289,6 +299,16 @@ final class RunnerTests: XCTestCase {
         XCTAssertTrue(runner().runNext())
 
         XCTAssertEqual(try lines().last?["kind"] as? String, "no_accelerator")
+        XCTAssertEqual(try done()["returncode"] as? Int, 1)
+    }
+
+    func test_integers_that_changed_during_the_timed_inferences_are_refused() throws {
+        try send(jobText())
+
+        XCTAssertTrue(
+            Runner(documents: documents, backends: [FakeBackend(drifts: true)], phone: FakePhone()).runNext())
+
+        XCTAssertEqual(try lines().last?["kind"] as? String, "wrong_numbers")
         XCTAssertEqual(try done()["returncode"] as? Int, 1)
     }
 
