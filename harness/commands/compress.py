@@ -100,12 +100,13 @@ def compress(
     from harness.records import Training  # noqa: PLC0415
 
     spec = find_model(model).spec
-    samples, learnt_from = _samples(spec, data, fold) if data else (None, None)
     amount = f"{ratio:g}x" if ratio is not None else f"keeps-{kept_fraction or 0:g}"
+    folder = _new_folder(output, f"{spec.name}-{method.value}-{amount}")
+    samples, learnt_from = _samples(spec, data, fold) if data else (None, None)
     with saying_how_to_go_on(GOES_ON):
         made = stage.compress(
             spec,
-            output or Path("models") / f"{spec.name}-{method.value}-{amount}",
+            folder,
             method=method.value,
             ratio=ratio,
             kept_fraction=kept_fraction,
@@ -154,6 +155,7 @@ def distill(
     from harness.records import BuiltinSource, Training  # noqa: PLC0415
 
     knowing, learning = find_model(teacher).spec, find_model(student).spec
+    folder = _new_folder(output, f"{learning.name}-from-{knowing.name}")
     samples, learnt_from = _samples(knowing, data, fold)
     if isinstance(learning.source, BuiltinSource) and learning.source.weights is None:
         embedding = getattr(knowing.source, "arguments", {}).get("embedding")
@@ -166,7 +168,7 @@ def distill(
     with saying_how_to_go_on(GOES_ON):
         made = stage.distill(
             learning,
-            output or Path("models") / f"{learning.name}-from-{knowing.name}",
+            folder,
             teaching=_teaching(teacher, kind, temperature, alpha),
             samples=samples,
             training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
@@ -204,6 +206,7 @@ def train(
     from harness.records import BuiltinSource, Training  # noqa: PLC0415
 
     spec = find_model(model).spec
+    folder = _new_folder(output, f"{spec.name}-trained")
     shape = spec.inputs[0].shape if size is None else (*spec.inputs[0].shape[:2], size, size)
     samples, learnt_from = _samples(spec, data, fold, size=size)
     if isinstance(spec.source, BuiltinSource) and spec.source.weights is None:
@@ -213,7 +216,7 @@ def train(
     with saying_how_to_go_on(GOES_ON):
         made = stage.fit(
             spec,
-            output or Path("models") / f"{spec.name}-trained",
+            folder,
             samples=samples,
             training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
             learnt_from=learnt_from,
@@ -242,8 +245,17 @@ def embed(
     from harness.tables import to_json  # noqa: PLC0415
 
     spec = find_model(model).spec
-    made = without_classifier(spec, output or Path("models") / f"{spec.name}-embedding")
+    made = without_classifier(spec, _new_folder(output, f"{spec.name}-embedding"))
     typer.echo(to_json(made) if output_format is Output.JSON else f"{made.name}: {spec.name} without its classifier")
+
+
+def _new_folder(output: Path | None, usual_name: str) -> Path:
+    """Where the new model goes; what forbids it is said before any work."""
+    from harness.compress.model_folder import require_new_model  # noqa: PLC0415
+
+    folder = output or Path("models") / usual_name
+    require_new_model(folder)
+    return folder
 
 
 def _samples(

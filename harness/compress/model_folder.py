@@ -13,7 +13,7 @@ from harness.catalog.models import find_model
 from harness.catalog.modules import initial_module, save_weights
 from harness.errors import UsageError, WrongInput
 from harness.records import BuiltinSource, CalibrationSpec, FileData, PythonSource
-from harness.workspace import folder_in_the_making, write_atomically
+from harness.workspace import folder_in_the_making, require_cache, require_output, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,18 @@ def save_model(
         changed = _with_own_files(changed, making) if samples is None else _with_images(changed, samples, making)
         write_atomically(making / "model.toml", _toml(changed))
     return find_model(str(folder)).spec
+
+
+def require_new_model(folder: Path) -> None:
+    """See before any work that a model can be made in this folder.
+
+    Raises:
+        UsageError: It is there already.
+        UnwritableFolder: It, or the cache, cannot be written.
+    """
+    refuse_existing(folder)
+    require_output(folder)
+    require_cache()
 
 
 def refuse_existing(folder: Path) -> None:

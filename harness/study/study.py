@@ -31,6 +31,7 @@ from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
 from harness.study.trainers import at_once, train_together
 from harness.study.training import Maker, require_possible
 from harness.study.variants import artifacts_of
+from harness.workspace import require_cache, require_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,10 +76,13 @@ def run_study(
         UnusableData: The data are empty, mixed up or damaged, or too few.
         ImpossibleRatio: The teacher cannot be pruned as far as the profile asks.
         UsageError: The folder holds another study.
+        UnwritableFolder: It, or the cache, cannot be written. Nothing slow was begun.
         UnknownName, DeviceNotFit, MissingExtra: See `plan_run`. Nothing slow was begun.
     """
     for device in devices:
         find_device(device)  # a device that is not there ends it now, not after an hour of training
+    require_cache()
+    require_output(path)
     dataset = open_dataset(
         data or profile.data, size=profile.size, watch=lambda done, total: watch(DataProgress(done, total))
     )
