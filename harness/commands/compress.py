@@ -101,6 +101,7 @@ def compress(
 
     spec = find_model(model).spec
     amount = f"{ratio:g}x" if ratio is not None else f"keeps-{kept_fraction or 0:g}"
+    amount = amount.replace("+", "")  # of 1e+06, which no name may have
     folder = _new_folder(output, f"{spec.name}-{method.value}-{amount}")
     samples, learnt_from = _samples(spec, data, fold) if data else (None, None)
     with saying_how_to_go_on(GOES_ON):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import cli
-from harness.errors import UnwritableFolder
+from harness.errors import ImpossibleRatio, UnwritableFolder, UsageError
 from tests.fakes.models import save_dense_onnx
 
 COMMANDS = {
@@ -45,6 +46,41 @@ def test_a_place_that_cannot_be_written_is_said_before_any_work(command: str, pl
     assert isinstance(done.exception, UnwritableFolder), done.exception
     assert done.exception.folder == (str(Path(place).parent) if command == "compare" else place)
     assert COMMANDS[command][-1] in done.exception.hint
+
+
+@pytest.mark.parametrize("command", ["compress", "embed", "train", "distill"])
+@pytest.mark.parametrize("name", ["models/with space;x", ".hidden", "ünique"])
+def test_a_name_that_no_model_may_have_is_refused_before_any_work(command: str, name: str) -> None:
+    done = CliRunner().invoke(cli.app, [command, *COMMANDS[command], name])
+
+    assert isinstance(done.exception, UsageError), done.exception
+    assert str(done.exception).startswith(f"{name} gives the model a name that none may have")
+    assert not Path("models").exists()
+
+
+def test_a_usual_name_is_one_that_a_model_may_have() -> None:
+    done = CliRunner().invoke(cli.app, ["compress", "resnet10_w32", "--ratio", "1000000"])
+
+    assert isinstance(done.exception, ImpossibleRatio), done.exception
+
+
+def test_models_that_cannot_be_read_are_named_and_the_others_listed() -> None:
+    whole = 'schema = 1\nname = "with space"\n[source]\nkind = "builtin"\nnetwork = "resnet10_w32"\n'
+    for name, text in {"with space": whole, "torn": "schema =", "\x1b[31mred": "schema = 1"}.items():
+        Path("models", name).mkdir(parents=True)
+        Path("models", name, "model.toml").write_text(text)
+
+    listed = CliRunner().invoke(cli.app, ["models"])
+    as_json = CliRunner().invoke(cli.app, ["models", "--format", "json"])
+
+    assert (listed.exit_code, as_json.exit_code) == (0, 0)
+    assert "mobilenet_v2" in listed.stdout
+    assert "mobilenet_v2" in {one["spec"]["name"] for one in json.loads(as_json.stdout)}
+    told = listed.stderr.splitlines()
+    assert [line.startswith("left out: ") for line in told] == [True] * 3
+    assert any("with space/model.toml" in line and "characters other than" in line for line in told)
+    assert any("torn/model.toml" in line for line in told)
+    assert "\x1b" not in listed.stderr
 
 
 def test_a_file_where_pictures_shall_be_is_refused_before_any_work() -> None:
