@@ -27,7 +27,7 @@ from harness.matrix import parse_artifact
 from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
 from harness.store import StoredRun, keep_accuracy
 from harness.study.events import DataProgress, Evaluated, Step, Stopping, VariantStarted
-from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
+from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder, require_own
 from harness.study.trainers import at_once, train_together
 from harness.study.training import Maker, require_possible
 from harness.study.variants import artifacts_of
@@ -75,12 +75,13 @@ def run_study(
     Raises:
         UnusableData: The data are empty, mixed up or damaged, or too few.
         ImpossibleRatio: The teacher cannot be pruned as far as the profile asks.
-        UsageError: The folder holds another study.
+        UsageError: The folder holds another study, or something else.
         UnwritableFolder: It, or the cache, cannot be written. Nothing slow was begun.
         UnknownName, DeviceNotFit, MissingExtra: See `plan_run`. Nothing slow was begun.
     """
     for device in devices:
         find_device(device)  # a device that is not there ends it now, not after an hour of training
+    require_own(path)
     require_cache()
     require_output(path)
     dataset = open_dataset(

@@ -260,6 +260,14 @@ def test_another_study_in_the_same_folder_is_refused(study: StudyFolder) -> None
         run_study(study.path, TINY, data="synthetic:subjects=25,sessions=2,images=2", until="train")
 
 
+def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+
+    with pytest.raises(UsageError, match="is not empty and holds no study"):
+        run_study(tmp_path, TINY, data="nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_a_device_that_is_not_there_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UnknownName):
         run_study(tmp_path, TINY, devices=("nowhere",))
