@@ -48,6 +48,7 @@ from harness.device.profile import accepted_obstacles
 from harness.device.registry import ALL_DEVICES, find_device, list_devices
 from harness.errors import (
     BadSetting,
+    DeviceBusy,
     DeviceError,
     DeviceFull,
     DeviceNotFit,
@@ -100,7 +101,7 @@ from harness.records import (
     ToolSummary,
 )
 from harness.settings import bad_setting
-from harness.store import StoredRun, write_run
+from harness.store import StoredRun, remove_empty_run, write_run
 from harness.workspace import cache_dir, require_cache, require_output, write_atomically
 
 if TYPE_CHECKING:
@@ -204,11 +205,15 @@ def run(
         watch: Told of every step.
 
     Raises:
-        DeviceBusy: Another run is using one of the devices.
+        DeviceBusy: Another run is using one of the devices. No run was begun, and no folder of it is left.
         RunLocked, UnwritableFolder, DeviceFull: The run cannot be stored. What was stored is intact.
     """
-    with write_run(folder, plan) as writer:
-        _run_cells(plan, plan.cells, writer, watch, patience_s)
+    try:
+        with write_run(folder, plan) as writer:
+            _run_cells(plan, plan.cells, writer, watch, patience_s)
+    except DeviceBusy:
+        remove_empty_run(folder)
+        raise
     return StoredRun.open(folder)
 
 

@@ -106,7 +106,7 @@ def run_study(
     if STEPS.index(until) >= STEPS.index("evaluate"):
         _evaluate(folder, dataset, watch)
     if until == "measure":
-        _measure(folder, devices, accept, command, watch)
+        measure(folder, devices, accept=accept, command=command, watch=watch)
     return folder
 
 
@@ -227,10 +227,21 @@ def _nonzero(spec: ModelSpec) -> int:
     return sum(int(weights.count_nonzero()) for weights in open_module(spec).parameters())
 
 
-def _measure(
-    folder: StudyFolder, devices: Sequence[str], accept: Sequence[str], command: Sequence[str], watch: _Watch
+def measure(
+    folder: StudyFolder,
+    devices: Sequence[str],
+    *,
+    accept: Sequence[str] = (),
+    command: Sequence[str] = (),
+    watch: _Watch = lambda _event: None,
 ) -> None:
-    """Measure the first fold's networks, those of others having the same layers. Each device has a run of its own."""
+    """Measure the first fold's networks, those of others having the same layers. Each device has a run of its own.
+
+    Arguments as for `run_study`, which has to have done everything else.
+
+    Raises:
+        DeviceError: A device is in use, gone or unfit. What was measured before is kept.
+    """
     plans = {}
     for device in devices:
         if not (folder.run(device) / "plan.json").exists():
