@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note, saying_how_to_go_on
+from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note, print_study, saying_how_to_go_on
 from harness.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ def ocular(
             except DeviceError as error:  # the report of what is there is written all the same
                 not_measured = error
     written = write_report(folder)
-    typer.echo(to_json(written.figures.rows) if output_format is Output.JSON else written.text)
+    if output_format is Output.JSON:
+        typer.echo(to_json(written.figures.rows))
+    else:
+        print_study(written.figures, f"Everything is in {written.path}.")
     for path in (written.path, write_page(folder.path, written.figures)):
         note(f"written: {path}")
     if until is not StepOption.MEASURE or not_measured is not None:

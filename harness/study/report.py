@@ -107,7 +107,7 @@ def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
             _line(
                 [
                     row.network,
-                    _method(row),
+                    method_of(row),
                     file_of(row),
                     units.count(row.nonzero_parameters),
                     units.megabytes(row.deflated_bytes),
@@ -116,7 +116,7 @@ def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
                 ]
             )
         )
-    return f"{_said(study)}\n\n" + "\n".join(lines)
+    return f"{images_of(study)}\n\n" + "\n".join(lines)
 
 
 def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
@@ -156,7 +156,7 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
             )
         )
     problems = [f"- {row.variant} {file_of(row)}: {row.problem}" for row in rows if row.problem]
-    return f"{_said(study)}\n\n" + "\n".join(lines) + ("\n\n" + "\n".join(problems) if problems else "")
+    return f"{images_of(study)}\n\n" + "\n".join(lines) + ("\n\n" + "\n".join(problems) if problems else "")
 
 
 def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     networks = [folder.network(variant, profile.folds[0]) for variant in study.variants]
     first = next((network.accuracy for network in networks if network is not None and network.accuracy), None)
     yield (
-        f"{_said(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
+        f"{images_of(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
         f"{profile.embedding}, trained for {profile.training.epochs} epochs; fine-tuned for "
         f"{profile.finetuning.epochs} after pruning; students distilled for {profile.distillation.epochs}. "
         f"Seed {profile.seed}. Made by inference-harness {study.harness_version}."
@@ -210,7 +210,8 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     yield "Core ML files are tested by this program's own evaluator of ML Programs, not by Apple's runtime."
 
 
-def _said(study: Study) -> str:
+def images_of(study: Study) -> str:
+    """On which images a study was made, and whether a program drew them."""
     return (
         f"**Synthetic images**, drawn by a program (`{study.dataset}`)." if study.is_synthetic else f"{study.dataset}."
     )
@@ -229,7 +230,8 @@ def _of(row: StudyRow, place: tuple[str, str]) -> Timing | None:
     return next((timing for timing in row.timings if (timing.device, timing.runtime) == place), None)
 
 
-def _method(row: StudyRow) -> str:
+def method_of(row: StudyRow) -> str:
+    """How a network was made smaller, and how much was asked."""
     ratio = "" if row.asked_ratio is None else f" {row.asked_ratio:g}x"
     return f"{row.method}{ratio}"
 

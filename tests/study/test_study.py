@@ -141,6 +141,7 @@ def test_a_study_is_reported_by_its_folder_in_every_form_that_it_has(study: Stud
     def report(*arguments: str) -> Result:
         return CliRunner().invoke(app, ["report", str(study.path), *arguments])
 
+    assert "onnx/fp32" in report().stdout
     assert report("--to", "md").stdout.startswith("# Ocular study")
     assert json.loads(report("--to", "json").stdout)["rows"]
     page = tmp_path / "page.html"
