@@ -53,6 +53,8 @@ SeedOption = Annotated[
 KindOption = Annotated[Kind, typer.Option("--kind", help="What the teacher teaches.")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Softens answers, for --kind logit.")]
 AlphaOption = Annotated[float, typer.Option("--alpha", min=0, max=1, help="The teacher's share of the loss.")]
+LARGEST_SIZE = 1024
+"""Height and width of images, beyond which a batch of a built-in network takes more memory than machines have."""
 GOES_ON = "the same command goes on behind the last whole epoch"
 
 
@@ -103,7 +105,7 @@ def compress(
     amount = f"{ratio:g}x" if ratio is not None else f"keeps-{kept_fraction or 0:g}"
     amount = amount.replace("+", "")  # of 1e+06, which no name may have
     folder = _new_folder(output, f"{spec.name}-{method.value}-{amount}")
-    samples, learnt_from = _samples(spec, data, fold) if data else (None, None)
+    samples, learnt_from = _samples(spec, data, fold) if data is not None else (None, None)
     with saying_how_to_go_on(GOES_ON):
         made = stage.compress(
             spec,
@@ -184,7 +186,8 @@ def train(
     data: DataOption = None,
     fold: FoldOption = 0,
     size: Annotated[
-        int | None, typer.Option("--size", min=8, help="Height and width of the images, built-in only.")
+        int | None,
+        typer.Option("--size", min=8, max=LARGEST_SIZE, help="Height and width of the images, built-in only."),
     ] = None,
     embedding: Annotated[
         int | None, typer.Option("--embedding", min=1, help="Length to project to, built-in only.")

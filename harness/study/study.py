@@ -84,9 +84,8 @@ def run_study(
     require_own(path)
     require_cache()
     require_output(path)
-    dataset = open_dataset(
-        data or profile.data, size=profile.size, watch=lambda done, total: watch(DataProgress(done, total))
-    )
+    data = profile.data if data is None else data
+    dataset = open_dataset(data, size=profile.size, watch=lambda done, total: watch(DataProgress(done, total)))
     for fold in profile.folds:
         require_possible(profile, dataset.split(fold))
     study = Study(
@@ -94,7 +93,7 @@ def run_study(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         harness_version=harness.__version__,
         profile=profile,
-        data=data or profile.data,
+        data=data,
         dataset=dataset.name,
         is_synthetic=dataset.is_synthetic,
         dataset_sha256=dataset.sha256,

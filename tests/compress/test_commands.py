@@ -50,6 +50,30 @@ def test_a_classifier_is_not_tested_on_people_it_does_not_know(tmp_path: Path) -
     assert "harness embed" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("train", "resnet10_w32"),
+        ("compress", "resnet10_w32", "--ratio", "4"),
+        ("distill", "resnet10_w32", "resnet10_w32"),
+        ("evaluate", "resnet10_w32"),
+        ("study", "ocular", "--profile", "smoke"),
+    ],
+    ids=lambda asked: asked[0],
+)
+@pytest.mark.parametrize("data", ["", " "])
+def test_empty_data_are_not_the_current_folder(
+    asked: tuple[str, ...], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(app, [*asked, "--data", data])
+
+    assert isinstance(result.exception, UsageError), result.exception
+    assert "--data is empty" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_training_without_images_says_what_to_give(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "resnet10_w32", "-o", str(tmp_path / "x")])
 
@@ -86,7 +110,14 @@ def test_a_classifier_is_not_tested_on_other_data_than_its_own(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "option",
-    [("--fold", "7"), ("--learning-rate", "-1"), ("--size", "0"), ("--embedding", "0"), ("--seed", "-1")],
+    [
+        ("--fold", "7"),
+        ("--learning-rate", "-1"),
+        ("--size", "0"),
+        ("--size", "100000"),
+        ("--embedding", "0"),
+        ("--seed", "-1"),
+    ],
 )
 def test_a_value_out_of_range_is_refused_by_its_option(option: tuple[str, str], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "resnet10_w32", *DATA, *option, "-o", str(tmp_path / "x")])
