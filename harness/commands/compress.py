@@ -50,9 +50,13 @@ ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="CPU thread
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="Of what training and pruning draw; first weights have the model's own.")
 ]
-KindOption = Annotated[Kind, typer.Option("--kind", help="What the teacher teaches.")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", help="Softens answers, for --kind logit.")]
-AlphaOption = Annotated[float, typer.Option("--alpha", min=0, max=1, help="The teacher's share of the loss.")]
+KindOption = Annotated[Kind | None, typer.Option("--kind", help="What the teacher teaches; default: embedding.")]
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", help="Softens answers, for --kind logit; default: 4.")
+]
+AlphaOption = Annotated[
+    float | None, typer.Option("--alpha", min=0, max=1, help="The teacher's share of the loss; default: 0.9.")
+]
 LARGEST_SIZE = 1024
 """Height and width of images, beyond which a batch of a built-in network takes more memory than machines have."""
 GOES_ON = "the same command goes on behind the last whole epoch"
@@ -71,9 +75,9 @@ def compress(
     round_to: Annotated[int, typer.Option("--round-to", min=1, help="Channels left are a multiple of this.")] = 8,
     finetune: Annotated[int, typer.Option("--finetune", min=0, help="Epochs of training afterwards.")] = 0,
     teacher: Annotated[str | None, typer.Option("--teacher", help="Fine-tune with this model's help.")] = None,
-    kind: KindOption = Kind.EMBEDDING,
-    temperature: TemperatureOption = 4.0,
-    alpha: AlphaOption = 0.9,
+    kind: KindOption = None,
+    temperature: TemperatureOption = None,
+    alpha: AlphaOption = None,
     data: DataOption = None,
     fold: FoldOption = 0,
     gradient_batches: Annotated[
@@ -101,6 +105,7 @@ def compress(
     from harness.compress import compress as stage  # noqa: PLC0415
     from harness.records import Training  # noqa: PLC0415
 
+    _refuse_without_effect(teacher, kind, temperature, alpha)
     spec = find_model(model).spec
     amount = f"{ratio:g}x" if ratio is not None else f"keeps-{kept_fraction or 0:g}"
     amount = amount.replace("+", "")  # of 1e+06, which no name may have
@@ -121,7 +126,7 @@ def compress(
             finetune=Training(epochs=finetune, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
             if finetune
             else None,
-            teaching=_teaching(teacher, kind, temperature, alpha) if teacher else None,
+            teaching=_teaching(teacher, kind, temperature, alpha) if teacher is not None else None,
             seed=seed,
             watch=_say_epoch,
         )
@@ -133,9 +138,9 @@ def distill(
     student: Annotated[str, typer.Argument(help="The model that learns: a built-in name, or any PyTorch model.")],
     data: DataOption = None,
     fold: FoldOption = 0,
-    kind: KindOption = Kind.EMBEDDING,
-    temperature: TemperatureOption = 4.0,
-    alpha: AlphaOption = 0.9,
+    kind: KindOption = None,
+    temperature: TemperatureOption = None,
+    alpha: AlphaOption = None,
     epochs: EpochsOption = 20,
     batch: BatchOption = 64,
     learning_rate: RateOption = 1e-3,
@@ -157,6 +162,7 @@ def distill(
     from harness.compress import compress as stage  # noqa: PLC0415
     from harness.records import BuiltinSource, Training  # noqa: PLC0415
 
+    _refuse_without_effect(teacher, kind, temperature, alpha)
     knowing, learning = find_model(teacher).spec, find_model(student).spec
     folder = _new_folder(output, f"{learning.name}-from-{knowing.name}")
     samples, learnt_from = _samples(knowing, data, fold)
@@ -277,11 +283,29 @@ def _samples(
     return dataset.split(fold).train, dataset.remembered(fold)
 
 
-def _teaching(teacher: str, kind: Kind, temperature: float, alpha: float) -> Teaching:
+def _refuse_without_effect(
+    teacher: str | None, kind: Kind | None, temperature: float | None, alpha: float | None
+) -> None:
+    """Refuse what would change nothing, before any work; None is what was not given."""
+    if teacher is None:
+        asked = {"--kind": kind, "--temperature": temperature, "--alpha": alpha}
+        given = [option for option, value in asked.items() if value is not None]
+        if given:
+            raise UsageError(f"{' and '.join(given)} without --teacher would have no effect: name one, or leave it out")
+    elif temperature is not None and kind is not Kind.LOGIT:
+        raise UsageError("--temperature softens answers, and embeddings have none: give --kind logit, or leave it out")
+
+
+def _teaching(teacher: str, kind: Kind | None, temperature: float | None, alpha: float | None) -> Teaching:
     from harness.catalog.models import find_model  # noqa: PLC0415
     from harness.compress.compress import Teaching  # noqa: PLC0415
 
-    return Teaching(teacher=find_model(teacher).spec, kind=kind.value, temperature=temperature, alpha=alpha)
+    return Teaching(
+        teacher=find_model(teacher).spec,
+        kind=(kind or Kind.EMBEDDING).value,
+        temperature=4.0 if temperature is None else temperature,
+        alpha=0.9 if alpha is None else alpha,
+    )
 
 
 def _say_epoch(epoch: Epoch) -> None:
