@@ -81,9 +81,10 @@ def main() -> NoReturn:
             note(f"       {_plain(error.hint)}")
         sys.exit(error.exit_code)
     except OSError as error:
-        if (
-            error.errno in {*UNWRITABLE, errno.EISDIR} and error.filename is not None
-        ):  # what the user named, and may not write
+        # What the user named, and may not write. Some file systems, /proc among them, say of a folder that nobody may
+        # make that it is not there.
+        unwritable = {*UNWRITABLE, errno.EISDIR, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG}
+        if error.errno in unwritable and error.filename is not None:
             note(f"error: {error.filename} cannot be written or read: {error.strerror}")
             note("       Name another file or folder, or change its rights.")
             sys.exit(2)

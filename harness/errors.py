@@ -218,11 +218,11 @@ class UnwritableFolder(UsageError):
     """Results cannot be stored where they should be."""
 
     kind = "unwritable"
-    hint = "Choose another folder with --output, or change its rights."
 
-    def __init__(self, folder: str, problem: str) -> None:
-        super().__init__(folder, problem)
-        self.folder, self.problem = folder, problem
+    def __init__(self, folder: str, problem: str, chosen_by: str = "--output") -> None:
+        super().__init__(folder, problem, chosen_by)
+        self.folder, self.problem, self.chosen_by = folder, problem, chosen_by
+        self.hint = f"Choose another folder with {chosen_by}, or change its rights."
 
     def __str__(self) -> str:
         return f"{self.folder} cannot be written: {self.problem}"

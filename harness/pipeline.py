@@ -48,6 +48,7 @@ from harness.device.profile import accepted_obstacles
 from harness.device.registry import ALL_DEVICES, find_device, list_devices
 from harness.errors import (
     BadSetting,
+    DeviceBusy,
     DeviceError,
     DeviceFull,
     DeviceNotFit,
@@ -100,8 +101,8 @@ from harness.records import (
     ToolSummary,
 )
 from harness.settings import bad_setting
-from harness.store import StoredRun, write_run
-from harness.workspace import cache_dir, require_writable, write_atomically
+from harness.store import StoredRun, remove_empty_run, write_run
+from harness.workspace import cache_dir, require_cache, require_output, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -157,7 +158,7 @@ def plan_run(
         BadSetting: A model.toml is wrong, or two models have one name.
         MissingExtra: A runtime or a converter that the run needs is not installed.
     """
-    require_writable(cache_dir())
+    require_cache()
     found = [
         _placed(partial(find_model, reference), file, ("models", index)) for index, reference in enumerate(suite.models)
     ]
@@ -204,11 +205,15 @@ def run(
         watch: Told of every step.
 
     Raises:
-        DeviceBusy: Another run is using one of the devices.
+        DeviceBusy: Another run is using one of the devices. No run was begun, and no folder of it is left.
         RunLocked, UnwritableFolder, DeviceFull: The run cannot be stored. What was stored is intact.
     """
-    with write_run(folder, plan) as writer:
-        _run_cells(plan, plan.cells, writer, watch, patience_s)
+    try:
+        with write_run(folder, plan) as writer:
+            _run_cells(plan, plan.cells, writer, watch, patience_s)
+    except DeviceBusy:
+        remove_empty_run(folder)
+        raise
     return StoredRun.open(folder)
 
 
@@ -266,7 +271,11 @@ def convert_model(
 
     Raises:
         UnknownName, MissingTool: See `plan_run`.
+        UnwritableFolder: The cache or `into` cannot be written. Nothing slow was begun.
     """
+    require_cache()
+    if into is not None:
+        require_output(into)
     found = find_model(reference)
     suite = Suite(schema=1, name="convert", models=(reference,), artifacts=tuple(artifacts))
     cells = expand(suite, {found.spec.name: READY_SOURCES.get(type(found.spec.source))})
@@ -383,7 +392,9 @@ def evaluate_model(
         UnknownName, MissingTool: See `plan_run`.
         UnusableData: The images are missing, mixed up or damaged.
         WrongInput: The model does not take such images.
+        UnwritableFolder: The cache cannot be written. Nothing slow was begun.
     """
+    require_cache()
     spec = find_model(reference).spec
     require_task(task or spec.task, spec.name, fold=fold)
     checkpoint = make_checkpoint(spec)

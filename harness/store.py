@@ -8,7 +8,7 @@ either whole or not there. Killing the writer at any moment loses at most the ce
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -120,6 +120,17 @@ def write_run(folder: Path, plan: Plan | None = None) -> Iterator[RunWriter]:
         yield RunWriter(folder)
     finally:
         lock.release()
+
+
+def remove_empty_run(folder: Path) -> None:
+    """Take away a run that ended before its first cell. Whatever else is in its folder stays."""
+    if any((folder / "cells").glob("*.json")):
+        return
+    for name in ("plan.json", "run.lock"):
+        (folder / name).unlink(missing_ok=True)
+    for empty in (folder / "cells", folder):
+        with suppress(OSError):  # not empty
+            empty.rmdir()
 
 
 def keep_accuracy(accuracy: Accuracy, folder: Path) -> None:

@@ -51,8 +51,12 @@ def data_dirs(name: str) -> tuple[Path, ...]:
     return (own, builtin) if own.is_dir() and own.resolve() != builtin.resolve() else (builtin,)
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path, *, chosen_by: str = "--output") -> None:
     """Make a folder and a file in it, to know before anything slow that it can be done.
+
+    Args:
+        folder: That is to be written.
+        chosen_by: The option or variable that chooses another one.
 
     Raises:
         UnwritableFolder: It cannot.
@@ -62,7 +66,26 @@ def require_writable(folder: Path) -> None:
         write_atomically(folder / ".writable", b"")
         (folder / ".writable").unlink()
     except OSError as error:
-        raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
+        raise UnwritableFolder(str(folder), error.strerror or str(error), chosen_by) from error
+
+
+def require_cache() -> None:
+    """See before anything slow that the cache can be written. Raises what `require_writable` raises."""
+    require_writable(cache_dir(), chosen_by="HARNESS_CACHE")
+
+
+def require_output(folder: Path, *, chosen_by: str = "--output") -> None:
+    """See before anything slow that a folder can be made and written, and leave nothing behind.
+
+    Arguments and errors as for `require_writable`.
+    """
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    try:
+        require_writable(folder, chosen_by=chosen_by)
+    finally:
+        for each in missing:  # the innermost first; what somebody has put something into stays
+            with suppress(OSError):
+                each.rmdir()
 
 
 def sha256_file(path: Path) -> str:
@@ -121,16 +144,22 @@ def folder_in_the_making(final: Path) -> Iterator[Path]:
 
     Raises:
         DeviceFull: There is no space; nothing is left behind.
+        OSError: It cannot be made; `filename` is `final`.
     """
     making = _temporary_beside(final)
     try:
         with _space_for(final, None):
-            making.mkdir(parents=True)
+            try:
+                making.mkdir(parents=True)
+            except OSError as error:
+                error.filename = str(final)  # the name that somebody chose, as in `write_atomically`
+                raise
             yield making
             try:
                 making.rename(final)
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    error.filename = str(final)
                     raise
     finally:
         shutil.rmtree(making, ignore_errors=True)

@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from harness import store
+from harness.device.lease import leased
+from harness.device.registry import find_device
 from harness.records import Failure, Measurement
 from harness.regress.history.revision import own_commit
 from tests.fakes.models import save_dense_onnx
@@ -274,6 +276,20 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_converted(her
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a small tmpfs")
+def test_a_run_that_is_refused_for_a_lease_leaves_no_folder(here: Path, cache: Path) -> None:
+    (here / "mine").mkdir()
+    (here / "mine" / "notes.txt").write_text("")
+
+    with leased((find_device("host"),), "the nightly run"):
+        done = harness(here, cache, "run", "tiny.toml")
+        other = harness(here, cache, "run", "tiny.toml", "--output", "mine")
+
+    assert (done.returncode, other.returncode) == (3, 3)
+    assert "host is in use" in done.stderr
+    assert not list((here / "reports").glob("*"))
+    assert [path.name for path in (here / "mine").iterdir()] == ["notes.txt"]
+
+
 def test_a_full_disk_ends_the_run_with_what_was_stored_intact(here: Path, cache: Path) -> None:
     suite(here, threads="1, 2, 3", block_s=0.02)
     script = 'mount -t tmpfs -o size=160k none disk && exec "$@"'

@@ -39,6 +39,22 @@ def test_every_toml_in_the_readme_is_one_that_this_program_reads() -> None:
     assert found == ["nightly", "mine", "part", "fail"]
 
 
+def test_the_model_in_the_readme_can_be_trained_and_pruned() -> None:
+    (block,) = re.findall(r"```toml\n(schema = 1\nname = \"mine\".*?)```", README, flags=re.DOTALL)
+
+    assert msgspec.convert(tomllib.loads(block), ModelSpec).head, "train, compress and distill refuse it without"
+
+
+def test_the_readme_says_how_each_interrupted_command_goes_on() -> None:
+    (line,) = re.findall(r"^\| 130 \| .*$", README, flags=re.MULTILINE)
+
+    assert "`harness run --resume`" in line
+    for module in sorted((ROOT / "harness" / "commands").glob("*.py")):
+        if "with saying_how_to_go_on(" in module.read_text(encoding="utf-8"):
+            commands = ("train", "compress", "distill") if module.stem == "compress" else (module.stem,)
+            assert all(f"`{command}`" in line for command in commands), f"{module.name} goes on, too"
+
+
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`?\b(harness [a-z]+)", README)) - {"harness import"}))
 def test_every_command_in_the_readme_exists(command: str) -> None:
     arguments = [sys.executable, "-m", *command.split(), "--help"]

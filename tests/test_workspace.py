@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness import workspace
+from harness.errors import UnwritableFolder
 from harness.workspace import (
     builtin_dir,
     cache_dir,
     data_dirs,
     folder_in_the_making,
+    require_output,
     sha256_file,
     write_atomically,
 )
@@ -163,6 +165,35 @@ def test_a_folder_does_not_appear_when_its_block_fails(tmp_path: Path) -> None:
         fail(making)
 
     assert os.listdir(tmp_path) == []  # noqa: PTH208  (the hidden ones as well)
+
+
+def test_a_folder_that_cannot_be_made_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    final = tmp_path / "file" / "model"
+
+    with pytest.raises(NotADirectoryError) as caught, folder_in_the_making(final):
+        pass
+
+    assert caught.value.filename == str(final)
+
+
+def test_seeing_that_a_folder_can_be_made_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+
+    require_output(tmp_path / "a" / "b")
+    require_output(tmp_path / "there")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_said_with_what_chooses_another(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(UnwritableFolder, match="file cannot be written: Not a directory") as caught:
+        require_output(tmp_path / "file", chosen_by="--plots")
+
+    assert "--plots" in caught.value.hint
 
 
 def test_of_two_that_make_one_folder_the_first_to_finish_wins(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from harness.catalog.networks import NETWORKS
-from harness.errors import UnknownName, UsageError
+from harness.errors import BadSetting, UnknownName, UsageError
 from harness.records import (
     BuiltinSource,
     CoreMLSource,
@@ -30,7 +30,7 @@ from harness.settings import bad_setting, read_settings
 from harness.workspace import data_dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.records import InputSpec, Setting, Source
 
@@ -94,9 +94,26 @@ def find_model(reference: str) -> FoundModel:
     raise UnknownName("model", reference, tuple(_catalog()))
 
 
-def list_models() -> tuple[FoundModel, ...]:
-    """Every model of the catalog by name, the user's own `models/` first. Raises what `find_model` raises."""
-    return tuple(_read(path) for path in _catalog().values())
+def list_models(left_out: Callable[[BadSetting], None] | None = None) -> tuple[FoundModel, ...]:
+    """Every model of the catalog by name, the user's own `models/` first.
+
+    Args:
+        left_out: Told of each whose model.toml is wrong, which is then left out; None raises what `find_model` raises.
+    """
+    found = []
+    for path in _catalog().values():
+        try:
+            found.append(_read(path))
+        except BadSetting as error:
+            if left_out is None:
+                raise
+            left_out(error)
+    return tuple(found)
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a model, and the folder it is in, may be called so."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _needs_inputs(factory: str) -> UsageError:
@@ -155,7 +172,7 @@ def _problems(spec: ModelSpec, path: Path) -> Iterator[_Problem]:
     if spec.schema != MODEL_SCHEMA:
         newer = "; it was written for a newer version of this program" if spec.schema > MODEL_SCHEMA else ""
         yield ("schema",), f"version {spec.schema} is not known{newer}", (str(MODEL_SCHEMA),)
-    if not _NAME.fullmatch(spec.name):
+    if not is_model_name(spec.name):
         yield ("name",), f"{spec.name!r} has characters other than letters, digits, `_`, `-` and `.`", ()
     if path.name == "model.toml" and path.resolve().parent.name != spec.name:
         yield ("name",), f"{spec.name!r} is not its folder's name", (path.resolve().parent.name,)

@@ -74,12 +74,16 @@ def compare(
     from harness.regress.trials import findings  # noqa: PLC0415
     from harness.regress.words import comparison_text, measured_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
+    from harness.workspace import require_output, write_atomically  # noqa: PLC0415
 
     margins = _margins(margin or [])
     shared = {"artifact": artifact, "threads": threads and str(threads), "runtime": runtime}
     said = {key: value for key, value in shared.items() if value}
     builds = [parse_build(text, said) for text in (a, b)]
     found_device = find_device(device)
+    for option, file in (("--output", output), ("--page", page)):
+        if file is not None:
+            require_output(file.parent, chosen_by=option)
     plan = ComparePlan(trials=trials, seed=seed)
     with borrowed(found_device, f"compare {b} with {a}") as ours:
         ready = [prepare(build, ours.device, accept=accept or ()) for build in builds]
@@ -88,8 +92,6 @@ def compare(
         watch = progress(plan.trials, ours.require)
         compared = compare_builds(ready[0], ready[1], ours.device, plan, watch=watch)
     if output is not None:
-        from harness.workspace import write_atomically  # noqa: PLC0415
-
         write_atomically(output, to_json(compared).encode())
         note(f"wrote {output}")
     found, taken = findings(compared, margins), levels(compared)

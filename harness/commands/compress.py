@@ -51,9 +51,15 @@ ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="CPU thread
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="Of what training and pruning draw; first weights have the model's own.")
 ]
-KindOption = Annotated[Kind, typer.Option("--kind", help="What the teacher teaches.")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", help="Softens answers, for --kind logit.")]
-AlphaOption = Annotated[float, typer.Option("--alpha", min=0, max=1, help="The teacher's share of the loss.")]
+KindOption = Annotated[Kind | None, typer.Option("--kind", help="What the teacher teaches; default: embedding.")]
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", help="Softens answers, for --kind logit; default: 4.")
+]
+AlphaOption = Annotated[
+    float | None, typer.Option("--alpha", min=0, max=1, help="The teacher's share of the loss; default: 0.9.")
+]
+LARGEST_SIZE = 1024
+"""Height and width of images, beyond which a batch of a built-in network takes more memory than machines have."""
 GOES_ON = "the same command goes on behind the last whole epoch"
 
 
@@ -70,9 +76,9 @@ def compress(
     round_to: Annotated[int, typer.Option("--round-to", min=1, help="Channels left are a multiple of this.")] = 8,
     finetune: Annotated[int, typer.Option("--finetune", min=0, help="Epochs of training afterwards.")] = 0,
     teacher: Annotated[str | None, typer.Option("--teacher", help="Fine-tune with this model's help.")] = None,
-    kind: KindOption = Kind.EMBEDDING,
-    temperature: TemperatureOption = 4.0,
-    alpha: AlphaOption = 0.9,
+    kind: KindOption = None,
+    temperature: TemperatureOption = None,
+    alpha: AlphaOption = None,
     data: DataOption = None,
     fold: FoldOption = 0,
     gradient_batches: Annotated[
@@ -100,13 +106,16 @@ def compress(
     from harness.compress import compress as stage  # noqa: PLC0415
     from harness.records import Training  # noqa: PLC0415
 
+    _refuse_without_effect(teacher, kind, temperature, alpha)
     spec = find_model(model).spec
-    samples, learnt_from = _samples(spec, data, fold) if data else (None, None)
     amount = f"{ratio:g}x" if ratio is not None else f"keeps-{kept_fraction or 0:g}"
+    amount = amount.replace("+", "")  # of 1e+06, which no name may have
+    folder = _new_folder(output, f"{spec.name}-{method.value}-{amount}")
+    samples, learnt_from = _samples(spec, data, fold) if data is not None else (None, None)
     with saying_how_to_go_on(GOES_ON):
         made = stage.compress(
             spec,
-            output or Path("models") / f"{spec.name}-{method.value}-{amount}",
+            folder,
             method=method.value,
             ratio=ratio,
             kept_fraction=kept_fraction,
@@ -118,7 +127,7 @@ def compress(
             finetune=Training(epochs=finetune, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
             if finetune
             else None,
-            teaching=_teaching(teacher, kind, temperature, alpha) if teacher else None,
+            teaching=_teaching(teacher, kind, temperature, alpha) if teacher is not None else None,
             seed=seed,
             watch=_say_epoch,
         )
@@ -130,9 +139,9 @@ def distill(
     student: Annotated[str, typer.Argument(help="The model that learns: a built-in name, or any PyTorch model.")],
     data: DataOption = None,
     fold: FoldOption = 0,
-    kind: KindOption = Kind.EMBEDDING,
-    temperature: TemperatureOption = 4.0,
-    alpha: AlphaOption = 0.9,
+    kind: KindOption = None,
+    temperature: TemperatureOption = None,
+    alpha: AlphaOption = None,
     epochs: EpochsOption = 20,
     batch: BatchOption = 64,
     learning_rate: RateOption = 1e-3,
@@ -154,7 +163,9 @@ def distill(
     from harness.compress import compress as stage  # noqa: PLC0415
     from harness.records import BuiltinSource, Training  # noqa: PLC0415
 
+    _refuse_without_effect(teacher, kind, temperature, alpha)
     knowing, learning = find_model(teacher).spec, find_model(student).spec
+    folder = _new_folder(output, f"{learning.name}-from-{knowing.name}")
     samples, learnt_from = _samples(knowing, data, fold)
     if isinstance(learning.source, BuiltinSource) and learning.source.weights is None:
         embedding = getattr(knowing.source, "arguments", {}).get("embedding")
@@ -167,7 +178,7 @@ def distill(
     with saying_how_to_go_on(GOES_ON):
         made = stage.distill(
             learning,
-            output or Path("models") / f"{learning.name}-from-{knowing.name}",
+            folder,
             teaching=_teaching(teacher, kind, temperature, alpha),
             samples=samples,
             training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
@@ -182,7 +193,8 @@ def train(
     data: DataOption = None,
     fold: FoldOption = 0,
     size: Annotated[
-        int | None, typer.Option("--size", min=8, help="Height and width of the images, built-in only.")
+        int | None,
+        typer.Option("--size", min=8, max=LARGEST_SIZE, help="Height and width of the images, built-in only."),
     ] = None,
     embedding: Annotated[
         int | None, typer.Option("--embedding", min=1, help="Length to project to, built-in only.")
@@ -205,6 +217,7 @@ def train(
     from harness.records import BuiltinSource, Training  # noqa: PLC0415
 
     spec = find_model(model).spec
+    folder = _new_folder(output, f"{spec.name}-trained")
     shape = spec.inputs[0].shape if size is None else (*spec.inputs[0].shape[:2], size, size)
     samples, learnt_from = _samples(spec, data, fold, size=size)
     if isinstance(spec.source, BuiltinSource) and spec.source.weights is None:
@@ -214,7 +227,7 @@ def train(
     with saying_how_to_go_on(GOES_ON):
         made = stage.fit(
             spec,
-            output or Path("models") / f"{spec.name}-trained",
+            folder,
             samples=samples,
             training=Training(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads),
             learnt_from=learnt_from,
@@ -243,8 +256,17 @@ def embed(
     from harness.tables import to_json  # noqa: PLC0415
 
     spec = find_model(model).spec
-    made = without_classifier(spec, output or Path("models") / f"{spec.name}-embedding")
+    made = without_classifier(spec, _new_folder(output, f"{spec.name}-embedding"))
     typer.echo(to_json(made) if output_format is Output.JSON else f"{made.name}: {spec.name} without its classifier")
+
+
+def _new_folder(output: Path | None, usual_name: str) -> Path:
+    """Where the new model goes; what forbids it is said before any work."""
+    from harness.compress.model_folder import require_new_model  # noqa: PLC0415
+
+    folder = output or Path("models") / usual_name
+    require_new_model(folder)
+    return folder
 
 
 def _samples(spec: ModelSpec, data: str | None, fold: int, *, size: int | None = None) -> tuple[Samples, LearntFrom]:
@@ -260,11 +282,29 @@ def _samples(spec: ModelSpec, data: str | None, fold: int, *, size: int | None =
     return dataset.split(fold).train, dataset.remembered(fold)
 
 
-def _teaching(teacher: str, kind: Kind, temperature: float, alpha: float) -> Teaching:
+def _refuse_without_effect(
+    teacher: str | None, kind: Kind | None, temperature: float | None, alpha: float | None
+) -> None:
+    """Refuse what would change nothing, before any work; None is what was not given."""
+    if teacher is None:
+        asked = {"--kind": kind, "--temperature": temperature, "--alpha": alpha}
+        given = [option for option, value in asked.items() if value is not None]
+        if given:
+            raise UsageError(f"{' and '.join(given)} without --teacher would have no effect: name one, or leave it out")
+    elif temperature is not None and kind is not Kind.LOGIT:
+        raise UsageError("--temperature softens answers, and embeddings have none: give --kind logit, or leave it out")
+
+
+def _teaching(teacher: str, kind: Kind | None, temperature: float | None, alpha: float | None) -> Teaching:
     from harness.catalog.models import find_model  # noqa: PLC0415
     from harness.compress.compress import Teaching  # noqa: PLC0415
 
-    return Teaching(teacher=find_model(teacher).spec, kind=kind.value, temperature=temperature, alpha=alpha)
+    return Teaching(
+        teacher=find_model(teacher).spec,
+        kind=(kind or Kind.EMBEDDING).value,
+        temperature=4.0 if temperature is None else temperature,
+        alpha=0.9 if alpha is None else alpha,
+    )
 
 
 def _say_epoch(epoch: Epoch) -> None:

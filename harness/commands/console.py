@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.device.adb_server import AdbServer
     from harness.events import Event
     from harness.store import StoredRun
+    from harness.study.page import StudyDocument
 
 REPORTS = Path("reports")
 INTERRUPTED = 130
@@ -105,6 +106,21 @@ def last_run() -> Path:
     if found is None:
         raise UsageError(f"there is no run under {REPORTS}/ here; `harness run` makes one")
     return found
+
+
+def print_study(figures: StudyDocument, more: str) -> None:
+    """Print a study's table and sentences, as wide as the terminal.
+
+    Args:
+        figures: Of the study.
+        more: Where all the rest of it is.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from harness.study.terminal import table  # noqa: PLC0415
+
+    console = Console()
+    console.print(table(figures, more, width=console.width))
 
 
 def print_table(stored: StoredRun) -> None:

@@ -72,12 +72,15 @@ def evaluate(
     from harness.evaluate.plots import draw_curves  # noqa: PLC0415
     from harness.records import Accuracy  # noqa: PLC0415
     from harness.tables import accuracies_table, to_json  # noqa: PLC0415
+    from harness.workspace import require_output  # noqa: PLC0415
 
     def tell(done: int, total: int) -> None:
         if done in {1, total} or done % max(1, total // 10) == 0:
             note(f"images: {done} of {total}")
 
     run = open_run(keep_in) if keep_in is not None else None  # a run that is not there ends it now
+    if plots is not None:
+        require_output(plots, chosen_by="--plots")
     found = pipeline.evaluate_model(
         model,
         artifact or [],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, last_run, note, open_run, print_table
+from harness.commands.console import REPORTS, last_run, note, open_run, print_study, print_table
 from harness.errors import UnreadableRecord, UsageError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _changed_at(run: Path) -> float:
 
 
 def _write_study(folder: Path, to: Document, output: Path | None, pictures: Path | None) -> None:
-    """A study's report: Markdown on standard output, the page in its folder."""
+    """A study's report: a table for the terminal, Markdown or JSON on standard output, the page in its folder."""
     from harness.report.pictures import write_charts  # noqa: PLC0415
     from harness.study import page  # noqa: PLC0415
     from harness.study.folder import StudyFolder  # noqa: PLC0415
@@ -179,6 +180,11 @@ def _write_study(folder: Path, to: Document, output: Path | None, pictures: Path
     if pictures is not None:
         for path in write_charts(page.pictures(figures), pictures):
             note(f"wrote {path}")
+        return
+    if to is Document.TABLE and output is None:
+        more = f"harness report {shlex.quote(str(folder))} --to md"
+        made = folder / "report.md"
+        print_study(figures, f"Everything is in {made}." if made.exists() else f"Everything: {more}")
         return
     if to is Document.HTML:
         text, output = page.render(figures), output or folder / "report.html"

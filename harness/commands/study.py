@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note, saying_how_to_go_on
+from harness.commands.console import REPORTS, AcceptOption, FormatOption, Output, note, print_study, saying_how_to_go_on
+from harness.errors import DeviceError
 
 if TYPE_CHECKING:
     from harness.study.events import StudyEvent
@@ -73,27 +74,43 @@ def ocular(
     """
     from harness.study.profiles import PROFILES  # noqa: PLC0415
     from harness.study.report import write_page, write_report  # noqa: PLC0415
-    from harness.study.study import run_study  # noqa: PLC0415
+    from harness.study.study import measure, run_study  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
+    devices, accepted = tuple(device or ("host",)), tuple(accept or ())
+    not_measured: DeviceError | None = None
     with saying_how_to_go_on("what is made is kept, and the same command goes on"):
         folder = run_study(
             output or REPORTS / f"ocular-{profile.value}",
             PROFILES[profile.value],
             data=data,
-            devices=tuple(device or ("host",)),
-            accept=tuple(accept or ()),
-            until=until.value,
-            command=(Path(sys.argv[0]).name, *sys.argv[1:]),
+            devices=devices,
+            accept=accepted,
+            until="train" if until is StepOption.TRAIN else "evaluate",
             watch=_say,
         )
+        if until is StepOption.MEASURE:
+            try:
+                command = (Path(sys.argv[0]).name, *sys.argv[1:])
+                measure(folder, devices, accept=accepted, command=command, watch=_say)
+            except DeviceError as error:  # the report of what is there is written all the same
+                not_measured = error
     written = write_report(folder)
-    typer.echo(to_json(written.figures.rows) if output_format is Output.JSON else written.text)
+    if output_format is Output.JSON:
+        typer.echo(to_json(written.figures.rows))
+    else:
+        print_study(written.figures, f"Everything is in {written.path}.")
     for path in (written.path, write_page(folder.path, written.figures)):
         note(f"written: {path}")
-    if until is not StepOption.MEASURE:
-        again = shlex.join(["harness", "study", "ocular", "--profile", profile.value, "--output", str(folder.path)])
-        note(f"left to do: {again}")
+    if until is not StepOption.MEASURE or not_measured is not None:
+        again = ["harness", "study", "ocular", "--profile", profile.value, "--output", str(folder.path)]
+        again += ["--data", data] if data else []
+        for option, values in (("--device", device), ("--accept", accept)):
+            for value in values or ():
+                again += [option, value]
+        note(f"left to do{'' if not_measured is None else ', measuring'}: {shlex.join(again)}")
+    if not_measured is not None:
+        raise not_measured
 
 
 def _say(event: StudyEvent) -> None:

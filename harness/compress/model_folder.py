@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from harness.catalog.models import find_model
+from harness.catalog.models import find_model, is_model_name
 from harness.catalog.modules import initial_module, save_weights
 from harness.errors import UsageError, WrongInput
 from harness.records import BuiltinSource, CalibrationSpec, FileData, PythonSource
-from harness.workspace import folder_in_the_making, write_atomically
+from harness.workspace import folder_in_the_making, require_cache, require_output, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,7 @@ def save_model(
         The new model, as `find_model` finds it.
 
     Raises:
-        UsageError: The folder is there already.
+        UsageError: The folder is there already, or its name is none for a model.
     """
     refuse_existing(folder)
     source = spec.source
@@ -91,8 +91,25 @@ def save_model(
     return find_model(str(folder)).spec
 
 
+def require_new_model(folder: Path) -> None:
+    """See before any work that a model can be made in this folder.
+
+    Raises:
+        UsageError: It is there already, or gives the model a name that none may have.
+        UnwritableFolder: It, or the cache, cannot be written.
+    """
+    refuse_existing(folder)
+    require_output(folder)
+    require_cache()
+
+
 def refuse_existing(folder: Path) -> None:
-    """Raise UsageError where a model would be written over."""
+    """Raise UsageError where a model would be written over, or have a name that no model may have."""
+    if not is_model_name(folder.name):
+        raise UsageError(
+            f"{folder} gives the model a name that none may have: take letters, digits, `_`, `-` and `.`, the first a "
+            "letter or digit, with --output"
+        )
     if folder.exists():
         raise UsageError(f"{folder} is there already: delete it, or give another folder with --output")
 

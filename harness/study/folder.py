@@ -169,6 +169,12 @@ class StudyFolder:
         return _read(path, kind) if path.exists() else None
 
 
+def require_own(path: Path) -> None:
+    """Raise UsageError where a study would be written into a folder that holds something else."""
+    if path.is_dir() and not (path / "study.json").exists() and any(path.iterdir()):
+        raise UsageError(f"{path} is not empty and holds no study: give a new folder with --output, or empty that one")
+
+
 def _read(path: Path, kind: type[_Kept]) -> _Kept:
     try:
         return decode(path.read_bytes(), kind)

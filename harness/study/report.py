@@ -108,7 +108,7 @@ def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
             _line(
                 [
                     row.network,
-                    _method(row),
+                    method_of(row),
                     file_of(row),
                     units.count(row.nonzero_parameters),
                     units.megabytes(row.deflated_bytes),
@@ -117,7 +117,7 @@ def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
                 ]
             )
         )
-    return f"{_said(study)}\n\n" + "\n".join(lines)
+    return f"{images_of(study)}\n\n" + "\n".join(lines)
 
 
 def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
@@ -157,7 +157,7 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
             )
         )
     problems = [f"- {row.variant} {file_of(row)}: {row.problem}" for row in rows if row.problem]
-    return f"{_said(study)}\n\n" + "\n".join(lines) + ("\n\n" + "\n".join(problems) if problems else "")
+    return f"{images_of(study)}\n\n" + "\n".join(lines) + ("\n\n" + "\n".join(problems) if problems else "")
 
 
 def _recipe(training: Training) -> str:
@@ -169,7 +169,7 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     networks = [folder.network(variant, profile.folds[0]) for variant in study.variants]
     first = next((network.accuracy for network in networks if network is not None and network.accuracy), None)
     yield (
-        f"{_said(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
+        f"{images_of(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
         f"{profile.embedding}, trained for {_recipe(profile.training)}; fine-tuned after pruning for "
         f"{_recipe(profile.finetuning)}; students taught for {_recipe(profile.distillation)}. "
         f"Seed {profile.seed}. Made by inference-harness {study.harness_version}."
@@ -215,7 +215,8 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     yield "Core ML files are tested by this program's own evaluator of ML Programs, not by Apple's runtime."
 
 
-def _said(study: Study) -> str:
+def images_of(study: Study) -> str:
+    """On which images a study was made, and whether a program drew them."""
     return (
         f"**Synthetic images**, drawn by a program (`{study.dataset}`)." if study.is_synthetic else f"{study.dataset}."
     )
@@ -234,7 +235,8 @@ def _of(row: StudyRow, place: tuple[str, str]) -> Timing | None:
     return next((timing for timing in row.timings if (timing.device, timing.runtime) == place), None)
 
 
-def _method(row: StudyRow) -> str:
+def method_of(row: StudyRow) -> str:
+    """How a network was made smaller, and how much was asked."""
     ratio = "" if row.asked_ratio is None else f" {row.asked_ratio:g}x"
     return f"{row.method}{ratio}"
 

@@ -27,10 +27,11 @@ from harness.matrix import parse_artifact
 from harness.records import SCHEMA_VERSION, Accuracy, Artifact, Failure, Suite
 from harness.store import StoredRun, keep_accuracy
 from harness.study.events import DataProgress, Evaluated, Step, Stopping, VariantStarted
-from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder
+from harness.study.folder import FileResult, NetworkResult, Study, StudyFolder, require_own
 from harness.study.trainers import at_once, train_together
 from harness.study.training import Maker, require_possible
 from harness.study.variants import artifacts_of
+from harness.workspace import require_cache, require_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,14 +75,17 @@ def run_study(
     Raises:
         UnusableData: The data are empty, mixed up or damaged, or too few.
         ImpossibleRatio: The teacher cannot be pruned as far as the profile asks.
-        UsageError: The folder holds another study.
+        UsageError: The folder holds another study, or something else.
+        UnwritableFolder: It, or the cache, cannot be written. Nothing slow was begun.
         UnknownName, DeviceNotFit, MissingExtra: See `plan_run`. Nothing slow was begun.
     """
     for device in devices:
         find_device(device)  # a device that is not there ends it now, not after an hour of training
-    dataset = open_dataset(
-        data or profile.data, size=profile.size, watch=lambda done, total: watch(DataProgress(done, total))
-    )
+    require_own(path)
+    require_cache()
+    require_output(path)
+    data = profile.data if data is None else data
+    dataset = open_dataset(data, size=profile.size, watch=lambda done, total: watch(DataProgress(done, total)))
     for fold in profile.folds:
         require_possible(profile, dataset.split(fold))
     study = Study(
@@ -89,7 +93,7 @@ def run_study(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         harness_version=harness.__version__,
         profile=profile,
-        data=data or profile.data,
+        data=data,
         dataset=dataset.name,
         is_synthetic=dataset.is_synthetic,
         dataset_sha256=dataset.sha256,
@@ -101,7 +105,7 @@ def run_study(
     if STEPS.index(until) >= STEPS.index("evaluate"):
         _evaluate(folder, dataset, watch)
     if until == "measure":
-        _measure(folder, devices, accept, command, watch)
+        measure(folder, devices, accept=accept, command=command, watch=watch)
     return folder
 
 
@@ -222,10 +226,21 @@ def _nonzero(spec: ModelSpec) -> int:
     return sum(int(weights.count_nonzero()) for weights in open_module(spec).parameters())
 
 
-def _measure(
-    folder: StudyFolder, devices: Sequence[str], accept: Sequence[str], command: Sequence[str], watch: _Watch
+def measure(
+    folder: StudyFolder,
+    devices: Sequence[str],
+    *,
+    accept: Sequence[str] = (),
+    command: Sequence[str] = (),
+    watch: _Watch = lambda _event: None,
 ) -> None:
-    """Measure the first fold's networks, those of others having the same layers. Each device has a run of its own."""
+    """Measure the first fold's networks, those of others having the same layers. Each device has a run of its own.
+
+    Arguments as for `run_study`, which has to have done everything else.
+
+    Raises:
+        DeviceError: A device is in use, gone or unfit. What was measured before is kept.
+    """
     plans = {}
     for device in devices:
         if not (folder.run(device) / "plan.json").exists():

@@ -12,6 +12,8 @@ from harness.errors import NonFiniteOutput, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.compress.compress import Teaching
+
 DATA = ("--data", "synthetic:subjects=18,sessions=1,images=2")
 
 
@@ -85,6 +87,66 @@ def test_a_classifier_is_not_tested_on_people_it_does_not_know(tmp_path: Path) -
     assert "harness embed" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("train", "resnet10_w32"),
+        ("compress", "resnet10_w32", "--ratio", "4"),
+        ("distill", "resnet10_w32", "resnet10_w32"),
+        ("evaluate", "resnet10_w32"),
+        ("study", "ocular", "--profile", "smoke"),
+    ],
+    ids=lambda asked: asked[0],
+)
+@pytest.mark.parametrize("data", ["", " "])
+def test_empty_data_are_not_the_current_folder(
+    asked: tuple[str, ...], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(app, [*asked, "--data", data])
+
+    assert isinstance(result.exception, UsageError), result.exception
+    assert "--data is empty" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("compress", "resnet10_w32", "--ratio", "4", "--temperature", "4"), "--temperature without --teacher"),
+        (("compress", "resnet10_w32", "--ratio", "4", "--alpha", "0.9"), "--alpha without --teacher"),
+        (("compress", "resnet10_w32", "--ratio", "4", "--kind", "embedding"), "--kind without --teacher"),
+        (("compress", "net", "--ratio", "4", "--kind", "logit", "--alpha", "0"), "--kind and --alpha without"),
+        (("compress", "net", "--ratio", "4", "--teacher", "net", "--temperature", "4"), "give --kind logit"),
+        (("distill", "net", "net", *DATA, "--kind", "embedding", "--temperature", "3"), "give --kind logit"),
+        (("distill", "net", "net", *DATA, "--temperature", "4"), "give --kind logit"),
+    ],
+)
+def test_an_option_without_effect_is_refused(asked: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*asked, "-o", str(tmp_path / "x")])
+
+    assert isinstance(result.exception, UsageError), result.exception
+    assert said in str(result.exception)
+
+
+def test_what_a_teacher_teaches_without_options_is_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[Teaching] = []
+
+    def distill(_spec: object, _folder: object, *, teaching: Teaching, **_: object) -> None:
+        taught.append(teaching)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("harness.compress.compress.distill", distill)
+    teacher = str(tmp_path / "teacher")
+    _run("train", "resnet10_w32", *DATA, "--size", "32", "--epochs", "1", "-o", teacher)
+
+    for more in ((), ("--kind", "logit", "--temperature", "2", "--alpha", "0.5")):
+        CliRunner().invoke(app, ["distill", teacher, "resnet10_w32", *DATA, *more, "-o", str(tmp_path / "x")])
+
+    assert [(one.kind, one.temperature, one.alpha) for one in taught] == [("embedding", 4.0, 0.9), ("logit", 2.0, 0.5)]
+
+
 def test_training_without_images_says_what_to_give(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "resnet10_w32", "-o", str(tmp_path / "x")])
 
@@ -121,7 +183,14 @@ def test_a_classifier_is_not_tested_on_other_data_than_its_own(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "option",
-    [("--fold", "7"), ("--learning-rate", "-1"), ("--size", "0"), ("--embedding", "0"), ("--seed", "-1")],
+    [
+        ("--fold", "7"),
+        ("--learning-rate", "-1"),
+        ("--size", "0"),
+        ("--size", "100000"),
+        ("--embedding", "0"),
+        ("--seed", "-1"),
+    ],
 )
 def test_a_value_out_of_range_is_refused_by_its_option(option: tuple[str, str], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "resnet10_w32", *DATA, *option, "-o", str(tmp_path / "x")])

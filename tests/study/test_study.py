@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,9 @@ from harness.catalog.datasets import open_dataset
 from harness.catalog.datasets.dataset import VALIDATION_SHARE, Part, Split
 from harness.catalog.models import find_model
 from harness.cli import app
-from harness.errors import ImpossibleRatio, MissingExtra, TrainerDied, UnknownName, UsageError
+from harness.device.lease import leased
+from harness.device.registry import find_device
+from harness.errors import DeviceBusy, ImpossibleRatio, MissingExtra, TrainerDied, UnknownName, UsageError
 from harness.evaluate.evaluate import require_strangers
 from harness.records import Accuracy, Artifact
 from harness.report.view import view
@@ -138,6 +141,7 @@ def test_a_study_is_reported_by_its_folder_in_every_form_that_it_has(study: Stud
     def report(*arguments: str) -> Result:
         return CliRunner().invoke(app, ["report", str(study.path), *arguments])
 
+    assert "onnx/fp32" in report().stdout
     assert report("--to", "md").stdout.startswith("# Ocular study")
     assert json.loads(report("--to", "json").stdout)["rows"]
     page = tmp_path / "page.html"
@@ -204,6 +208,25 @@ def test_a_study_that_is_done_does_nothing_twice(study: StudyFolder) -> None:
     assert not [event for event in seen if isinstance(event, Trained)]
 
 
+def test_a_study_on_a_host_in_use_has_its_report_and_says_what_is_left(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(study.path, tmp_path / "busy", ignore=shutil.ignore_patterns("runs", "report.*"))
+    monkeypatch.setattr("harness.study.study.run_study", lambda *_, **__: StudyFolder.open(tmp_path / "busy"))
+    accepted = [part for obstacle in _everything() for part in ("--accept", obstacle)]
+    asked = ["study", "ocular", "--profile", "smoke", "--output", str(tmp_path / "busy"), *accepted]
+
+    with leased((find_device("host"),), "the nightly run"):
+        done = CliRunner().invoke(app, asked)
+
+    assert isinstance(done.exception, DeviceBusy), done.exception
+    assert done.exception.exit_code == 3
+    assert "nothing is measured yet" in (tmp_path / "busy" / "report.md").read_text(encoding="utf-8")
+    assert (tmp_path / "busy" / "report.html").exists()
+    assert f"left to do, measuring: {shlex.join(['harness', *asked])}" in done.stderr
+    assert not list((tmp_path / "busy").glob("runs/*"))
+
+
 def test_a_study_that_is_killed_leaves_no_trainer_behind_and_goes_on_to_the_same_networks(
     study: StudyFolder, tmp_path: Path
 ) -> None:
@@ -260,6 +283,14 @@ def test_another_study_in_the_same_folder_is_refused(study: StudyFolder) -> None
         run_study(study.path, TINY, data="synthetic:subjects=25,sessions=2,images=2", until="train")
 
 
+def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+
+    with pytest.raises(UsageError, match="is not empty and holds no study"):
+        run_study(tmp_path, TINY, data="nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_a_device_that_is_not_there_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UnknownName):
         run_study(tmp_path, TINY, devices=("nowhere",))
@@ -296,8 +327,6 @@ def _split(profile: Profile) -> Split:
 
 def _everything() -> tuple[str, ...]:
     """What this machine may have in the way: times do not matter here."""
-    from harness.device.registry import find_device
-
     return tuple(obstacle.name for obstacle in find_device("host").obstacles())
 
 

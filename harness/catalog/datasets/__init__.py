@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.catalog.datasets.folder import read_folder
 from harness.catalog.datasets.synthetic import make_synthetic, read_recipe
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +34,12 @@ def open_dataset(
         watch: Told how much is done, of how much.
 
     Raises:
+        UsageError: The reference is empty.
         UnusableData: The folder is missing, empty, mixed up or damaged.
         BadSetting: A setting of the made-up data is wrong, or the folder's `dataset.toml`.
     """
+    if not reference.strip():  # the current folder, by the rules of paths, which nobody means by an empty variable
+        raise UsageError("--data is empty: give a folder <subject>/<session>/<image>, or `synthetic`")
     kind, _, settings = reference.partition(":")
     if kind == SYNTHETIC:
         return make_synthetic(read_recipe(settings), size=size, channels=channels, watch=watch)
