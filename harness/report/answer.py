@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.report.view import DeviceRows, ModelRows, Row, View
+    from harness.summary import Summary
 _NAMED: Final = 4
 """In one sentence; the table has the rest."""
 _SHAKY: Final[dict[WarningKind, str]] = {
@@ -53,26 +54,27 @@ def _best(view: View) -> str:
 
 
 def _fastest(real: Sequence[DeviceRows]) -> str:
-    """The fastest file of each model; where no model has two, the p50 of each."""
-    for word, least in (("fastest", 2), ("p50", 1)):
-        said = []
-        for device in real:
-            models = [words for model in device.models if (words := _fastest_of(model, least))]
-            if models:
-                rest = len(models) - _NAMED
-                more = f", and {rest} more in the table" if rest > 0 else ""
-                said.append(f"on {clean(device.name)}: {', '.join(models[:_NAMED])}{more}")
-        if said:
-            return f"{word} {'; '.join(said)}"
-    return ""
+    """The fastest file of each model, the fastest model first; where no model has two files, the p50 of each."""
+    usable = {device.id: [found for model in device.models if (found := _usable(model))] for device in real}
+    word = "fastest" if any(len(found) > 1 for models in usable.values() for found in models) else "p50"
+    said = []
+    for device in real:
+        models = [words for _, words in sorted(map(_fastest_of, usable[device.id]))]
+        if models:
+            rest = len(models) - _NAMED
+            more = f", and {rest} more in the table" if rest > 0 else ""
+            said.append(f"on {clean(device.name)}: {', '.join(models[:_NAMED])}{more}")
+    return f"{word} {'; '.join(said)}" if said else ""
 
 
-def _fastest_of(model: ModelRows, least: int) -> str:
+def _usable(model: ModelRows) -> list[tuple[Summary, Row]]:
+    """The rows of a model that computed the right thing, the fastest first."""
+    found = [(row.summary, row) for row in model.rows if row.summary is not None and row.summary.parity_passed]
+    return sorted(found, key=lambda pair: pair[0].p50_ns)
+
+
+def _fastest_of(usable: Sequence[tuple[Summary, Row]]) -> tuple[float, str]:
     """A model's fastest row, and those that may be as fast: whose intervals overlap with its own."""
-    usable = [(row.summary, row) for row in model.rows if row.summary is not None and row.summary.parity_passed]
-    if len(usable) < least:
-        return ""
-    usable.sort(key=lambda pair: pair[0].p50_ns)
     best, row = usable[0]
     limit = best.p50_high_ns
     if limit is None:
@@ -81,8 +83,9 @@ def _fastest_of(model: ModelRows, least: int) -> str:
     else:
         ties = sum(other.p50_low_ns is None or other.p50_low_ns <= limit for other, _ in usable[1:])
         tied = f", {count(ties, 'other', 'others')} within the intervals" if ties else ""
-    which = f"{clean(model.name)} as {row.file}" + ("" if row.threads is None else f" with {threads(row.threads)}")
-    return f"{which} ({units.duration(best.p50_ns)}{tied})"
+    threaded = "" if row.threads is None else f" with {threads(row.threads)}"
+    said = f"{clean(row.cell.model)} as {row.file}{threaded}"
+    return best.p50_ns, f"{said} ({units.duration(best.p50_ns)}{tied})"
 
 
 def _trade_off(real: Sequence[DeviceRows]) -> str:

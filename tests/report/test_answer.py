@@ -34,10 +34,21 @@ def test_the_fastest_file_of_each_model_is_named() -> None:
     assert answer(run) == (f"Fastest on bench-01: {fastest}.", "All 4 cells were measured.")
 
 
+def test_the_fastest_comes_first_and_the_slowest_are_left_to_the_table() -> None:
+    times = {"net0": 9, "net1": 8, "net2": 7, "net3": 6, "net4": 5, "alone": 1}
+    results = [records.result(model=name, p50_ms=p50) for name, p50 in times.items()]
+    results += [records.result(model=name, p50_ms=p50 + 1, threads=2) for name, p50 in times.items() if name != "alone"]
+
+    said = answer(records.run(results))[0]
+
+    assert [word for word in said.replace(",", " ").split() if word in times] == ["alone", "net4", "net3", "net2"]
+    assert "and 2 more in the table" in said
+
+
 def test_where_no_model_has_two_files_each_has_its_figure() -> None:
     run = records.run([records.result(p50_ms=10), records.result(p50_ms=7, model="resnet18")])
 
-    each = ("mobilenet_v2 as onnx/fp32 with 1 thread (10.1 ms)", "resnet18 as onnx/fp32 with 1 thread (7.05 ms)")
+    each = ("resnet18 as onnx/fp32 with 1 thread (7.05 ms)", "mobilenet_v2 as onnx/fp32 with 1 thread (10.1 ms)")
     assert answer(run)[0] == f"P50 on bench-01: {', '.join(each)}."
 
 
