@@ -42,7 +42,7 @@ profile are no reasons for distrust."""
 
 def answer(view: View) -> tuple[str, ...]:
     """The run in one to three sentences: what is fastest, what failed, what not to trust."""
-    sentences = (_best(view), _completeness(view), _distrust(view))
+    sentences = (_best(view), _completeness(view), distrust(view))
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -148,7 +148,8 @@ def _completeness(view: View) -> str:
     return f"Of {count(total, 'cell', 'cells')}, {', '.join(parts)}."
 
 
-def _distrust(view: View) -> str:
+def distrust(view: View) -> str:
+    """What not to trust, of how many rows, in a sentence; empty where there is nothing."""
     counted = Counter(warning.kind for row in view.rows for warning in row.warnings)
     measured = sum(row.status == "measured" for row in view.rows)
     parts = [f"{_of(counted[kind], measured)} {what}" for kind, what in _SHAKY.items() if counted[kind]]
