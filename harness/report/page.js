@@ -21,8 +21,10 @@ function narrow() {
     );
     shown += row.hidden ? 0 : 1;
   }
-  document.getElementById("count").textContent =
-    wanted.length || chosen.length ? `${shown} of ${rows.length} rows` : "";
+  const said = wanted.length || chosen.length ? `${shown} of ${rows.length} rows` : "";
+  document.getElementById("count").textContent = said;
+  const by = [...wanted, ...chosen.map(([, value]) => value)].join(", ");
+  document.getElementById("narrowed").textContent = said && `${said}: ${by}`;
 }
 
 // A hidden column is a rule of a style sheet: a thousand rows follow at once. Rows without figures have one wide cell,
@@ -126,7 +128,10 @@ async function draw() {
       place.textContent = `This picture could not be drawn: ${error.message}`;
     }
     const select = place.querySelector(".vega-bind select");
-    if (select) select.setAttribute("aria-label", "Row of the picture");
+    if (select) {
+      select.setAttribute("aria-label", "Row of the picture");
+      select.addEventListener("change", printed(place, select));
+    }
   }
   document.documentElement.dataset.drawn = "yes";
 }
@@ -140,11 +145,26 @@ function chooser(view, { name, select }, data) {
   list.append(new Option(`every ${field}`, ""));
   for (const value of new Set(data.map((datum) => datum[field]))) list.append(new Option(value, value));
   list.addEventListener("change", () => view.signal(signal, list.value || null).runAsync());
-  view.addSignalListener(signal, (_, value) => (list.value = value ?? ""));
   const place = document.createElement("div");
-  place.className = "vega-bindings";
   place.append(list);
+  const tell = printed(place, list);
+  list.addEventListener("change", tell);
+  view.addSignalListener(signal, (_, value) => {
+    list.value = value ?? "";
+    tell();
+  });
+  place.className = "vega-bindings";
   return place;
+}
+
+// A list is no use on paper; what was chosen from it is said there in words.
+function printed(place, list) {
+  const said = document.createElement("p");
+  said.className = "printed";
+  place.prepend(said);
+  const tell = () => (said.textContent = list.value);
+  tell();
+  return tell;
 }
 
 let unfolded = [];

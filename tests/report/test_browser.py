@@ -336,6 +336,22 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
     assert inks == ["rgb(0, 0, 0)"], "a picture is drawn for the screen, and is dark on paper all the same"
 
 
+def test_paper_says_in_words_what_was_filtered_and_chosen_and_has_no_lists(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+    page.get_by_label("Filter rows").fill("mobilenet onnx")
+    page.get_by_label("Precision", exact=True).select_option("fp32")
+    page.get_by_label("Row of the picture").first.select_option(index=1)
+    row = page.get_by_label("Row of the picture").first.input_value()
+
+    assert shown(page, ".printed") == []
+    page.emulate_media(media="print")
+
+    assert shown(page, "select") == []
+    said = page.locator(".printed").all_text_contents()  # the text that is seen is empty below the screen
+    assert said[0] == "3 of 11 rows: mobilenet, onnx, fp32"
+    assert row in said
+
+
 def test_the_pictures_follow_the_theme(opened: Any) -> None:
     page = opened(run_of_every_outcome(), color_scheme="light").page
     ink = "getComputedStyle(document.querySelector('[data-chart] .role-axis-label text')).fill"
