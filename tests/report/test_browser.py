@@ -348,6 +348,8 @@ def test_paper_says_in_words_what_was_filtered_and_chosen_and_has_no_lists(opene
 
     assert shown(page, "select") == []
     said = page.locator(".printed").all_text_contents()  # the text that is seen is empty below the screen
+    heads = page.locator("thead button").evaluate_all("each => each.map(one => getComputedStyle(one).display)")
+    assert set(heads) == {"contents"}, "Chromium leaves buttons out where it prints a head again on the next page"
     assert said[0] == "3 of 11 rows: mobilenet, onnx, fp32"
     assert row in said
 
