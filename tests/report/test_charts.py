@@ -12,6 +12,7 @@ import pytest
 from harness.records import BlockConditions, OperatorProfile, OperatorTime, PlacedNode
 from harness.report import render
 from harness.report.charts import charts
+from harness.report.operators import in_words
 from harness.report.pictures import static_specs, write_pictures
 from harness.report.trace_file import why_empty
 from harness.report.view import view
@@ -227,7 +228,20 @@ def test_the_longest_operators_are_shown_with_their_share_of_all() -> None:
     data = named(run)["operators"].data
 
     assert [datum["operator"] for datum in data] == [f"conv_{n}" for n in range(29, 9, -1)]
+    assert data[0]["title"] == "Conv conv_29", "a runtime's fused name hides what it is"
+    assert named(run)["operators"].spec["encoding"]["y"]["field"] == "title"
     assert data[0]["share_pct"] == pytest.approx(100 * 30 / 465, rel=1e-4)
+
+
+def test_documents_without_pictures_name_the_longest_operators_in_a_line() -> None:
+    results = [records.result(threads=n, measured={"profile": PROFILE}) for n in (1, 2, 3, 4)]
+    (sentence,) = in_words(view(records.run(results)).devices[0])
+
+    longest = "Conv conv_29 6 %, Conv conv_28 6 %, Conv conv_27 6 %"
+    each = "; ".join(f"mobilenet_v2 onnx/fp32, {n}: {longest}" for n in ("1 thread", "2 threads", "3 threads"))
+    assert sentence == f"Longest operators, share of their time: {each}; 1 more row on the page."
+    assert "Longest operators" in render(records.run(results), "md")
+    assert not in_words(view(records.run([records.result()])).devices[0])
 
 
 def test_rows_that_a_page_has_no_room_for_are_counted_in_words() -> None:
@@ -250,8 +264,10 @@ def test_rows_that_a_page_has_no_room_for_are_counted_in_words() -> None:
 def test_a_trace_has_every_operator_end_to_end_and_a_process_a_row() -> None:
     run = records.run([records.result(), records.result(threads=2, measured={"profile": PROFILE})])
 
-    name, *operators = json.loads(render(run, "trace"))["traceEvents"]
+    trace = json.loads(render(run, "trace"))
+    name, *operators = trace["traceEvents"]
 
+    assert trace["otherData"]["times"].startswith("Not a real timeline")
     assert name["args"]["name"] == "mobilenet_v2 onnx/fp32, 2 threads on host"
     assert [each["name"] for each in operators] == [each.name for each in PROFILE.operators]
     assert [each["ts"] for each in operators[:3]] == [0, 1, 3]
