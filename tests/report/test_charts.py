@@ -12,6 +12,7 @@ import pytest
 from harness.records import BlockConditions, OperatorProfile, OperatorTime, PlacedNode
 from harness.report import render
 from harness.report.charts import charts
+from harness.report.figures import latency_files
 from harness.report.operators import in_words
 from harness.report.pictures import static_specs, write_pictures
 from harness.report.trace_file import why_empty
@@ -328,6 +329,17 @@ def test_every_picture_of_the_page_is_also_a_file(tmp_path: Path) -> None:
     second = (tmp_path / "pictures/operators-host-mobilenet_v2-tflite-fp32-2-threads.svg").read_text(encoding="utf-8")
     assert "mobilenet_v2 tflite/fp32, 2 threads" in second
     assert "conv_29" in second
+
+
+def test_a_long_title_of_a_file_goes_on_in_the_next_line() -> None:
+    device = records.device(cpu="A processor whose maker gave it a name that is as long as a whole sentence")
+
+    (svg,) = latency_files(view(records.run([records.result()], devices=[device])).devices).values()
+
+    lines = re.findall(r'<text[^>]*class="title">([^<]*)</text>', svg)
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 100
+    assert " ".join(lines).endswith("Debian GNU/Linux 13")
 
 
 def test_the_operators_of_a_row_are_a_table_with_what_taking_them_cost_and_are_in_the_pages_data() -> None:
