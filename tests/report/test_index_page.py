@@ -47,6 +47,13 @@ def test_a_row_is_drawn_over_the_runs_that_have_it() -> None:
     assert {each["label"] for each in data} == {"mobilenet_v2 onnx/fp32, 1 thread on bench-01"}
 
 
+def test_its_axis_is_in_utc_as_the_table_is() -> None:
+    (chart,) = charts_of(render([listed(run_of(2, 11.0)), listed(run_of(1, 10.0))], version="1"))
+
+    axes = [layer["encoding"]["x"] for layer in chart["layer"]]  # type: ignore[attr-defined]
+    assert {(x["title"], x["scale"]["type"]) for x in axes} == {("UTC", "utc")}
+
+
 def test_a_single_run_has_no_history_to_draw() -> None:
     assert charts_of(render([listed(run_of(1, 10.0))], version="1")) == []
 
