@@ -12,6 +12,7 @@ import numpy as np
 
 from harness import statistics, units
 from harness.report import words
+from harness.report.colours import FAMILIES
 from harness.report.markup import Markup, element, join
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ def latencies(rows: Sequence[Row], *, title: str) -> Markup:
     warm = _Scale.of([value for row in measured for value in _samples_ms(row)], _WARM)
     cold = _Scale.from_zero(max(value for row in measured for value in _cold_ms(row)), _COLD)
     bottom = _TOP + _ROW * len(rows)
-    formats = list(dict.fromkeys(row.cell.format for row in rows))
     spoken = "; ".join(f"{row.name}: {words.interval(row.summary)}" for row in rows if row.summary)
     return element(
         "svg",
@@ -72,7 +72,7 @@ def latencies(rows: Sequence[Row], *, title: str) -> Markup:
         _heads(warm),
         _axis(warm, bottom),
         _axis(cold, bottom),
-        *(_row(row, warm, cold, index, formats.index(row.cell.format)) for index, row in enumerate(rows)),
+        *(_row(row, warm, cold, index, FAMILIES[row.cell.format]) for index, row in enumerate(rows)),
         viewBox=f"0 0 {_WIDTH} {bottom + _BOTTOM}",
         role="img",
         class_="latencies",

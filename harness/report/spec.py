@@ -10,7 +10,7 @@ https://vega.github.io/vega-lite/docs/ (version 6).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ LIGHT: Final[Spec] = {
     "view": {"stroke": None},
 }
 """Colours that differ in brightness too, and stay apart for the common kinds of colour blindness."""
+_NAMES: Final = {f"var(--kind{number})": each for number, each in enumerate(LIGHT["range"]["category"])}
 SHOWN: Final = "shown"
 """The parameter of a picture that shows one row of several."""
 
@@ -75,7 +76,21 @@ def static_spec(chart: Chart, row: str | None = None) -> Spec:
         title["subtitle"] = row
         spec["params"] = [_chosen(param, row) for param in chart.spec["params"]]
         spec["data"] = {"values": [datum for datum in chart.data if datum["label"] == row]}
-    return with_width(spec | {"title": title})
+    return with_width(cast("Spec", _with_colours(spec | {"title": title})))
+
+
+def colour(number: int) -> str:
+    """A colour by its number, of whichever theme a page has; files have that of `LIGHT`."""
+    return f"var(--kind{number})"
+
+
+def _with_colours(part: object) -> object:
+    """The same with colours in place of their names, which only a page knows."""
+    if isinstance(part, dict):
+        return {key: value if key == "data" else _with_colours(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_with_colours(each) for each in part]
+    return _NAMES.get(part, part) if isinstance(part, str) else part
 
 
 def rows(chart: Chart) -> tuple[str, ...]:

@@ -234,6 +234,30 @@ def test_the_longest_operators_are_shown_with_their_share_of_all() -> None:
     assert data[0]["share_pct"] == pytest.approx(100 * 30 / 465, rel=1e-4)
 
 
+def test_a_colour_means_the_same_on_every_picture_of_a_page() -> None:
+    results = [
+        records.result(model=model, format=format_, threads=threads)
+        for model in ("net_1", "net_2")
+        for format_ in ("tflite", "onnx")
+        for threads in (1, 2)
+    ]
+    run = records.run(results)
+    drawn = named(run)
+
+    def scale(name: str, layer: int) -> dict[str, str]:
+        found = drawn[name].spec["layer"][layer]["encoding"]["color"]["scale"]
+        return dict(zip(found["domain"], found["range"], strict=True))
+
+    runtimes = {name.split(" ")[0]: colour for name, colour in scale("runtimes", -1).items()}
+    assert runtimes == {"onnxruntime": "var(--kind0)", "litert": "var(--kind1)"}
+    lines = re.findall(r'class="kind(\d)"><text[^>]*><title>(\w+)/', render(run, "html"))
+    assert set(lines) == {("0", "onnx"), ("1", "tflite")}
+    models = scale("size-latency", 0)
+    assert models == scale("threads", 1) == {"net_1": "var(--kind3)", "net_2": "var(--kind4)"}
+    static = static_specs(charts(view(run)))["runtimes-host"]
+    assert "var(" not in json.dumps(static), "a file knows no names of colours"
+
+
 def test_documents_without_pictures_name_the_longest_operators_in_a_line() -> None:
     results = [records.result(threads=n, measured={"profile": PROFILE}) for n in (1, 2, 3, 4)]
     (sentence,) = in_words(view(records.run(results)).devices[0])
