@@ -12,7 +12,7 @@ from harness.report.colours import COLOURS, FAMILIES, PARTS, coloured, of_models
 from harness.report.figures import slug
 from harness.report.pareto import Point, front, pareto
 from harness.report.row_charts import operators, over_time
-from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, scaled
+from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, names_axis, scaled
 from harness.report.view import clean, threads
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _runtimes(device: DeviceRows) -> Chart | None:
     data = [
         _datum(row) | {"line": lines[row.cell.id], "runtime": names[row.cell.id]} for group in several for row in group
     ]
-    y: Spec = {"field": "line", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 260}}
+    y = names_axis("line")
     formats = {names[row.cell.id]: row.cell.format for row in sorted(rows, key=lambda row: names[row.cell.id])}
     colour = coloured("runtime", of_runtimes(formats), {datum["runtime"] for datum in data})
     span: Spec = {
@@ -245,7 +245,7 @@ def _memory_of(device: DeviceRows, rows: Sequence[Row], source: str, suffix: str
             "height": 16 * len(several),
             "mark": {"type": "bar"},
             "encoding": {
-                "y": {"field": "label", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+                "y": names_axis("label"),
                 "x": axis("mib", "MiB"),
                 "color": coloured("part", PARTS, PARTS),
                 "order": {"field": "part", "sort": "descending"},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from harness import units
 from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
-from harness.report.spec import Chart, Datum, Spec
+from harness.report.spec import Chart, Datum, Spec, names_axis
 from harness.report.view import clean
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _intervals(rows: Sequence[Compared]) -> Chart | None:
     if not shown:
         return None
     data = tuple(_datum(row, found) for row, found in shown)
-    y: Spec = {"field": "line", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 320}}
+    y = names_axis("line")
     title = "B / A - 1, % (right of 0 is more: slower, larger)"
 
     def x(field: str) -> Spec:

@@ -105,6 +105,7 @@ async function draw() {
     background: "transparent", font: getComputedStyle(document.body).fontFamily, range: { category: kinds }, axis,
     legend: {
       labelColor: colour("ink"), titleColor: colour("quiet"), orient: "bottom", labelFontSize: 12, columnPadding: 16,
+      labelLimit: 320,
       symbolBaseFillColor: colour("ink"), symbolBaseStrokeColor: colour("ink"), layout: { bottom: { margin: 24 } },
     },
     // What has no colour of its own would be black, on a dark page as well.

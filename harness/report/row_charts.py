@@ -8,7 +8,7 @@ from harness import statistics
 from harness.report import words
 from harness.report.figures import slug
 from harness.report.operators import SHOWN, all_operators_ns, longest_operators, number_profiled, profiled, title_of
-from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled, with_width
+from harness.report.spec import Chart, Datum, Spec, axis, names_axis, row_choice, scaled, with_width
 from harness.report.view import clean
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def operators(device: DeviceRows) -> Chart | None:
             "transform": [{"filter": "datum.label == shown"}],
             "mark": {"type": "bar"},
             "encoding": {
-                "y": {"field": "title", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+                "y": names_axis("title"),
                 "x": axis("share_pct", "share of the operators' time, %"),
                 "color": {"field": "accelerator", "type": "nominal", "title": None},
                 "tooltip": [

@@ -354,6 +354,24 @@ def test_paper_says_in_words_what_was_filtered_and_chosen_and_has_no_lists(opene
     assert row in said
 
 
+def test_no_name_in_a_picture_is_cut_at_its_edge_or_runs_into_its_neighbour(opened: Any) -> None:
+    page = opened(run_of_every_outcome("a_network_whose_name_is_as_long_as_a_sentence_v2"), color_scheme="light").page
+    page.set_viewport_size({"width": 1280, "height": 6000})  # what is out of sight is not laid out
+
+    over = page.locator("[data-chart] .role-axis-label text").evaluate_all(
+        """each => each.filter(one => one.getBoundingClientRect().left < one.closest("figure")
+           .getBoundingClientRect().left).map(one => one.textContent)"""
+    )
+    sizes = page.locator("[data-chart] .role-axis-label text, [data-chart] .role-legend-label text").evaluate_all(
+        "each => [...new Set(each.map(one => getComputedStyle(one).fontSize))]"
+    )
+    labels = page.locator("[data-chart] .role-axis-label text").all_text_contents()
+
+    assert over == []
+    assert sizes == ["12px"], "as it was laid out"
+    assert any("…" in label and label.endswith("onnx/fp32, 1 thread") for label in labels), "its end tells it apart"
+
+
 def test_the_pictures_follow_the_theme(opened: Any) -> None:
     page = opened(run_of_every_outcome(), color_scheme="light").page
     ink = "getComputedStyle(document.querySelector('[data-chart] .role-axis-label text')).fill"
