@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.report import accuracy, cautions, figures, pictures, shell, words
+from harness.report import accuracy, cautions, figures, json_file, pictures, shell, words
 from harness.report.answer import answer
 from harness.report.charts import charts
-from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
 from harness.report.operator_tables import operator_tables
 from harness.report.view import clean, view
@@ -121,7 +120,7 @@ def render(run: Run) -> str:
         header=_header(shown, heads),
         main=(*devices, _no_pictures() if drawn and not can_draw else None, _conditions(shown)),
         footer=_footer(has_errors=heads is not _HEADS),
-        data=document(shown, ()),
+        data=json_file.figures(shown),
         drawn=drawn,
     )
 
