@@ -297,7 +297,12 @@ def _conditions_of(device: DeviceRows, plan: Plan) -> Markup:
     facts = words.device_facts(device.facts) if device.facts else {}
     columns = element("div", _pairs(facts), _pairs(seen), class_="columns")
     obstacles = (
-        element("li", element("b", each.severity), f"{clean(each.found)} ", element("span", clean(each.advice)))
+        element(
+            "li",
+            element("b", each.severity),
+            f"{words.full_stop(clean(each.found))} ",
+            element("span", words.full_stop(clean(each.advice))),
+        )
         for each in plan.obstacles.get(device.id, ())
     )
     listed = element("ul", *obstacles, class_="notes wide") if plan.obstacles.get(device.id) else None

@@ -37,6 +37,17 @@ for (const box of switches) {
 }
 showColumns();
 
+// The menu lies over the page, and goes away as menus do.
+const menu = document.querySelector(".columns-menu");
+addEventListener("click", (event) => {
+  if (menu && !menu.contains(event.target)) menu.open = false;
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !menu?.open) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
 function showColumns() {
   const off = switches.filter((box) => !box.checked).map((box) => Number(box.dataset.column));
   hidden.textContent = off

@@ -176,9 +176,25 @@ def test_columns_come_and_go_by_the_menu(opened: Any) -> None:
     assert "peak" not in heads
     assert "Memory, MiB" not in shown(page, "thead th"), "a group without columns is gone"
     page.get_by_text("Operators of mobilenet_v2 onnx/fp32, 1 thread").click()
+    page.get_by_text("Columns", exact=True).click()
     page.get_by_label("Warm inference, ms: p50").uncheck()
     assert "p50" not in shown(page, "thead button")
     assert "% of all" in shown(page, "details[open] thead button"), "the fifth column there is another one"
+
+
+def test_the_menu_of_columns_goes_away_by_escape_and_by_a_click_elsewhere(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+    menu, box = page.get_by_text("Columns", exact=True), page.get_by_label("File, MiB: zipped")
+
+    menu.click()
+    box.check()
+    assert box.is_visible(), "a click within it leaves it open"
+    page.keyboard.press("Escape")
+    assert not box.is_visible()
+    menu.click()
+    page.locator("h1").click()
+
+    assert not box.is_visible()
 
 
 def test_everything_can_be_done_from_the_keyboard(opened: Any) -> None:

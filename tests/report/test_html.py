@@ -203,7 +203,7 @@ def test_an_obstacle_of_the_device_is_told_with_the_conditions() -> None:
 
     text = render(records.FakeRun(run.folder, plan, run.results), "html")
 
-    assert "<b>warning</b>load is 3.1" in text
+    assert "<b>warning</b>load is 3.1. <span>close other programs.</span>" in text
     assert "<dt>onnxruntime</dt><dd>1.24.0</dd>" in text
 
 
