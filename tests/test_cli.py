@@ -346,7 +346,7 @@ def test_a_report_goes_to_stdout_alone_for_pipes(here: Path, cache: Path, to: st
 
     done = harness(here, cache, "report", "out", "--to", to)
 
-    assert done.stdout == (here / "out" / f"report.{to}").read_text()
+    assert done.stdout == (here / "out" / f"report.{to}").read_text(encoding="utf-8-sig"), "a mark is for files only"
 
 
 def test_an_index_links_every_run_and_makes_a_stale_page_again(here: Path, cache: Path) -> None:
