@@ -210,7 +210,8 @@ def _row(
         element("td", words.threads_of(row), data_v=row.cell.choice.threads),
     )
     proved = row.evidence or ""
-    text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]} {proved} {device}").lower()
+    told = f"{row.status} {words.STATUS[row.status]} {proved} {row.cell.choice.title} {device}"
+    text = clean(f"{row.cell.model} {row.name} {told}").lower()
     return element(
         "tr",
         *first,

@@ -69,6 +69,7 @@ def test_the_page_is_well_formed_and_holds_every_row() -> None:
     page = Page(render(run_of(), "html"))
 
     rows = [each for each in page.attributes("tr") if "data-text" in each]
+    assert all(str(each["data-runtime"]) in str(each["data-text"]) for each in rows), "a runtime can be looked for, too"
     assert [row["class"] for row in rows] == ["measured", "failed", "not_runnable", "not_run"]
 
 
