@@ -324,6 +324,9 @@ def test_a_report_is_made_again_from_the_record_alone(here: Path, cache: Path) -
 
     assert done.returncode == 0, done.stderr
     assert (here / "again.html").read_text() == page
+    told = harness(here, cache, "report", "out", "--to", "table", "-o", "table.txt")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "wrote table.txt\n")
+    assert "p50: the median over processes" in (here / "table.txt").read_text()
 
 
 def test_what_cannot_be_written_or_is_not_there_is_said_in_a_sentence(here: Path, cache: Path) -> None:
@@ -359,7 +362,7 @@ def test_a_report_goes_to_stdout_alone_for_pipes(here: Path, cache: Path, to: st
 
     done = harness(here, cache, "report", "out", "--to", to)
 
-    assert done.stdout == (here / "out" / f"report.{to}").read_text()
+    assert done.stdout == (here / "out" / f"report.{to}").read_text(encoding="utf-8-sig"), "a mark is for files only"
 
 
 def test_an_index_links_every_run_and_makes_a_stale_page_again(here: Path, cache: Path) -> None:

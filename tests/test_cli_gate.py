@@ -58,6 +58,9 @@ def test_two_runs_with_other_threads_are_refused_by_name_and_compared_when_that_
     assert accepted.returncode == 0
     assert "what changed on the device meanwhile" in accepted.stderr
     assert max(map(len, accepted.stdout.splitlines())) <= 80
+    assert accepted.stdout.startswith("mobilenet_v2 onnx/fp32, 2 threads: ")
+    assert accepted.stdout.splitlines()[-2].startswith("1 row: 1 ")
+    assert "Worst change of p50: " in accepted.stdout
 
 
 def test_a_gate_against_a_baseline_leaves_files_and_a_code_for_ci(tmp_path: Path) -> None:

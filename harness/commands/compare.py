@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.comparisons import write_page
+from harness.commands.comparisons import summary, titles, write_page
 from harness.commands.console import AcceptOption, FormatOption, Output, note, open_run
 from harness.errors import Incomparable, UsageError
 
@@ -214,6 +215,7 @@ def _compare_runs(
 
     margins = _margins(margin)
     before, after = open_run(a), open_run(b)
+    named = titles(before, after)
     cells = compare_runs(before, after, lambda _cell: margins, accept=accept)
     warning = apart_text(before.plan.created_at, after.plan.created_at)
     where = [
@@ -223,10 +225,10 @@ def _compare_runs(
     if output_format is Output.JSON:
         typer.echo(to_json(as_json(result)))
     else:
-        typer.echo(cells_text(cells))
+        typer.echo(f"{cells_text(cells, named)}\n\n{textwrap.fill(summary(cells, named), 80)}")
     note(warning)
     if page is not None:  # last, as above
-        write_page(result, page)
+        write_page(result, page, named)
     keys = refused_keys(cells, accept)
     if keys or not any(cell.status == "compared" for cell in cells):
         raise Incomparable(str(a), str(b), keys)

@@ -8,15 +8,42 @@ from typing import TYPE_CHECKING
 from harness.commands.console import note
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.regress.gate import GateResult
     from harness.regress.runs import CellComparison
     from harness.report.comparison_page import Compared
+    from harness.report.view import Run
 
 
-def write_page(result: GateResult, to: Path) -> None:
+def titles(*runs: Run) -> dict[str, str]:
+    """Cell id -> what its row is called in the report of the last of these runs that has it."""
+    from harness.report.view import clean, view  # noqa: PLC0415
+
+    found = {}
+    for run in runs:
+        shown = view(run)
+        names = {device.id: f" on {clean(device.name)}" if len(shown.devices) > 1 else "" for device in shown.devices}
+        for row in shown.rows:
+            found[row.cell.id] = f"{clean(row.cell.model)} {row.name}{names[row.cell.device_id]}"
+    return found
+
+
+def summary(cells: Sequence[CellComparison], named: Mapping[str, str]) -> str:
+    """What a page begins with, in a line."""
+    from harness.report.comparison_page import answer  # noqa: PLC0415
+
+    return answer([_row(cell, named) for cell in cells])
+
+
+def write_page(result: GateResult, to: Path, named: Mapping[str, str] | None = None) -> None:
     """Write what was found as a page.
+
+    Args:
+        result: Of a gate, or of one comparison.
+        to: The file.
+        named: Cell id -> what its row is called, where that is another thing.
 
     Raises:
         OSError: The file cannot be written.
@@ -26,19 +53,20 @@ def write_page(result: GateResult, to: Path) -> None:
     from harness.report.comparison_page import render  # noqa: PLC0415
     from harness.workspace import write_atomically  # noqa: PLC0415
 
-    rows = [_row(cell) for cell in result.cells]
+    rows = [_row(cell, named or {}) for cell in result.cells]
     page = render(result.a, result.b, rows, version=__version__, notes=result.notes, data=as_json(result))
     write_atomically(to, page.encode())
     note(f"wrote {to}")
 
 
-def _row(cell: CellComparison) -> Compared:
+def _row(cell: CellComparison, named: Mapping[str, str]) -> Compared:
     from harness.regress.levels import UNITS  # noqa: PLC0415
+    from harness.regress.words import METRIC_NAMES, cell_verdict  # noqa: PLC0415
     from harness.report.comparison_page import Compared, Found  # noqa: PLC0415
 
     found = tuple(
         Found(
-            figure=finding.metric,
+            figure=METRIC_NAMES[finding.metric],
             verdict=finding.verdict,
             ratio=finding.effect.ratio if finding.effect else None,
             low=finding.effect.ratio_low if finding.effect else None,
@@ -53,4 +81,9 @@ def _row(cell: CellComparison) -> Compared:
         for finding in cell.findings
     )
     differing = "; ".join(f"{each.key}: {each.a} there, {each.b} here" for each in cell.differences)
-    return Compared(name=cell.name, found=found, problem=cell.problem or differing or cell.status)
+    return Compared(
+        name=named.get(cell.name, cell.name),
+        found=found,
+        verdict=cell_verdict(cell),
+        problem=cell.problem or differing or cell.status,
+    )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from harness.study.page import StudyDocument
 
 REPORTS = Path("reports")
+_FILE_WIDTH = 120
+"""Columns of a table that is written into a file."""
 INTERRUPTED = 130
 """Exit code: 128 and the number of SIGINT."""
 
@@ -123,11 +125,24 @@ def print_study(figures: StudyDocument, more: str) -> None:
     console.print(table(figures, more, width=console.width))
 
 
-def print_table(stored: StoredRun) -> None:
-    """Print a run's table, as wide as the terminal."""
+def print_table(stored: StoredRun, to: Path | None = None) -> None:
+    """Print a run's table, as wide as the terminal, or write it into a file as plain text.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    from io import StringIO  # noqa: PLC0415
+
     from rich.console import Console  # noqa: PLC0415
 
     from harness.report.terminal import table  # noqa: PLC0415
+    from harness.workspace import write_atomically  # noqa: PLC0415
 
-    console = Console()
-    console.print(table(stored, width=console.width))
+    if to is None:
+        console = Console()
+        console.print(table(stored, width=console.width))
+        return
+    written = StringIO()
+    Console(file=written, width=_FILE_WIDTH, color_system=None).print(table(stored, width=_FILE_WIDTH))
+    write_atomically(to, "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines()).encode())
+    note(f"wrote {to}")

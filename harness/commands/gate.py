@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.comparisons import write_page
+from harness.commands.comparisons import titles, write_page
 from harness.commands.console import FormatOption, Output, note, open_run
 from harness.errors import GateFailed, Incomparable, UsageError
 
@@ -101,7 +101,7 @@ def gate(
         )
     _tell(result, output_format, junit, comment)
     if page is not None:  # last: a page that cannot be written must not take the verdict with it
-        write_page(result, page)
+        write_page(result, page, titles(open_run(baseline), open_run(Path(candidate))) if baseline else None)
     if update:
         _keep(Path(candidate), Path(result.a), result, accept or [])
         return

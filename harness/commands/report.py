@@ -80,7 +80,7 @@ def report(
             note(f"wrote {path}")
         return
     if to is Document.TABLE:
-        print_table(stored)
+        print_table(stored, output)
         return
     _require_something_to_say(stored, to)
     if output is None and to is Document.HTML:

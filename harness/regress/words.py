@@ -11,7 +11,7 @@ from harness.regress import planning
 from harness.regress.effect import CONFIDENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.records import ComparePlan, Comparison, DeviceFacts
     from harness.regress.decision import FamilyRule
@@ -187,11 +187,16 @@ def table(found: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def cells_text(cells: Sequence[CellComparison]) -> str:
-    """Cells as a list: what is well in a line each, what is not with its figures."""
+def cells_text(cells: Sequence[CellComparison], named: Mapping[str, str] | None = None) -> str:
+    """Cells as a list: what is well in a line each, what is not with its figures.
+
+    Args:
+        cells: Of a gate, or of two runs.
+        named: Cell id -> what its row is called, where that is another thing.
+    """
     lines: list[str] = []
     for cell in cells:
-        lines += [f"{cell.name}: {cell_verdict(cell)}"]
+        lines += [f"{(named or {}).get(cell.name, cell.name)}: {cell_verdict(cell)}"]
         if cell.status == "compared":
             lines += [f"  {line}" for line in table(cell.findings)]
         lines += [f"  {difference.key}: {difference.a} | {difference.b}" for difference in cell.differences]

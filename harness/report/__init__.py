@@ -7,6 +7,7 @@
     markdown · html · csv_file · json_file · trace_file
     accuracy     the error of a row's file, and on which images it was found
     operators    where the time of an inference goes; operator_tables says it as tables
+    colours      which colour means what on a page
     figures      latency distributions as SVG, for the page
     charts       pictures that can be explored; row_charts those within one row, pareto errors against costs;
                  pictures has their library, and makes files of all

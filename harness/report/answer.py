@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from harness import units
-from harness.report.accuracy import by_test, error_of, error_pct
+from harness.report.accuracy import by_test, ends_pct, error_of, error_pct
 from harness.report.pareto import front
 from harness.report.view import clean, threads
 from harness.report.words import count
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.report.view import DeviceRows, ModelRows, Row, View
+    from harness.summary import Summary
 _NAMED: Final = 4
 """In one sentence; the table has the rest."""
 _SHAKY: Final[dict[WarningKind, str]] = {
@@ -41,7 +42,7 @@ profile are no reasons for distrust."""
 
 def answer(view: View) -> tuple[str, ...]:
     """The run in one to three sentences: what is fastest, what failed, what not to trust."""
-    sentences = (_best(view), _completeness(view), _distrust(view))
+    sentences = (_best(view), _completeness(view), distrust(view))
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -53,26 +54,27 @@ def _best(view: View) -> str:
 
 
 def _fastest(real: Sequence[DeviceRows]) -> str:
-    """The fastest file of each model; where no model has two, the p50 of each."""
-    for word, least in (("fastest", 2), ("p50", 1)):
-        said = []
-        for device in real:
-            models = [words for model in device.models if (words := _fastest_of(model, least))]
-            if models:
-                rest = len(models) - _NAMED
-                more = f", and {rest} more in the table" if rest > 0 else ""
-                said.append(f"on {clean(device.name)}: {', '.join(models[:_NAMED])}{more}")
-        if said:
-            return f"{word} {'; '.join(said)}"
-    return ""
+    """The fastest file of each model, the fastest model first; where no model has two files, the p50 of each."""
+    usable = {device.id: [found for model in device.models if (found := _usable(model))] for device in real}
+    word = "fastest" if any(len(found) > 1 for models in usable.values() for found in models) else "p50"
+    said = []
+    for device in real:
+        models = [words for _, words in sorted(map(_fastest_of, usable[device.id]))]
+        if models:
+            rest = len(models) - _NAMED
+            more = f", and {rest} more in the table" if rest > 0 else ""
+            said.append(f"on {clean(device.name)}: {', '.join(models[:_NAMED])}{more}")
+    return f"{word} {'; '.join(said)}" if said else ""
 
 
-def _fastest_of(model: ModelRows, least: int) -> str:
+def _usable(model: ModelRows) -> list[tuple[Summary, Row]]:
+    """The rows of a model that computed the right thing, the fastest first."""
+    found = [(row.summary, row) for row in model.rows if row.summary is not None and row.summary.parity_passed]
+    return sorted(found, key=lambda pair: pair[0].p50_ns)
+
+
+def _fastest_of(usable: Sequence[tuple[Summary, Row]]) -> tuple[float, str]:
     """A model's fastest row, and those that may be as fast: whose intervals overlap with its own."""
-    usable = [(row.summary, row) for row in model.rows if row.summary is not None and row.summary.parity_passed]
-    if len(usable) < least:
-        return ""
-    usable.sort(key=lambda pair: pair[0].p50_ns)
     best, row = usable[0]
     limit = best.p50_high_ns
     if limit is None:
@@ -81,12 +83,16 @@ def _fastest_of(model: ModelRows, least: int) -> str:
     else:
         ties = sum(other.p50_low_ns is None or other.p50_low_ns <= limit for other, _ in usable[1:])
         tied = f", {count(ties, 'other', 'others')} within the intervals" if ties else ""
-    which = f"{clean(model.name)} as {row.file}" + ("" if row.threads is None else f" with {threads(row.threads)}")
-    return f"{which} ({units.duration(best.p50_ns)}{tied})"
+    threaded = "" if row.threads is None else f" with {threads(row.threads)}"
+    said = f"{clean(row.cell.model)} as {row.file}{threaded}"
+    return best.p50_ns, f"{said} ({units.duration(best.p50_ns)}{tied})"
 
 
 def _trade_off(real: Sequence[DeviceRows]) -> str:
-    """The rows that no other row beats in both error and latency, where errors of trained weights are known."""
+    """The rows that no other row beats in both error and latency, where errors of trained weights are known.
+
+    Of each its error with the interval; errors on images that a program drew are said to be that.
+    """
     said = []
     for device in real:
         trained = [row for model in device.models if not model.is_untrained for row in model.rows]
@@ -95,16 +101,23 @@ def _trade_off(real: Sequence[DeviceRows]) -> str:
             points = {row.cell.id: _point(row) for row in rows}
             best = front(list(points.values()))
             named = [
-                f"{clean(row.cell.model)} {row.name} ({error_pct(row)} %, {units.duration(points[row.cell.id][0])})"
+                f"{clean(row.cell.model)} {row.name} ({_error(row)}, {units.duration(points[row.cell.id][0])})"
                 for row in sorted(rows, key=lambda row: points[row.cell.id])
                 if points[row.cell.id] in best
             ]
             if len(rows) > 1:
                 rest = len(named) - _NAMED
                 more = f" and {rest} more" if rest > 0 else ""
-                where = f"{test.metric} against latency on {clean(device.name)}"
+                drawn = " on synthetic images" if test.is_synthetic else ""
+                where = f"{test.metric}{drawn} against latency on {clean(device.name)}"
                 said.append(f"{where}: {', '.join(named[:_NAMED])}{more}")
     return f"best trade-off of {'; '.join(said)}" if said else ""
+
+
+def _error(row: Row) -> str:
+    """`5.00 %, 4.00 to 6.00`: an error without its interval claims more than was found."""
+    ends = ends_pct(row)
+    return f"{error_pct(row)} %" + (f", {ends}" if ends else ", no interval")
 
 
 def _point(row: Row) -> tuple[float, float]:
@@ -135,7 +148,8 @@ def _completeness(view: View) -> str:
     return f"Of {count(total, 'cell', 'cells')}, {', '.join(parts)}."
 
 
-def _distrust(view: View) -> str:
+def distrust(view: View) -> str:
+    """What not to trust, of how many rows, in a sentence; empty where there is nothing."""
     counted = Counter(warning.kind for row in view.rows for warning in row.warnings)
     measured = sum(row.status == "measured" for row in view.rows)
     parts = [f"{_of(counted[kind], measured)} {what}" for kind, what in _SHAKY.items() if counted[kind]]

@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from harness.report.accuracy import by_test, error_of
+from harness.report.colours import COLOURS, FAMILIES, PARTS, coloured, of_models, of_runtimes
 from harness.report.figures import slug
 from harness.report.pareto import Point, front, pareto
 from harness.report.row_charts import operators, over_time
-from harness.report.spec import LIGHT, Chart, Datum, Spec, axis, legend_choice, scaled
+from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, names_axis, scaled
 from harness.report.view import clean, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.report.view import DeviceRows, Row, View
 
@@ -26,15 +27,16 @@ _LINES: Final = 60
 
 def charts(shown: View) -> tuple[Chart, ...]:
     """Every picture that the run has something for."""
+    models = of_models([clean(model.name) for model in shown.plan.models])
     return tuple(
         chart
         for device in shown.devices
         if not device.is_emulated
         for chart in (
-            _size_latency(device),
-            *_errors(device),
+            _size_latency(device, models),
+            *_errors(device, models),
             _runtimes(device),
-            _threads(device),
+            _threads(device, models),
             *_memory(device),
             over_time(device),
             operators(device),
@@ -46,7 +48,7 @@ def charts(shown: View) -> tuple[Chart, ...]:
 # --- what is drawn -------------------------------------------------------------------------------------------------
 
 
-def _size_latency(device: DeviceRows) -> Chart | None:
+def _size_latency(device: DeviceRows, models: Mapping[str, int]) -> Chart | None:
     """Size against latency, with the files of each model that no other file of it beats in both."""
     rows = [row for row in _good(device) if row.summary and row.summary.size_bytes]
     if len({(row.cell.model, row.file) for row in rows}) < 2:
@@ -57,7 +59,7 @@ def _size_latency(device: DeviceRows) -> Chart | None:
     shared: Spec = {
         "x": axis("size_mib", "file, MiB (logarithmic)", is_log=True),
         "y": axis("p50_ms", "p50, ms (logarithmic)", is_log=True),
-        "color": {"field": by, "type": "nominal", "title": None},
+        "color": _colour(by, models, data),
     }
     line: Spec = {
         "params": [legend_choice(by)],
@@ -87,7 +89,7 @@ def _size_latency(device: DeviceRows) -> Chart | None:
     )
 
 
-def _errors(device: DeviceRows) -> list[Chart | None]:
+def _errors(device: DeviceRows, models: Mapping[str, int]) -> list[Chart | None]:
     """Error against latency, a picture for each kind of error and each set of images: others do not compare."""
     untrained = {model.name for model in device.models if model.is_untrained}
     rows = [row for row in _good(device) if row.cell.model not in untrained]
@@ -112,6 +114,7 @@ def _errors(device: DeviceRows) -> list[Chart | None]:
             cost="p50, ms",
             error=test.metric,
             one="row",
+            colours=models if by == "model" else FAMILIES,
         )
         for number, (test, found) in enumerate(several.items(), start=1)
     ]
@@ -131,8 +134,9 @@ def _runtimes(device: DeviceRows) -> Chart | None:
     data = [
         _datum(row) | {"line": lines[row.cell.id], "runtime": names[row.cell.id]} for group in several for row in group
     ]
-    y: Spec = {"field": "line", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 260}}
-    colour: Spec = {"field": "runtime", "type": "nominal", "title": None}
+    y = names_axis("line")
+    formats = {names[row.cell.id]: row.cell.format for row in sorted(rows, key=lambda row: names[row.cell.id])}
+    colour = coloured("runtime", of_runtimes(formats), {datum["runtime"] for datum in data})
     span: Spec = {
         "mark": {"type": "rule", "opacity": 0.35, "strokeWidth": 2},
         "encoding": {
@@ -156,7 +160,7 @@ def _runtimes(device: DeviceRows) -> Chart | None:
     )
 
 
-def _threads(device: DeviceRows) -> Chart | None:
+def _threads(device: DeviceRows, models: Mapping[str, int]) -> Chart | None:
     """How latency falls with threads, beside the line of a perfect division of the work."""
     by_file: dict[tuple[str, str], dict[int, Row]] = {}
     for row in _good(device):
@@ -187,7 +191,7 @@ def _threads(device: DeviceRows) -> Chart | None:
         "encoding": {
             "x": x,
             "y": axis("speedup", "times as fast as one thread"),
-            "color": {"field": by, "type": "nominal", "title": None},
+            "color": _colour(by, models, data),
             "strokeDash": {"field": "format", "type": "nominal", "title": None},
             "detail": {"field": "of"},
             "opacity": {"condition": {"param": by, "value": 0.9}, "value": 0.08},
@@ -241,9 +245,9 @@ def _memory_of(device: DeviceRows, rows: Sequence[Row], source: str, suffix: str
             "height": 16 * len(several),
             "mark": {"type": "bar"},
             "encoding": {
-                "y": {"field": "label", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+                "y": names_axis("label"),
                 "x": axis("mib", "MiB"),
-                "color": {"field": "part", "type": "nominal", "title": None, "sort": "descending"},
+                "color": coloured("part", PARTS, PARTS),
                 "order": {"field": "part", "sort": "descending"},
                 "tooltip": [*_tooltip(), {"field": "part"}, {"field": "mib", "title": "MiB", "format": ".1f"}],
             },
@@ -260,9 +264,13 @@ def _most(several: Sequence[_T], weight: Callable[[_T], float]) -> tuple[list[_T
     return [several[index] for index in sorted(kept)], len(several) - len(kept)
 
 
+def _colour(by: str, models: Mapping[str, int], data: Sequence[Datum]) -> Spec:
+    return coloured(by, models if by == "model" else FAMILIES, {datum[by] for datum in data})
+
+
 def _coloured_by(rows: Iterable[Row]) -> str:
     """Colours stop telling models apart where there are more models than colours."""
-    return "model" if len({row.cell.model for row in rows}) <= len(LIGHT["range"]["category"]) else "format"
+    return "model" if len({row.cell.model for row in rows}) <= COLOURS else "format"
 
 
 def _left_out(count: int, which: str, what: str) -> str:

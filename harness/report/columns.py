@@ -13,7 +13,7 @@ from harness.summary import Summary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.records import Accuracy
+    from harness.records import Accuracy, DeviceFacts
     from harness.report.accuracy import Error
     from harness.report.view import Row, Run, View
 
@@ -42,7 +42,11 @@ def _which() -> tuple[Column, ...]:
         Column("run", "text", lambda view, _: view.plan.run, "Name of the run"),
         Column("cell", "text", lambda _, row: row.cell.id, "Id of the cell, unique in the run"),
         Column("device", "text", lambda _, row: row.cell.device_id, "Id of the device"),
-        Column("device_class", "text", _device_class, "phone, tablet, board, host or emulated"),
+        Column("device_name", "text", _device(lambda facts: facts.name), "As people call it"),
+        Column("processor", "text", _device(lambda facts: facts.cpu), "Of the device"),
+        Column(
+            "device_class", "text", _device(lambda facts: facts.device_class), "phone, tablet, board, host or emulated"
+        ),
         Column("model", "text", lambda _, row: row.cell.model, "Name of the model"),
         Column("trained", "yes_no", _trained, "False: the weights are untrained, latency only"),
         Column("format", "text", lambda _, row: row.cell.format, "Of the file"),
@@ -110,8 +114,8 @@ def _options(_view: View, row: Row) -> str | None:
     return json.dumps(options, sort_keys=True) if options else None
 
 
-def _device_class(view: View, row: Row) -> str | None:
-    return next((device.device_class for device in view.plan.devices if device.id == row.cell.device_id), None)
+def _device(read: Callable[[DeviceFacts], str | None]) -> Callable[[View, Row], Value]:
+    return lambda view, row: next((read(facts) for facts in view.plan.devices if facts.id == row.cell.device_id), None)
 
 
 def _trained(view: View, row: Row) -> bool | None:

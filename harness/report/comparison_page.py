@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from harness import units
 from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
-from harness.report.spec import Chart, Datum, Spec
+from harness.report.spec import Chart, Datum, Spec, names_axis
 from harness.report.view import clean
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ class Compared:
     Attributes:
         name: What it is.
         found: Its figures.
+        verdict: Of the row, as it was decided: the gravest of its figures, or why it has none.
         problem: Why there are none.
     """
 
     name: str
     found: tuple[Found, ...]
+    verdict: str
     problem: str = ""
 
 
@@ -97,16 +99,28 @@ def _header(a: str, b: str, rows: Sequence[Compared], notes: Sequence[str]) -> M
     return element(
         "header",
         element("h1", f"{b} against {a}"),
-        shell.answer(*(element("p", text) for text in (_answer(rows), *map(clean, notes)))),
+        shell.answer(*(element("p", text) for text in (answer(rows), *map(clean, notes)))),
         shell.tools(placeholder="regression int8"),
     )
 
 
-def _answer(rows: Sequence[Compared]) -> str:
-    counted = Counter(found.verdict for row in rows for found in row.found)
-    counted.update({"without a figure": sum(not row.found for row in rows)})
-    said = ", ".join(f"{number} {verdict}" for verdict, number in counted.most_common() if number)
-    return f"{words.count(len(rows), 'row', 'rows')} compared: {said}." if said else "Nothing was compared."
+def answer(rows: Sequence[Compared]) -> str:
+    """How many rows have which verdict, and which became slowest against what it was."""
+    if not rows:
+        return "Nothing was compared."
+    counted = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row.verdict for row in rows).most_common())
+    return f"{words.count(len(rows), 'row', 'rows')}: {counted}.{_worst(rows)}"
+
+
+def _worst(rows: Sequence[Compared]) -> str:
+    changed = [
+        (found.ratio, found, row) for row in rows for found in row.found if found.figure == "p50" and found.ratio
+    ]
+    if not changed:
+        return ""
+    ratio, found, row = max(changed, key=lambda each: each[0])
+    within = "no interval" if found.low is None else f"{_interval(found, with_level=False)} %"
+    return f" Worst change of p50: {_change(ratio)} % ({within}), {clean(row.name)}."
 
 
 def _table(rows: Sequence[Compared]) -> Markup:
@@ -153,7 +167,7 @@ def _intervals(rows: Sequence[Compared]) -> Chart | None:
     if not shown:
         return None
     data = tuple(_datum(row, found) for row, found in shown)
-    y: Spec = {"field": "line", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 320}}
+    y = names_axis("line")
     title = "B / A - 1, % (right of 0 is more: slower, larger)"
 
     def x(field: str) -> Spec:

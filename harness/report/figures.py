@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from harness import statistics, units
 from harness.report import words
+from harness.report.colours import FAMILIES
 from harness.report.markup import Markup, element, join
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ _BIN: Final = 3
 _LABEL_LENGTH: Final = 30
 """Characters that fit left of the axis."""
 _HEADING: Final = 40
+_TITLE_LENGTH: Final = 100
+"""Characters of a title that fit on one line, in the widest of its fonts."""
+_TITLE_LINE: Final = 20
 _KINDS: Final = ("#2563c9", "#b4530f", "#1d7a4f", "#7d3fb3")
 _STANDALONE: Final = (
     "text{font:13px system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1a1d21}"
@@ -59,7 +64,6 @@ def latencies(rows: Sequence[Row], *, title: str) -> Markup:
     warm = _Scale.of([value for row in measured for value in _samples_ms(row)], _WARM)
     cold = _Scale.from_zero(max(value for row in measured for value in _cold_ms(row)), _COLD)
     bottom = _TOP + _ROW * len(rows)
-    formats = list(dict.fromkeys(row.cell.format for row in rows))
     spoken = "; ".join(f"{row.name}: {words.interval(row.summary)}" for row in rows if row.summary)
     return element(
         "svg",
@@ -68,7 +72,7 @@ def latencies(rows: Sequence[Row], *, title: str) -> Markup:
         _heads(warm),
         _axis(warm, bottom),
         _axis(cold, bottom),
-        *(_row(row, warm, cold, index, formats.index(row.cell.format)) for index, row in enumerate(rows)),
+        *(_row(row, warm, cold, index, FAMILIES[row.cell.format]) for index, row in enumerate(rows)),
         viewBox=f"0 0 {_WIDTH} {bottom + _BOTTOM}",
         role="img",
         class_="latencies",
@@ -97,16 +101,18 @@ def _standing_alone(picture: Markup, title: str) -> Markup:
     opening, _, rest = picture.partition(">")
     height = int(opening.split(f"0 0 {_WIDTH} ")[1].split('"')[0])
     body = Markup(rest.removesuffix("</svg>"))
+    lines = textwrap.wrap(title, _TITLE_LENGTH)
+    heading = _HEADING + _TITLE_LINE * (len(lines) - 1)
     return element(
         "svg",
         element("style", Markup(_STANDALONE)),
-        element("rect", width=_WIDTH, height=height + _HEADING, fill="#ffffff"),
-        element("text", title, x=16, y=24, class_="title"),
-        element("g", body, transform=f"translate(0 {_HEADING})"),
+        element("rect", width=_WIDTH, height=height + heading, fill="#ffffff"),
+        *(element("text", line, x=16, y=24 + _TITLE_LINE * at, class_="title") for at, line in enumerate(lines)),
+        element("g", body, transform=f"translate(0 {heading})"),
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH} {height + _HEADING}",
+        viewBox=f"0 0 {_WIDTH} {height + heading}",
         width=_WIDTH,
-        height=height + _HEADING,
+        height=height + heading,
     )
 
 

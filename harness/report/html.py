@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.report import accuracy, cautions, figures, pictures, shell, words
+from harness.report import accuracy, cautions, figures, json_file, pictures, shell, words
 from harness.report.answer import answer
 from harness.report.charts import charts
-from harness.report.json_file import document
 from harness.report.markup import Markup, breakable, element
 from harness.report.operator_tables import operator_tables
 from harness.report.view import clean, view
@@ -121,7 +120,7 @@ def render(run: Run) -> str:
         header=_header(shown, heads),
         main=(*devices, _no_pictures() if drawn and not can_draw else None, _conditions(shown)),
         footer=_footer(has_errors=heads is not _HEADS),
-        data=document(shown, ()),
+        data=json_file.figures(shown),
         drawn=drawn,
     )
 
@@ -211,7 +210,8 @@ def _row(
         element("td", words.threads_of(row), data_v=row.cell.choice.threads),
     )
     proved = row.evidence or ""
-    text = clean(f"{row.cell.model} {row.name} {row.status} {words.STATUS[row.status]} {proved} {device}").lower()
+    told = f"{row.status} {words.STATUS[row.status]} {proved} {row.cell.choice.title} {device}"
+    text = clean(f"{row.cell.model} {row.name} {told}").lower()
     return element(
         "tr",
         *first,
@@ -298,7 +298,12 @@ def _conditions_of(device: DeviceRows, plan: Plan) -> Markup:
     facts = words.device_facts(device.facts) if device.facts else {}
     columns = element("div", _pairs(facts), _pairs(seen), class_="columns")
     obstacles = (
-        element("li", element("b", each.severity), f"{clean(each.found)} ", element("span", clean(each.advice)))
+        element(
+            "li",
+            element("b", each.severity),
+            f"{words.full_stop(clean(each.found))} ",
+            element("span", words.full_stop(clean(each.advice))),
+        )
         for each in plan.obstacles.get(device.id, ())
     )
     listed = element("ul", *obstacles, class_="notes wide") if plan.obstacles.get(device.id) else None

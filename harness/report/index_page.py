@@ -118,10 +118,13 @@ def render(found: Sequence[Listed], *, version: str, studies: Sequence[ListedStu
 
 def _header(found: Sequence[Listed], views: Mapping[str, View], studies: Sequence[ListedStudy]) -> Markup:
     cells = sum(len(shown.rows) for shown in views.values())
-    failed = sum(row.status == "failed" for shown in views.values() for row in shown.rows)
+    statuses = Counter(row.status for shown in views.values() for row in shown.rows)
     unread = len(found) - len(views) + sum(bool(study.problem) for study in studies)
     runs = words.count(len(views), "run", "runs")
-    sentences = [f"{runs} with {words.count(cells, 'cell', 'cells')}; {failed} failed."]
+    told = [f"{statuses['failed']} failed"]
+    told += [f"{statuses['not_runnable']} cannot run there"] if statuses["not_runnable"] else []
+    told += [f"{statuses['not_run']} not run yet"] if statuses["not_run"] else []
+    sentences = [f"{runs} with {words.count(cells, 'cell', 'cells')}; {', '.join(told)}."]
     if studies:
         sentences.append(f"{words.count(len(studies), 'study', 'studies')}.")
     if unread:
@@ -192,7 +195,7 @@ def _first(listed: Listed | ListedStudy) -> Markup:
 
 def _unreadable(listed: Listed | ListedStudy, heads: Sequence[shell.Head]) -> Markup:
     said = element("p", element("strong", "unreadable"), f": {clean(listed.problem)}")
-    why = element("td", said, colspan=len(heads) - 1)
+    why = element("td", said, colspan=len(heads) - 1, class_="why")
     return element("tr", _first(listed), why, class_="failed", data_text=clean(f"{listed.name} unreadable").lower())
 
 

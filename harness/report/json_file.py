@@ -71,6 +71,12 @@ def render(run: Run) -> str:
     return msgspec.json.encode(document(view(run), run.results)).decode() + "\n"
 
 
+def figures(shown: View) -> dict[str, object]:
+    """The document without raw results: what a page has room for, and no empty list where they would be."""
+    whole = document(shown, ())
+    return {name: getattr(whole, name) for name in whole.__struct_fields__ if name != "results"}
+
+
 def document(shown: View, results: tuple[CellResult, ...]) -> Document:
     """The document as a record.
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness import units
-from harness.report import accuracy, cautions, words
+from harness.report import accuracy, cautions, operators, words
 from harness.report.answer import answer
 from harness.report.view import clean, view
 
@@ -56,7 +56,8 @@ def _device(device: DeviceRows, *, has_errors: bool) -> list[str]:
         lines += [_line([name, *_row(row, marks, has_errors=has_errors)]) for row in model.rows]
     lines.append("")
     lines += [f"- {_text(f'{words.row_names(rows)}: {why}')}" for why, rows in words.reasons(device.rows).items()]
-    lines += [f"- {_text(said)}" for said in (*words.evidence(device.rows), *words.accuracies(device.rows))]
+    said = (*words.evidence(device.rows), *words.accuracies(device.rows), *operators.in_words(device))
+    lines += [f"- {_text(sentence)}" for sentence in said]
     for kind, note in notes.items():
         lines.append(f"- **{marks.get(kind, 'all rows')}:** {_text(f'{note.what} {note.advice}')}")
     return lines

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from harness.report.view import clean
+
 if TYPE_CHECKING:
     from harness.records import OperatorTime
     from harness.report.view import DeviceRows, Row
 
 SHOWN: Final = 20
 """Operators of one row; the whole is in the record, and in the trace."""
+_ROWS_IN_WORDS: Final = 3
+_OPERATORS_IN_WORDS: Final = 3
 
 
 def profiled(device: DeviceRows) -> list[Row]:
@@ -31,6 +35,28 @@ def longest_operators(row: Row) -> tuple[OperatorTime, ...]:
     profile = row.measured.profile if row.measured else None
     operators = profile.operators if profile else ()
     return tuple(sorted(operators, key=lambda operator: -operator.median_ns)[:SHOWN])
+
+
+def title_of(operator: OperatorTime) -> str:
+    """Kind and name: a runtime calls a convolution `relu_25_nchwc` once it has fused the two."""
+    return clean(f"{operator.kind} {operator.name}")
+
+
+def in_words(device: DeviceRows) -> tuple[str, ...]:
+    """The longest operators of the first rows in a sentence; nothing where none were timed."""
+    rows = [] if device.is_emulated else _with_profile(device)
+    said = [f"{clean(row.cell.model)} {row.name}: {_longest(row)}" for row in rows[:_ROWS_IN_WORDS]]
+    rest = len(rows) - len(said)
+    more = f"; {rest} more {'row' if rest == 1 else 'rows'} on the page" if rest else ""
+    return (f"Longest operators, share of their time: {'; '.join(said)}{more}.",) if said else ()
+
+
+def _longest(row: Row) -> str:
+    whole = all_operators_ns(row)
+    return ", ".join(
+        f"{title_of(each)} {100 * each.median_ns / whole if whole else 0:.0f} %"
+        for each in longest_operators(row)[:_OPERATORS_IN_WORDS]
+    )
 
 
 def all_operators_ns(row: Row) -> float:

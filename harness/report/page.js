@@ -21,8 +21,10 @@ function narrow() {
     );
     shown += row.hidden ? 0 : 1;
   }
-  document.getElementById("count").textContent =
-    wanted.length || chosen.length ? `${shown} of ${rows.length} rows` : "";
+  const said = wanted.length || chosen.length ? `${shown} of ${rows.length} rows` : "";
+  document.getElementById("count").textContent = said;
+  const by = [...wanted, ...chosen.map(([, value]) => value)].join(", ");
+  document.getElementById("narrowed").textContent = said && `${said}: ${by}`;
 }
 
 // A hidden column is a rule of a style sheet: a thousand rows follow at once. Rows without figures have one wide cell,
@@ -34,6 +36,17 @@ for (const box of switches) {
   box.addEventListener("change", showColumns);
 }
 showColumns();
+
+// The menu lies over the page, and goes away as menus do.
+const menu = document.querySelector(".columns-menu");
+addEventListener("click", (event) => {
+  if (menu && !menu.contains(event.target)) menu.open = false;
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !menu?.open) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
 
 function showColumns() {
   const off = switches.filter((box) => !box.checked).map((box) => Number(box.dataset.column));
@@ -103,6 +116,7 @@ async function draw() {
     background: "transparent", font: getComputedStyle(document.body).fontFamily, range: { category: kinds }, axis,
     legend: {
       labelColor: colour("ink"), titleColor: colour("quiet"), orient: "bottom", labelFontSize: 12, columnPadding: 16,
+      labelLimit: 320,
       symbolBaseFillColor: colour("ink"), symbolBaseStrokeColor: colour("ink"), layout: { bottom: { margin: 24 } },
     },
     // What has no colour of its own would be black, on a dark page as well.
@@ -126,7 +140,10 @@ async function draw() {
       place.textContent = `This picture could not be drawn: ${error.message}`;
     }
     const select = place.querySelector(".vega-bind select");
-    if (select) select.setAttribute("aria-label", "Row of the picture");
+    if (select) {
+      select.setAttribute("aria-label", "Row of the picture");
+      select.addEventListener("change", printed(place, select));
+    }
   }
   document.documentElement.dataset.drawn = "yes";
 }
@@ -140,11 +157,26 @@ function chooser(view, { name, select }, data) {
   list.append(new Option(`every ${field}`, ""));
   for (const value of new Set(data.map((datum) => datum[field]))) list.append(new Option(value, value));
   list.addEventListener("change", () => view.signal(signal, list.value || null).runAsync());
-  view.addSignalListener(signal, (_, value) => (list.value = value ?? ""));
   const place = document.createElement("div");
-  place.className = "vega-bindings";
   place.append(list);
+  const tell = printed(place, list);
+  list.addEventListener("change", tell);
+  view.addSignalListener(signal, (_, value) => {
+    list.value = value ?? "";
+    tell();
+  });
+  place.className = "vega-bindings";
   return place;
+}
+
+// A list is no use on paper; what was chosen from it is said there in words.
+function printed(place, list) {
+  const said = document.createElement("p");
+  said.className = "printed";
+  place.prepend(said);
+  const tell = () => (said.textContent = list.value);
+  tell();
+  return tell;
 }
 
 let unfolded = [];

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.report.colours import coloured
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.records import Estimate
 
@@ -42,7 +43,15 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def pareto(
-    points: Sequence[Point], *, name: str, device_id: str, title: str, cost: str, error: str, one: str
+    points: Sequence[Point],
+    *,
+    name: str,
+    device_id: str,
+    title: str,
+    cost: str,
+    error: str,
+    one: str,
+    colours: Mapping[str, int],
 ) -> Chart | None:
     """Error against a cost; None without points.
 
@@ -54,9 +63,11 @@ def pareto(
         cost: Title of the horizontal axis, with its unit.
         error: Name of the error: `EER`.
         one: What a point is: `file`.
+        colours: Kind -> the number of its colour, on all pictures of a page the same.
     """
     if not points:
         return None
+    colour = coloured("kind", colours, {point.kind for point in points})
     best = front([(point.cost, point.error.value) for point in points])
     made = tuple(
         {
@@ -82,13 +93,12 @@ def pareto(
             "kind alone."
         ),
         data=made,
-        spec={"width": "container", "height": 360, "layer": _layers(cost, f"{error}, %", one)},
+        spec={"width": "container", "height": 360, "layer": _layers(cost, f"{error}, %", one, colour)},
     )
 
 
-def _layers(cost: str, error: str, one: str) -> list[Spec]:
+def _layers(cost: str, error: str, one: str, colour: Spec) -> list[Spec]:
     shared: Spec = {"x": axis("cost", f"{cost} (logarithmic)", is_log=True), "y": axis("error", error)}
-    colour: Spec = {"field": "kind", "type": "nominal", "title": None}
     of_front: Spec = {"transform": [{"filter": "datum.front"}]}
     tooltip = [
         {"field": "label", "title": one},

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from harness import statistics
 from harness.report import words
 from harness.report.figures import slug
-from harness.report.operators import SHOWN, all_operators_ns, longest_operators, number_profiled, profiled
-from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled, with_width
+from harness.report.operators import SHOWN, all_operators_ns, longest_operators, number_profiled, profiled, title_of
+from harness.report.spec import Chart, Datum, Spec, axis, names_axis, row_choice, scaled, with_width
 from harness.report.view import clean
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def operators(device: DeviceRows) -> Chart | None:
         title=f"Time of each operator on {clean(device.name)}",
         says=(
             f"The {SHOWN} operators of a row that take longest, in a process in which they were timed, which "
-            "slows the whole down. Their names are the runtime's, after it has fused and rewritten the graph."
+            "slows the whole down. Kinds and names are the runtime's, after it has fused and rewritten the graph."
             + words.first_of(device.room, number_profiled(device))
         ),
         data=tuple(data),
@@ -104,7 +104,7 @@ def operators(device: DeviceRows) -> Chart | None:
             "transform": [{"filter": "datum.label == shown"}],
             "mark": {"type": "bar"},
             "encoding": {
-                "y": {"field": "operator", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+                "y": names_axis("title"),
                 "x": axis("share_pct", "share of the operators' time, %"),
                 "color": {"field": "accelerator", "type": "nominal", "title": None},
                 "tooltip": [
@@ -125,6 +125,7 @@ def _operator_times(row: Row) -> list[Datum]:
         {
             "label": f"{clean(row.cell.model)} {row.name}",
             "operator": clean(operator.name),
+            "title": title_of(operator),
             "kind": clean(operator.kind),
             "accelerator": clean(operator.accelerator),
             "us": scaled(operator.median_ns, 1e3),

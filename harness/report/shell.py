@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.report import pictures
-from harness.report.markup import Markup, element
+from harness.report.markup import Markup, element, join
 from harness.report.spec import page_spec
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def tools(
         choices: Name -> values of the `data-NAME` attribute of rows; a choice between fewer than two is none.
         heads: Of the table whose columns can be hidden.
     """
-    return element(
+    controls = element(
         "div",
         element("label", "Filter rows ", for_="filter"),
         element("input", id="filter", type="search", placeholder=placeholder, autocomplete="off"),
@@ -132,6 +132,8 @@ def tools(
         role="search",
         aria_label="Tables",
     )
+    # On paper there are no controls: which rows a filter has left is said in words.
+    return join(controls, element("p", id="narrowed", class_="printed"))
 
 
 def answer(*paragraphs: Markup) -> Markup:

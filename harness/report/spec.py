@@ -10,7 +10,7 @@ https://vega.github.io/vega-lite/docs/ (version 6).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +22,14 @@ Datum = dict[str, str | float | int | bool | list[float | None] | None]
 SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
 """A name only: nothing is fetched from there."""
 STATIC_WIDTH: Final = 720
+_LABEL_WIDTH: Final = 340
+_LABEL_LENGTH: Final = 46
+"""Characters that fit into it, in the widest fonts of a page."""
 LIGHT: Final[Spec] = {
     "background": "#ffffff",
     "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
     "range": {"category": ["#2563c9", "#b4530f", "#1d7a4f", "#7d3fb3", "#0e7c86", "#a8336b", "#6b6f00", "#555f6b"]},
-    "legend": {"columnPadding": 16},
+    "legend": {"columnPadding": 16, "labelLimit": 320},
     "axis": {
         "titleFontWeight": "normal",
         "gridColor": "#d9dee3",
@@ -37,6 +40,7 @@ LIGHT: Final[Spec] = {
     "view": {"stroke": None},
 }
 """Colours that differ in brightness too, and stay apart for the common kinds of colour blindness."""
+_NAMES: Final = {f"var(--kind{number})": each for number, each in enumerate(LIGHT["range"]["category"])}
 SHOWN: Final = "shown"
 """The parameter of a picture that shows one row of several."""
 
@@ -75,7 +79,21 @@ def static_spec(chart: Chart, row: str | None = None) -> Spec:
         title["subtitle"] = row
         spec["params"] = [_chosen(param, row) for param in chart.spec["params"]]
         spec["data"] = {"values": [datum for datum in chart.data if datum["label"] == row]}
-    return with_width(spec | {"title": title})
+    return with_width(cast("Spec", _with_colours(spec | {"title": title})))
+
+
+def colour(number: int) -> str:
+    """A colour by its number, of whichever theme a page has; files have that of `LIGHT`."""
+    return f"var(--kind{number})"
+
+
+def _with_colours(part: object) -> object:
+    """The same with colours in place of their names, which only a page knows."""
+    if isinstance(part, dict):
+        return {key: value if key == "data" else _with_colours(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_with_colours(each) for each in part]
+    return _NAMES.get(part, part) if isinstance(part, str) else part
 
 
 def rows(chart: Chart) -> tuple[str, ...]:
@@ -98,6 +116,20 @@ def axis(field: str, title: str, *, is_log: bool = False, from_zero: bool = True
     scale: Spec = {"type": "log", "nice": False, "padding": 18} if is_log else {"zero": from_zero}
     marks: Spec = {"tickCount": 6, "format": "~g"} if is_log else {}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": marks}
+
+
+def names_axis(field: str) -> Spec:
+    """A vertical channel of names in the order of the data; of a long one the middle is left out, not what differs."""
+    half = _LABEL_LENGTH // 2
+    short = f"slice(datum.label, 0, {half}) + '…' + slice(datum.label, -{half})"
+    label = f"length(datum.label) > {_LABEL_LENGTH} ? {short} : datum.label"
+    return {
+        "field": field,
+        "type": "nominal",
+        "title": None,
+        "sort": None,
+        "axis": {"labelLimit": _LABEL_WIDTH, "labelExpr": label},
+    }
 
 
 def row_choice(names: Sequence[str]) -> Spec:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
-from harness.report import accuracy, cautions, words
+from harness.report import accuracy, cautions, operators, words
 from harness.report.answer import answer
 from harness.report.view import view
 
@@ -96,7 +96,7 @@ def _device(device: DeviceRows, width: int, *, has_errors: bool) -> list[Rendera
     parts.append(heads)
     for model in device.models:
         parts += [Text(words.model_line(model), style="bold"), *_rows(model.rows, layout, marks, numbers), Text()]
-    said = (*words.evidence(device.rows), *words.accuracies(device.rows))
+    said = (*words.evidence(device.rows), *words.accuracies(device.rows), *operators.in_words(device))
     proved: list[RenderableType] = [_hanging("", sentence, "dim") for sentence in said]
     return [*parts, *_footnotes(reasons, notes, marks), *proved, Text()]
 

@@ -7,7 +7,7 @@ form: the Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OO
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from harness.report.view import Run
 
 
+_WHAT_IT_IS: Final = (
+    "Not a real timeline: each operator is as long as its median over the profiled inferences, and they are laid end "
+    "to end in the order in which they ran. Gaps and operators that ran at once are not in it."
+)
+
+
 def render(run: Run) -> str:
     """The whole document, on one line. A run without profiles has no events."""
     events: list[dict[str, Any]] = []
@@ -29,7 +35,8 @@ def render(run: Run) -> str:
             name = f"{clean(row.cell.model)} {row.name} on {clean(row.cell.device_id)}"
             events.append({"ph": "M", "name": "process_name", "pid": number, "args": {"name": name}})
             events.extend(_events(row.measured.profile, number))
-    return msgspec.json.encode({"displayTimeUnit": "ms", "traceEvents": events}).decode() + "\n"
+    document = {"displayTimeUnit": "ms", "otherData": {"times": _WHAT_IT_IS}, "traceEvents": events}
+    return msgspec.json.encode(document).decode() + "\n"
 
 
 def why_empty(run: Run) -> str:

@@ -15,7 +15,7 @@ from harness import statistics, units
 from harness.records import Record
 from harness.report import shell
 from harness.report.markup import Markup, breakable, element
-from harness.report.spec import Chart, Datum, axis, row_choice, scaled
+from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled
 from harness.report.view import clean
 from harness.series import Series, series_of
 
@@ -144,7 +144,9 @@ def chart(trends: Sequence[Trend]) -> Chart | None:
         for trend in sorted(often, key=lambda trend: trend.label)
         for point in trend.points
     )
-    x = {"field": "at", "type": "temporal", "title": None, "axis": {"tickCount": 6}, "scale": {"padding": 12}}
+    # As the tables: in UTC, whatever the viewer's clock.
+    scale: Spec = {"type": "utc", "padding": 12}
+    x: Spec = {"field": "at", "type": "temporal", "title": "UTC", "axis": {"tickCount": 6}, "scale": scale}
     shared = {"x": x, "color": {"field": "version", "type": "nominal", "title": "runtime"}}
     tooltip = [
         {"field": "run"},

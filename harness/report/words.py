@@ -108,10 +108,13 @@ def heading(plan: Plan) -> str:
 
 def subject(shown: View) -> str:
     """What was measured, where and by which runtimes, on one line; the tables have those that find no room in it."""
-    models = [clean(model.name) for model in shown.plan.models]
+    return " · ".join(part for part in (_few([clean(model.name) for model in shown.plan.models]), where(shown)) if part)
+
+
+def where(shown: View) -> str:
+    """`on bench-01 (AMD EPYC 7763, Debian GNU/Linux 13) · onnxruntime 1.27.0, litert 2.1.0`."""
     devices = [_machine(device) for device in shown.devices]
-    parts = (_few(models), f"on {_few(devices)}" if devices else "", _few(_runtimes(shown.rows)))
-    return " · ".join(part for part in parts if part)
+    return " · ".join(part for part in (f"on {_few(devices)}" if devices else "", _few(_runtimes(shown.rows))) if part)
 
 
 def _machine(device: DeviceRows) -> str:

@@ -26,6 +26,8 @@ HOW: Final[Mapping[Kind, str]] = {
     "control": "trained on labels alone",
     "student": "distilled",
 }
+_KINDS: Final = {how: number for number, how in enumerate(HOW.values())}
+"""A kind of network -> the number of its colour."""
 _LEAST: Final = 1e-4
 """A rate of 0 lies infinitely far out on a DET curve's axis; it is drawn here."""
 _COLOURS: Final = 8
@@ -79,6 +81,7 @@ def _against_latency(rows: Sequence[StudyRow], device: str, data: str) -> Chart 
         cost="p50, ms",
         error="EER",
         one="file",
+        colours=_KINDS,
     )
 
 
@@ -96,6 +99,7 @@ def _against_size(rows: Sequence[StudyRow], data: str) -> Chart | None:
         cost="deflated file, MB",
         error="EER",
         one="file",
+        colours=_KINDS,
     )
 
 

@@ -61,6 +61,32 @@ def answer(rows: Sequence[StudyRow], redrawn: Redrawn) -> str:
     return _which_pruning_wins(networks, redrawn)
 
 
+def in_short(rows: Sequence[StudyRow], redrawn: Redrawn) -> tuple[str, ...]:
+    """Either claim in a sentence, for whoever reads no more; every figure is in `claims`.
+
+    Args:
+        rows: See `claims`.
+        redrawn: Likewise.
+    """
+    networks = _networks(rows)
+    student, other = _chosen(networks, "student"), _chosen(networks, "pruned", "structured")
+    if student is None or other is None:
+        return (answer(rows, redrawn), *_distillation_against_pruning(networks, redrawn))
+    found = difference(student, other, redrawn)
+    errs = {-1: "errs less than", 1: "errs more than", 0: "is not shown to err less or more than"}[_sign(found)]
+    times = [
+        f"on {place[0]} with {place[1]} {_faster(one, two)}"
+        for place in places(rows)
+        for _, one, two in _same_file(rows, student, other, place)
+    ]
+    in_time = f"; in time, {', '.join(times)}" if times else ""
+    second = (
+        f"**Distillation or pruning?** The chosen student, {name_of(student)}, {errs} the chosen pruned network, "
+        f"{other.variant} (EER {points(found)} points){in_time}."
+    )
+    return answer(rows, redrawn), second
+
+
 def difference(one: StudyRow, other: StudyRow, redrawn: Redrawn) -> Estimate | None:
     """How much more often one network errs than another, with its interval; None where one was not evaluated."""
     if one.eer_before is None or other.eer_before is None:
@@ -167,10 +193,7 @@ def _compared_in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow], pl
     student, other = _chosen(networks, "student"), _chosen(networks, "pruned", "structured")
     where = f"on {place[0]} with {place[1]}"
     if student is not None and other is not None:
-        ones, others = _timings(rows, student, place), _timings(rows, other, place)
-        file = next((file for file in ones if file in others), None)
-        if file is not None:
-            one, two = ones[file], others[file]
+        for file, one, two in _same_file(rows, student, other, place):
             yield (
                 f"{where} the chosen student takes {_took(one)} and the chosen pruned network, {other.variant}, "
                 f"{_took(two)} (both {file}): {_faster(one, two)}"
@@ -183,6 +206,16 @@ def _compared_in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow], pl
             fastest.append(f"{name} {name_of(row)} ({file_of(row)}) at {_took(timing)}")
     if len(fastest) > 1:
         yield f"the fastest {where}: {'; '.join(fastest)}"
+
+
+def _same_file(
+    rows: Sequence[StudyRow], student: StudyRow, other: StudyRow, place: tuple[str, str]
+) -> Iterator[tuple[str, Timing, Timing]]:
+    """The first kind of file that both were timed in there, with what either took; nothing where there is none."""
+    ones, others = _timings(rows, student, place), _timings(rows, other, place)
+    file = next((file for file in ones if file in others), None)
+    if file is not None:
+        yield file, ones[file], others[file]
 
 
 def _timings(rows: Sequence[StudyRow], network: StudyRow, place: tuple[str, str]) -> dict[str, Timing]:

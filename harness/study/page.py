@@ -10,10 +10,11 @@ import msgspec
 from harness import units
 from harness.records import Record, Verification
 from harness.report import shell, words
+from harness.report.answer import distrust
 from harness.report.markup import Markup, breakable, element
-from harness.report.view import clean
+from harness.report.view import clean, view
 from harness.study.charts import HOW, charts, shown_in_det
-from harness.study.claims import HOW_CHOSEN, PAPER, claims
+from harness.study.claims import HOW_CHOSEN, PAPER, claims, in_short
 from harness.study.folder import STUDY_SCHEMA, Study
 from harness.study.rows import StudyRow, redrawn_of
 from harness.study.words import file_of, name_of, share, what_paid
@@ -35,6 +36,12 @@ class StudyDocument(Record, frozen=True, kw_only=True):
     about: tuple[str, ...]
     """What was done, on which data and devices, and what is not complete."""
     claims: tuple[str, ...]
+    in_short: tuple[str, ...] = ()
+    """Either claim in a sentence."""
+    measured_on: tuple[str, ...] = ()
+    """Each machine with its processor and system, and the runtimes there with their versions."""
+    distrust: tuple[str, ...] = ()
+    """For each device what its run says is not to be trusted, and where to read which rows that is true of."""
     rows: tuple[StudyRow, ...]
     redrawn: dict[str, tuple[float, ...]]
     """EERs of each checkpoint where the test subjects were drawn again, the same draws for all: for differences."""
@@ -78,11 +85,15 @@ def document(folder: StudyFolder, rows: Sequence[StudyRow], about: Sequence[str]
         and network.accuracy.verification is not None
     }
     redrawn = redrawn_of(folder)
+    runs = [(stored.folder.name, view(stored)) for stored in folder.runs()]
     return StudyDocument(
         schema=STUDY_SCHEMA,
         study=folder.study,
         about=tuple(about),
         claims=claims(rows, redrawn),
+        in_short=in_short(rows, redrawn),
+        measured_on=tuple(words.where(shown) for _, shown in runs),
+        distrust=tuple(_distrust(name, said) for name, shown in runs if (said := distrust(shown))),
         rows=tuple(rows),
         redrawn=redrawn,
         curves=curves,
@@ -102,7 +113,7 @@ def render(figures: StudyDocument) -> str:
         name=f"ocular-{study.profile.name}",
         version=clean(study.harness_version),
         header=_header(figures),
-        main=(_table(figures), *shell.places(drawn), _paid(figures.rows), _about(figures)),
+        main=(_table(figures), _claims(figures), *shell.places(drawn), _paid(figures.rows), _about(figures)),
         footer=_footer(study),
         data=figures,
         drawn=drawn,
@@ -122,16 +133,28 @@ def _header(figures: StudyDocument) -> Markup:
             f"profile {clean(study.profile.name)} · {when} · {networks}, {words.count(files, 'file', 'files')}",
             class_="quiet",
         ),
+        *(element("p", said) for said in figures.measured_on),
         element("p", "SYNTHETIC IMAGES, drawn by a program", class_="stamp") if study.is_synthetic else None,
         shell.answer(
-            *(element("p", *marked(text)) for text in figures.claims),
+            *(element("p", *marked(text)) for text in (*figures.in_short, *figures.distrust)),
             *(element("p", *marked(text)) for text in figures.about if "Not complete" in text),
-            element(
-                "p", f"The claims are from {PAPER}: other eyes, networks and devices. {HOW_CHOSEN}", class_="quiet"
-            ),
+            element("p", element("a", "The claims with every figure", href="#claims")),
         ),
         shell.tools(placeholder="distilled int8", choices=_choices(figures.rows), heads=_HEADS),
     )
+
+
+def _distrust(run: str, said: str) -> str:
+    """The sentence of a run, with the folder of that run: its own page tells which rows it is about."""
+    about = said[:1].lower() + said[1:]
+    name = clean(run)
+    return f"**Times on {name}:** {about} Which rows: `harness report runs/{name} --to html`, in this folder."
+
+
+def _claims(figures: StudyDocument) -> Markup:
+    source = f"The claims are from {PAPER}: other eyes, networks and devices. {HOW_CHOSEN}"
+    said = (element("p", *marked(text)) for text in figures.claims)
+    return element("section", element("h2", "The two claims"), element("p", source, class_="quiet"), *said, id="claims")
 
 
 def _choices(rows: Sequence[StudyRow]) -> dict[str, list[str]]:

@@ -176,9 +176,25 @@ def test_columns_come_and_go_by_the_menu(opened: Any) -> None:
     assert "peak" not in heads
     assert "Memory, MiB" not in shown(page, "thead th"), "a group without columns is gone"
     page.get_by_text("Operators of mobilenet_v2 onnx/fp32, 1 thread").click()
+    page.get_by_text("Columns", exact=True).click()
     page.get_by_label("Warm inference, ms: p50").uncheck()
     assert "p50" not in shown(page, "thead button")
     assert "% of all" in shown(page, "details[open] thead button"), "the fifth column there is another one"
+
+
+def test_the_menu_of_columns_goes_away_by_escape_and_by_a_click_elsewhere(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+    menu, box = page.get_by_text("Columns", exact=True), page.get_by_label("File, MiB: zipped")
+
+    menu.click()
+    box.check()
+    assert box.is_visible(), "a click within it leaves it open"
+    page.keyboard.press("Escape")
+    assert not box.is_visible()
+    menu.click()
+    page.locator("h1").click()
+
+    assert not box.is_visible()
 
 
 def test_everything_can_be_done_from_the_keyboard(opened: Any) -> None:
@@ -334,6 +350,42 @@ def test_it_prints_with_everything_unfolded(opened: Any, tmp_path: Path) -> None
     assert words.count() > 20
     inks = words.evaluate_all("each => [...new Set(each.map(one => getComputedStyle(one).fill))]")
     assert inks == ["rgb(0, 0, 0)"], "a picture is drawn for the screen, and is dark on paper all the same"
+
+
+def test_paper_says_in_words_what_was_filtered_and_chosen_and_has_no_lists(opened: Any) -> None:
+    page = opened(run_of_every_outcome()).page
+    page.get_by_label("Filter rows").fill("mobilenet onnx")
+    page.get_by_label("Precision", exact=True).select_option("fp32")
+    page.get_by_label("Row of the picture").first.select_option(index=1)
+    row = page.get_by_label("Row of the picture").first.input_value()
+
+    assert shown(page, ".printed") == []
+    page.emulate_media(media="print")
+
+    assert shown(page, "select") == []
+    said = page.locator(".printed").all_text_contents()  # the text that is seen is empty below the screen
+    heads = page.locator("thead button").evaluate_all("each => each.map(one => getComputedStyle(one).display)")
+    assert set(heads) == {"contents"}, "Chromium leaves buttons out where it prints a head again on the next page"
+    assert said[0] == "3 of 11 rows: mobilenet, onnx, fp32"
+    assert row in said
+
+
+def test_no_name_in_a_picture_is_cut_at_its_edge_or_runs_into_its_neighbour(opened: Any) -> None:
+    page = opened(run_of_every_outcome("a_network_whose_name_is_as_long_as_a_sentence_v2"), color_scheme="light").page
+    page.set_viewport_size({"width": 1280, "height": 6000})  # what is out of sight is not laid out
+
+    over = page.locator("[data-chart] .role-axis-label text").evaluate_all(
+        """each => each.filter(one => one.getBoundingClientRect().left < one.closest("figure")
+           .getBoundingClientRect().left).map(one => one.textContent)"""
+    )
+    sizes = page.locator("[data-chart] .role-axis-label text, [data-chart] .role-legend-label text").evaluate_all(
+        "each => [...new Set(each.map(one => getComputedStyle(one).fontSize))]"
+    )
+    labels = page.locator("[data-chart] .role-axis-label text").all_text_contents()
+
+    assert over == []
+    assert sizes == ["12px"], "as it was laid out"
+    assert any("…" in label and label.endswith("onnx/fp32, 1 thread") for label in labels), "its end tells it apart"
 
 
 def test_the_pictures_follow_the_theme(opened: Any) -> None:

@@ -12,6 +12,8 @@ import pytest
 from harness.records import BlockConditions, OperatorProfile, OperatorTime, PlacedNode
 from harness.report import render
 from harness.report.charts import charts
+from harness.report.figures import latency_files
+from harness.report.operators import in_words
 from harness.report.pictures import static_specs, write_pictures
 from harness.report.trace_file import why_empty
 from harness.report.view import view
@@ -227,7 +229,44 @@ def test_the_longest_operators_are_shown_with_their_share_of_all() -> None:
     data = named(run)["operators"].data
 
     assert [datum["operator"] for datum in data] == [f"conv_{n}" for n in range(29, 9, -1)]
+    assert data[0]["title"] == "Conv conv_29", "a runtime's fused name hides what it is"
+    assert named(run)["operators"].spec["encoding"]["y"]["field"] == "title"
     assert data[0]["share_pct"] == pytest.approx(100 * 30 / 465, rel=1e-4)
+
+
+def test_a_colour_means_the_same_on_every_picture_of_a_page() -> None:
+    results = [
+        records.result(model=model, format=format_, threads=threads)
+        for model in ("net_1", "net_2")
+        for format_ in ("tflite", "onnx")
+        for threads in (1, 2)
+    ]
+    run = records.run(results)
+    drawn = named(run)
+
+    def scale(name: str, layer: int) -> dict[str, str]:
+        found = drawn[name].spec["layer"][layer]["encoding"]["color"]["scale"]
+        return dict(zip(found["domain"], found["range"], strict=True))
+
+    runtimes = {name.split(" ")[0]: colour for name, colour in scale("runtimes", -1).items()}
+    assert runtimes == {"onnxruntime": "var(--kind0)", "litert": "var(--kind1)"}
+    lines = re.findall(r'class="kind(\d)"><text[^>]*><title>(\w+)/', render(run, "html"))
+    assert set(lines) == {("0", "onnx"), ("1", "tflite")}
+    models = scale("size-latency", 0)
+    assert models == scale("threads", 1) == {"net_1": "var(--kind3)", "net_2": "var(--kind4)"}
+    static = static_specs(charts(view(run)))["runtimes-host"]
+    assert "var(" not in json.dumps(static), "a file knows no names of colours"
+
+
+def test_documents_without_pictures_name_the_longest_operators_in_a_line() -> None:
+    results = [records.result(threads=n, measured={"profile": PROFILE}) for n in (1, 2, 3, 4)]
+    (sentence,) = in_words(view(records.run(results)).devices[0])
+
+    longest = "Conv conv_29 6 %, Conv conv_28 6 %, Conv conv_27 6 %"
+    each = "; ".join(f"mobilenet_v2 onnx/fp32, {n}: {longest}" for n in ("1 thread", "2 threads", "3 threads"))
+    assert sentence == f"Longest operators, share of their time: {each}; 1 more row on the page."
+    assert "Longest operators" in render(records.run(results), "md")
+    assert not in_words(view(records.run([records.result()])).devices[0])
 
 
 def test_rows_that_a_page_has_no_room_for_are_counted_in_words() -> None:
@@ -250,8 +289,10 @@ def test_rows_that_a_page_has_no_room_for_are_counted_in_words() -> None:
 def test_a_trace_has_every_operator_end_to_end_and_a_process_a_row() -> None:
     run = records.run([records.result(), records.result(threads=2, measured={"profile": PROFILE})])
 
-    name, *operators = json.loads(render(run, "trace"))["traceEvents"]
+    trace = json.loads(render(run, "trace"))
+    name, *operators = trace["traceEvents"]
 
+    assert trace["otherData"]["times"].startswith("Not a real timeline")
     assert name["args"]["name"] == "mobilenet_v2 onnx/fp32, 2 threads on host"
     assert [each["name"] for each in operators] == [each.name for each in PROFILE.operators]
     assert [each["ts"] for each in operators[:3]] == [0, 1, 3]
@@ -312,6 +353,17 @@ def test_every_picture_of_the_page_is_also_a_file(tmp_path: Path) -> None:
     second = (tmp_path / "pictures/operators-host-mobilenet_v2-tflite-fp32-2-threads.svg").read_text(encoding="utf-8")
     assert "mobilenet_v2 tflite/fp32, 2 threads" in second
     assert "conv_29" in second
+
+
+def test_a_long_title_of_a_file_goes_on_in_the_next_line() -> None:
+    device = records.device(cpu="A processor whose maker gave it a name that is as long as a whole sentence")
+
+    (svg,) = latency_files(view(records.run([records.result()], devices=[device])).devices).values()
+
+    lines = re.findall(r'<text[^>]*class="title">([^<]*)</text>', svg)
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 100
+    assert " ".join(lines).endswith("Debian GNU/Linux 13")
 
 
 def test_the_operators_of_a_row_are_a_table_with_what_taking_them_cost_and_are_in_the_pages_data() -> None:

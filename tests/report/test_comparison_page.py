@@ -22,8 +22,8 @@ SLOWER = Found(
 )
 SAME = Found(figure="size", verdict="pass", ratio=1.0, low=1.0, high=1.0, margin=0.005, a=2**20, b=2**20, unit="bytes")
 ROWS = (
-    Compared(name="mobilenet_v2 onnx/fp32", found=(SLOWER, SAME)),
-    Compared(name="resnet18 onnx/fp32", found=(), problem="device: a pixel, b host"),
+    Compared(name="mobilenet_v2 onnx/fp32", found=(SLOWER, SAME), verdict="regression"),
+    Compared(name="resnet18 onnx/fp32", found=(), verdict="incomparable", problem="device: a pixel, b host"),
 )
 
 
@@ -48,15 +48,18 @@ def test_every_figure_is_a_row_with_its_verdict_change_interval_and_margin() -> 
 def test_intervals_of_several_levels_say_each_its_own() -> None:
     other = dataclasses.replace(SLOWER, figure="p90", confidence=0.99916)
 
-    texts = [text for _, text in Page(page_of(Compared(name="net", found=(SLOWER, other)))).texts]
+    texts = [text for _, text in Page(page_of(Compared(name="net", found=(SLOWER, other), verdict="regression"))).texts]
 
     assert {"Interval, %", "+4.10 to +6.30 (99.5 %)", "+4.10 to +6.30 (99.92 %)"} <= set(texts)
 
 
-def test_the_answer_counts_verdicts_and_carries_the_warning() -> None:
-    said = " ".join(text for _, text in Page(page_of(*ROWS)).texts)
+def test_the_answer_counts_rows_says_what_p50_did_at_worst_and_carries_the_warning() -> None:
+    faster = dataclasses.replace(SLOWER, ratio=0.9, low=None)
+    rows = (Compared(name="net", found=(faster,), verdict="improvement"), *ROWS)
+    said = " ".join(text for _, text in Page(page_of(*rows)).texts)
 
-    assert "2 rows compared: 1 regression, 1 pass, 1 without a figure." in said
+    assert "3 rows: 1 improvement, 1 regression, 1 incomparable." in said
+    assert "Worst change of p50: +5.20 % (+4.10 to +6.30 %), mobilenet_v2 onnx/fp32." in said
     assert "Runs apart in time carry drift." in said
 
 
@@ -78,7 +81,11 @@ def test_no_name_becomes_markup() -> None:
         return [tag for tag, _ in Page(text).elements if tag != "wbr"]
 
     hostile = page_of(
-        Compared(name=HOSTILE, found=(SLOWER,)), Compared(name=HOSTILE, found=(), problem=HOSTILE), a=HOSTILE
+        Compared(name=HOSTILE, found=(SLOWER,), verdict=HOSTILE),
+        Compared(name=HOSTILE, found=(), verdict=HOSTILE, problem=HOSTILE),
+        a=HOSTILE,
     )
-    plain = page_of(Compared(name="m", found=(SLOWER,)), Compared(name="n", found=(), problem="x"))
+    plain = page_of(
+        Compared(name="m", found=(SLOWER,), verdict="pass"), Compared(name="n", found=(), verdict="new", problem="x")
+    )
     assert shape(hostile) == shape(plain)

@@ -113,6 +113,12 @@ def test_the_csv_file_gives_back_every_value() -> None:
                 assert text == " ".join(value.split())
 
 
+def test_the_csv_file_names_the_device_and_its_processor() -> None:
+    (first, *_) = csv.DictReader(io.StringIO(render(small_run(), "csv")))
+
+    assert (first["device"], first["device_name"], first["processor"]) == ("host", "bench-01", "AMD EPYC 7763")
+
+
 def test_pandas_reads_the_csv_file_without_being_told_anything(tmp_path: Path) -> None:
     write_report(small_run("réseau"), "csv", tmp_path / "report.csv")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -47,6 +48,13 @@ def test_a_row_is_drawn_over_the_runs_that_have_it() -> None:
     assert {each["label"] for each in data} == {"mobilenet_v2 onnx/fp32, 1 thread on bench-01"}
 
 
+def test_its_axis_is_in_utc_as_the_table_is() -> None:
+    (chart,) = charts_of(render([listed(run_of(2, 11.0)), listed(run_of(1, 10.0))], version="1"))
+
+    axes = [layer["encoding"]["x"] for layer in chart["layer"]]  # type: ignore[attr-defined]
+    assert {(x["title"], x["scale"]["type"]) for x in axes} == {("UTC", "utc")}
+
+
 def test_a_single_run_has_no_history_to_draw() -> None:
     assert charts_of(render([listed(run_of(1, 10.0))], version="1")) == []
 
@@ -57,6 +65,17 @@ def test_a_damaged_run_is_a_row_with_its_reason() -> None:
     said = " ".join(text for _, text in page.texts)
     assert "plan.json ends early" in said
     assert "1 folder could not be read" in said
+    assert "why" in [each.get("class") for each in page.attributes("td")], "a long reason goes on in the next line"
+
+
+def test_what_was_never_run_is_said_beside_what_failed() -> None:
+    made = run_of(1, 10.0)
+    cells = (*made.plan.cells, *(records.cell(threads=threads) for threads in (2, 3)))
+    partial = dataclasses.replace(made, plan=msgspec.structs.replace(made.plan, cells=cells))
+
+    said = " ".join(text for _, text in Page(render([listed(partial)], version="1")).texts)
+
+    assert "1 run with 3 cells; 0 failed, 2 not run yet." in said
 
 
 def test_no_name_becomes_markup() -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harness.records import Estimate, RatePoint, Verification
-from harness.study.claims import claims
+from harness.study.claims import claims, in_short
+from harness.study.folder import StudyFolder
 from harness.study.page import StudyDocument, as_json, pictures, render
+from harness.study.report import figures_of
 from tests.report.test_html import HOSTILE, Page
 from tests.study.test_words import STUDENT, STUDY, TEACHER, pruned
 
 if TYPE_CHECKING:
     from harness.study.rows import StudyRow
 
+BASELINES = Path(__file__).resolve().parents[2] / "reports" / "baselines"
 CURVE = Verification(
     pairing="across sessions",
     genuine_pairs=10,
@@ -33,7 +37,14 @@ CURVE = Verification(
 def document(*rows: StudyRow, about: tuple[str, ...] = ()) -> StudyDocument:
     curves = {row.variant: CURVE for row in rows[:1]}
     return StudyDocument(
-        schema=1, study=STUDY, about=about, claims=claims(rows, {}), rows=rows, redrawn={}, curves=curves
+        schema=1,
+        study=STUDY,
+        about=about,
+        claims=claims(rows, {}),
+        in_short=in_short(rows, {}),
+        rows=rows,
+        redrawn={},
+        curves=curves,
     )
 
 
@@ -117,6 +128,22 @@ def test_no_name_becomes_markup() -> None:
         return document(msgspec.structs.replace(row, timings=(timing,)), failed, about=(name,))
 
     assert shape(of(HOSTILE)) == shape(of("plain"))
+
+
+def test_the_first_screen_is_short_and_names_the_machine_the_runtimes_and_what_not_to_trust() -> None:
+    """Of the study that is kept with this program, whose runs have cautions."""
+    figures = figures_of(StudyFolder.open(BASELINES / "ocular"))
+
+    header, _, rest = render(figures).partition("</header>")
+
+    assert len(figures.in_short) == 2
+    assert "AMD EPYC" in header
+    assert "litert 2.3.0" in header
+    assert "with a wide interval" in header
+    assert "runs/host" in header
+    assert "Almadan" not in header
+    assert "<h2>The two claims</h2>" in rest
+    assert "at 32x" in rest.lower()
 
 
 def test_a_study_without_figures_has_a_page_and_no_pictures() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.records import Estimate
 from harness.report.pareto import front
-from harness.study.claims import answer, claims
+from harness.study.claims import answer, claims, in_short
 from harness.study.folder import Study
 from harness.study.profiles import PROFILES
 from harness.study.report import full_table
@@ -157,6 +157,16 @@ def test_the_chosen_and_the_fastest_are_compared_where_they_were_measured() -> N
     assert text.startswith("**Distillation or pruning, in time?** The paper finds distillation faster. ")
     assert "student mobilenet_v2 (tflite/fp32) at 3.00 ms" in text
     assert "with zeros random-8x (tflite/fp32) at 10.0 ms" in text
+
+
+def test_in_short_either_claim_is_a_sentence() -> None:
+    first, second = in_short([TEACHER, pruned("random", 0.05), STUDENT], redrawn(random_8x=(0.05,) * 2))
+
+    assert first.startswith("**Which pruning wins?**")
+    assert second == (
+        "**Distillation or pruning?** The chosen student, mobilenet_v2, is not shown to err less or more than the "
+        "chosen pruned network, random-8x (EER -1.00 points); in time, on host with litert the student is faster."
+    )
 
 
 def test_where_no_file_with_full_weights_was_measured_the_halved_one_is_the_measure() -> None:
