@@ -152,25 +152,34 @@ def exact_effect(a: float, b: float) -> Effect:
     return Effect(log_ratio=value, low=value, high=value, confidence=1.0, trials=1, noise=None, method="exact")
 
 
-def two_samples(a: Sequence[float], b: Sequence[float], *, confidence: float = CONFIDENCE) -> Effect:
+def two_samples(a: Sequence[float], b: Sequence[float], *, confidence: float = CONFIDENCE, trim: float = 0.0) -> Effect:
     """The effect between processes that were not measured in turn: the ratio of geometric means.
 
     What changed on the device between the two is in it.
 
+    Args:
+        a: Values of A.
+        b: Values of B.
+        confidence: Of the interval.
+        trim: The share of either side's values that is left out of its mean at either end.
+
     Raises:
         ValueError: A side has fewer than two values, or one is not positive and finite.
 
-    Source: Welch 1947, "The generalization of Student's problem", Biometrika 34, 28-35, on logarithms.
+    Source: Welch 1947, "The generalization of Student's problem", Biometrika 34, 28-35, on logarithms; with trimmed
+    means Yuen 1974, "The two-sample trimmed t for unequal population variances", Biometrika 61, 165-170.
     """
     ours, theirs = np.log(_times(a)), np.log(_times(b))
     if min(ours.size, theirs.size) < 2:
         problem = "two samples need two values each"
         raise ValueError(problem)
-    parts = (float(ours.var(ddof=1)) / ours.size, float(theirs.var(ddof=1)) / theirs.size)
-    middle, variance = float(theirs.mean() - ours.mean()), sum(parts)
+    (our_mean, our_part, our_freedom), (their_mean, their_part, their_freedom) = (
+        _trimmed_mean(side, trim) for side in (ours, theirs)
+    )
+    middle, variance = their_mean - our_mean, our_part + their_part
     reach = 0.0
     if variance > 0:
-        freedom = variance**2 / (parts[0] ** 2 / (ours.size - 1) + parts[1] ** 2 / (theirs.size - 1))
+        freedom = variance**2 / (our_part**2 / our_freedom + their_part**2 / their_freedom)
         reach = math.sqrt(variance) * float(_special().stdtrit(freedom, (1 + confidence) / 2))
     return Effect(
         log_ratio=middle,
@@ -181,6 +190,16 @@ def two_samples(a: Sequence[float], b: Sequence[float], *, confidence: float = C
         noise=None,
         method="two samples",
     )
+
+
+def _trimmed_mean(values: NDArray[np.float64], trim: float) -> tuple[float, float, int]:
+    """A trimmed mean, its squared error, and the degrees of freedom of that."""
+    ordered = np.sort(values)
+    cut = int(trim * ordered.size)
+    kept = ordered[cut : ordered.size - cut]
+    drawn_in = np.clip(ordered, kept[0], kept[-1])
+    squared_error = (ordered.size - 1) * float(drawn_in.var(ddof=1)) / (kept.size * (kept.size - 1))
+    return float(kept.mean()), squared_error, kept.size - 1
 
 
 def noisy_effect(a: Sequence[float], b: Sequence[float], *, noise: float, confidence: float = CONFIDENCE) -> Effect:

@@ -7,17 +7,15 @@ not claimed, and neither is a pass or an improvement that is gone after it, wher
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import numpy as np
 
 from harness.records import Failure, Measurement
 from harness.regress.decision import MARGINS, Metric, Verdict, decide
-from harness.regress.effect import CONFIDENCE, Effect, exact_effect, noisy_effect, shifted, two_samples
+from harness.regress.effect import Effect, exact_effect, noisy_effect, shifted, two_samples
 from harness.regress.levels import levels_of_runs
 from harness.regress.trials import TIMES, Finding
 from harness.statistics import median, percentile, samples_ns
@@ -194,7 +192,9 @@ def _of_the_build(verdict: Verdict, without: Verdict, *, is_certain: bool) -> Ve
     slower: frozenset[Verdict] = frozenset({"regression", "small slowdown"})
     if verdict in slower:
         # Only what the fixed piece of work did not suffer as well.
-        return ("small slowdown" if "small slowdown" in {verdict, without} else verdict) if without in slower else _OPEN
+        if without not in slower:
+            return _OPEN
+        return without if verdict == "regression" else verdict
     if is_certain and (without in slower or (verdict == "improvement" and without != "improvement")):
         return _OPEN
     return verdict
@@ -232,40 +232,7 @@ def _canary_effect(before: Measurement, after: Measurement) -> Effect | None:
         ]
         for one in (before, after)
     )
-    return _trimmed_samples(ours, theirs) if min(len(ours), len(theirs)) >= 2 else None
-
-
-def _trimmed(values: Sequence[float]) -> tuple[float, float, int]:
-    """The trimmed mean of logarithms, its squared error, and the degrees of freedom of that."""
-    logs = np.sort(np.log(values))
-    cut = int(_CANARY_TRIM * logs.size)
-    kept = logs[cut : logs.size - cut]
-    drawn_in = np.clip(logs, kept[0], kept[-1])
-    error = (logs.size - 1) * float(drawn_in.var(ddof=1)) / (kept.size * (kept.size - 1))
-    return float(kept.mean()), error, kept.size - 1
-
-
-def _trimmed_samples(a: Sequence[float], b: Sequence[float]) -> Effect:
-    """As `two_samples`, of means without the lowest and highest fifth.
-
-    Source: Yuen 1974, "The two-sample trimmed t for unequal population variances", Biometrika 61, 165-170.
-    """
-    from scipy.special import stdtrit  # noqa: PLC0415  (half a second)
-
-    (ours, our_error, our_freedom), (theirs, their_error, their_freedom) = _trimmed(a), _trimmed(b)
-    middle, variance, reach = theirs - ours, our_error + their_error, 0.0
-    if variance > 0:
-        freedom = variance**2 / (our_error**2 / our_freedom + their_error**2 / their_freedom)
-        reach = math.sqrt(variance) * float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
-    return Effect(
-        log_ratio=middle,
-        low=middle - reach,
-        high=middle + reach,
-        confidence=CONFIDENCE,
-        trials=min(len(a), len(b)),
-        noise=None,
-        method="two samples",
-    )
+    return two_samples(ours, theirs, trim=_CANARY_TRIM) if min(len(ours), len(theirs)) >= 2 else None
 
 
 # --- which cells belong together, and whether they may be compared -------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.regress import runs
+from harness.regress.effect import two_samples
 from harness.regress.runs import CellComparison, compare_runs, refused_keys
 from harness.regress.words import cell_verdict
 from tests.fakes import records
@@ -83,7 +83,7 @@ def test_a_build_that_a_faster_device_made_look_well_is_not_passed(now_ms: float
 def test_the_interval_of_the_canary_is_that_of_yuens_test() -> None:
     a, b = [20.0, 21.0, 20.5, 19.0, 60.0, 20.2], [18.0, 18.1, 17.0, 18.4, 18.2]
 
-    found = runs._trimmed_samples(a, b)
+    found = two_samples(a, b, trim=0.2)
 
     slow = stats.ttest_ind(np.log(b), np.log(a), equal_var=False, trim=0.2)
     reach = abs(found.log_ratio / slow.statistic) * stats.t.ppf((1 + found.confidence) / 2, slow.df)
