@@ -157,14 +157,14 @@ def _compare_output(
     return OutputParity(
         tensor=name,
         max_abs=float(np.max(np.abs(ours - theirs), initial=0.0)),
-        relative_l2=_relative_l2(ours, theirs),
+        relative_l2=relative_l2(ours, theirs),
         cosine=min(_cosine(a, b) for a, b in zip(ours, theirs, strict=True)),
         elements=int(np.prod(expected.shape[1:])),
         top1_agreement=_top1_agreement(ours, theirs) if task in {None, "classification"} else None,
     )
 
 
-def _relative_l2(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+def relative_l2(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
     """||found - expected|| / ||expected||. An all-zero reference counts as the smallest normal fp32 number."""
     return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), np.finfo(np.float32).tiny))
 

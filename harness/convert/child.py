@@ -341,7 +341,7 @@ def _check(request: CheckRequest) -> Checked:
         inputs = arrays_of(request.checkpoint, "inputs")
         if _is_compressed(storage):
             _require_decompression(path, inputs, path.name)
-        if _is_coarse(storage):
+        if _coarse(storage):
             unlike = _unlike(program, storage, request.plain)
         found, executed_by = run_coreml(path, inputs, program.inputs)
         parity = compare(
@@ -414,7 +414,7 @@ def _unlike(program: Program, storage: Storage, plain: str | None) -> str | None
 
     if plain is None:
         return "none could be made of this model"
-    coarse = sorted(_parts(storage) - {"fp16", "fp32", "sparse"})
+    coarse = sorted(_coarse(storage))
     precision = _PRECISIONS.get(coarse[0]) if len(coarse) == 1 else None
     if precision is None:
         return f"weights of {', '.join(coarse)}, whose rounding is not known"
@@ -430,9 +430,9 @@ _PRECISIONS: dict[str, Precision] = {
 _COARSE = {f"{kind}{bits}" for kind in ("int", "uint") for bits in range(1, 8)}
 
 
-def _is_coarse(storage: Storage) -> bool:
-    """Whether its outputs are too far from the model's to show that a weight is wrong."""
-    return bool(_parts(storage) - {"fp16", "fp32", "sparse"})
+def _coarse(storage: Storage) -> set[str]:
+    """Kinds of weight with which outputs are too far from the model's to show that one is wrong."""
+    return _parts(storage) - {"fp16", "fp32", "sparse"}
 
 
 def _is_compressed(storage: Storage) -> bool:

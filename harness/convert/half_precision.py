@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.catalog.data import arrays_of
 from harness.catalog.modules import flat, load_module
+from harness.parity import relative_l2
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,11 +64,10 @@ def half_precision_error(spec: ModelSpec, checkpoint: Checkpoint) -> float | Non
                     answers.append(module(*fed))
             except (RuntimeError, TypeError):  # an operation of the user's own, say, that cannot be looked into
                 return None
-    errors: list[float] = []
-    for expected, found in zip(reference.values(), zip(*answers, strict=True), strict=True):
-        wanted = expected.astype(np.float64)
-        apart = float(np.linalg.norm(torch.cat(found).numpy().astype(np.float64) - wanted))
-        errors.append(apart / max(float(np.linalg.norm(wanted)), float(np.finfo(np.float32).tiny)))
+    errors = [
+        relative_l2(torch.cat(found).numpy().astype(np.float64), expected.astype(np.float64))
+        for expected, found in zip(reference.values(), zip(*answers, strict=True), strict=True)
+    ]
     return max(errors) if np.isfinite(errors).all() else None
 
 

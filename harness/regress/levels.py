@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from harness.regress.decision import MARGINS, Metric
-from harness.regress.trials import trial_log_ratio
+from harness.regress.trials import all_samples_ns, cold_start_ns, trial_log_ratio
 from harness.statistics import median, percentile, samples_ns
 from harness.summary import summarise
 
@@ -77,7 +77,11 @@ def levels_of_runs(a: CellResult, b: CellResult) -> dict[Metric, Level]:
 def _sides(trial: Trial, metric: Metric) -> tuple[float, float]:
     if metric == "memory":
         return _peak(trial.a_memory), _peak(trial.b_memory)
-    timed: dict[Metric, Callable[[Sequence[ProcessRecord]], float]] = {"p50": _p50, "p90": _p90, "cold_start": _cold}
+    timed: dict[Metric, Callable[[Sequence[ProcessRecord]], float]] = {
+        "p50": _p50,
+        "p90": _p90,
+        "cold_start": cold_start_ns,
+    }
     return timed[metric](trial.a), timed[metric](trial.b)
 
 
@@ -91,8 +95,4 @@ def _p50(processes: Sequence[ProcessRecord]) -> float:
 
 
 def _p90(processes: Sequence[ProcessRecord]) -> float:
-    return percentile([ns for process in processes for ns in samples_ns(process)], 0.9)
-
-
-def _cold(processes: Sequence[ProcessRecord]) -> float:
-    return median([process.load_ns + process.first_inference_ns for process in processes])
+    return percentile(all_samples_ns(processes), 0.9)

@@ -99,9 +99,9 @@ def trial_log_ratio(trial: Trial, metric: Metric) -> float | None:
     if any(process.discarded is not None for process in (*trial.a, *trial.b)):
         return None
     if metric == "cold_start":
-        return log_ratio(_cold_ns(trial.a), _cold_ns(trial.b))
+        return log_ratio(cold_start_ns(trial.a), cold_start_ns(trial.b))
     if metric == "p90":
-        return percentile_ratio(_all_ns(trial.a), _all_ns(trial.b), 0.9)
+        return percentile_ratio(all_samples_ns(trial.a), all_samples_ns(trial.b), 0.9)
     if trial.how == "alive together":
         return _turns_log_ratio(trial)
     return _mean_log_median(trial.b) - _mean_log_median(trial.a)
@@ -128,7 +128,8 @@ def _times(blocks: Sequence[Block]) -> list[float]:
     return [ns / block.iterations_per_sample for block in blocks for ns in block.ns]
 
 
-def _all_ns(processes: Sequence[ProcessRecord]) -> list[float]:
+def all_samples_ns(processes: Sequence[ProcessRecord]) -> list[float]:
+    """Every inference of one side of a trial that counts."""
     return [ns for process in processes for ns in samples_ns(process)]
 
 
@@ -136,5 +137,6 @@ def _mean_log_median(processes: Sequence[ProcessRecord]) -> float:
     return sum(math.log(median(samples_ns(process))) for process in processes) / len(processes)
 
 
-def _cold_ns(processes: Sequence[ProcessRecord]) -> float:
+def cold_start_ns(processes: Sequence[ProcessRecord]) -> float:
+    """Loading and first inference of one side of a trial."""
     return median([process.load_ns + process.first_inference_ns for process in processes])
