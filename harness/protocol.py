@@ -25,7 +25,8 @@ with `end`. It has no canaries: two servers on one device, asked in turn, measur
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+import re
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROTOCOL_VERSION = 1
+PROCESSOR_SENSOR: Final = re.compile(
+    r"coretemp|k10temp|zenpower|x86_pkg_temp|cpu|soc|\b(big|mid|little)\b", re.IGNORECASE
+)
+"""The name of a sensor of temperature that sits on the processor; bench has the same rule in C. Others are a battery's,
+a charger's or a modem's."""
 
 
 class Job(Record, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from harness.protocol import PROCESSOR_SENSOR
 from harness.records import CpuCluster
 
 SystemText: TypeAlias = Mapping[str, str]
@@ -60,7 +61,6 @@ STATE_FILES = (
 
 # Sensors that sit on the processor, by the drivers' own names: Documentation/hwmon of Linux 6.12 for the first three,
 # thermal zone types of Intel (x86_pkg_temp), Raspberry Pi (cpu-thermal) and Android phones (cpu-0-0, CPU, big, soc).
-_PROCESSOR_SENSOR = re.compile(r"coretemp|k10temp|zenpower|x86_pkg_temp|cpu|soc|\b(big|mid|little)\b", re.IGNORECASE)
 
 
 def read_files(patterns: tuple[str, ...], *, root: Path = Path("/")) -> dict[str, str]:
@@ -217,7 +217,7 @@ def processor_celsius(files: SystemText) -> float | None:
     """The hottest sensor that sits on the processor, of thermal zones and hardware monitors."""
     found: list[float] = []
     for path, name in files.items():
-        if path.endswith(("/type", "/name")) and _PROCESSOR_SENSOR.search(name):
+        if path.endswith(("/type", "/name")) and PROCESSOR_SENSOR.search(name):
             folder = path.rpartition("/")[0]
             found += [
                 millidegrees / 1000

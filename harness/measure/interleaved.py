@@ -5,9 +5,9 @@ alive together and run blocks in the order ABBA or BAAB, drawn anew each time. E
 such an order; that needs several times as many trials for the same precision.
 
 Programs of one thread share one processor, drawn for each trial: where processors are hardware threads that other
-people's programs use the other half of, two processes that the scheduler put on different ones are compared with that in
-it. On a shared virtual machine of 2 cores a trial of one build with itself had a standard deviation of 6.5 to 8 % so,
-and of 3 to 4.5 % on one processor.
+people's programs use the other half of, two processes that the scheduler put on different ones are compared with that
+in it. On a shared virtual machine of 2 cores a trial of one build with itself then had a standard deviation of 6.5 to
+8 %, and on one processor of 3 to 4.5 %.
 
 Everything that is drawn is drawn from the plan's seed, and nothing here looks at a time to decide what comes next.
 """

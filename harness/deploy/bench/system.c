@@ -161,12 +161,12 @@ static int64_t involuntary_switches(void) {
     return usage.ru_nivcsw;
 }
 
-/* Gives `take` the path of each `folder/PREFIX<digit>...`. Returns whether the folder can be read. */
-static bool for_each_numbered(const char *folder, const char *prefix,
+/* Gives `take` the path of each `folder/PREFIX<digit>...`. */
+static void for_each_numbered(const char *folder, const char *prefix,
                               void (*take)(const char *path, double *result), double *result) {
     DIR *entries = opendir(folder);
     if (entries == NULL) {
-        return false;
+        return;
     }
     size_t length = strlen(prefix);
     for (struct dirent *entry = readdir(entries); entry != NULL; entry = readdir(entries)) {
@@ -177,7 +177,6 @@ static bool for_each_numbered(const char *folder, const char *prefix,
         }
     }
     (void)closedir(entries);
-    return true;
 }
 
 static double number_in(const char *folder, const char *file) {
@@ -196,11 +195,11 @@ static void add_throttles(const char *path, double *sum) {
 /* How often the cores throttled since boot; UNKNOWN where none says so. */
 static double throttle_events(void) {
     double sum = NAN;
-    (void)for_each_numbered(SYSFS "/devices/system/cpu", "cpu", add_throttles, &sum);
+    for_each_numbered(SYSFS "/devices/system/cpu", "cpu", add_throttles, &sum);
     return isnan(sum) ? UNKNOWN : sum;
 }
 
-/* Zones of a battery, a charger or a modem are none of the processor's, and a zone that is switched off says 0 or 125. */
+/* Zones of a battery, a charger or a modem are none of the processor's, and one that is switched off says 0 or less. */
 static void take_hottest(const char *path, double *hottest) {
     if (!is_processor_sensor(path)) {
         return;
@@ -213,11 +212,15 @@ static void take_hottest(const char *path, double *hottest) {
 
 static double processor_celsius(void) {
     double hottest = NAN;
-    (void)for_each_numbered(SYSFS "/class/thermal", "thermal_zone", take_hottest, &hottest);
+    for_each_numbered(SYSFS "/class/thermal", "thermal_zone", take_hottest, &hottest);
     return hottest;
 }
 
-/* By its name, as in harness/deploy/worker/system.py. */
+static bool is_in_word(char letter) {
+    return isalnum((unsigned char)letter) || letter == '_';
+}
+
+/* By its name: PROCESSOR_SENSOR of harness/protocol.py. */
 static bool is_processor_sensor(const char *path) {
     static const char *const names[] = {"coretemp", "k10temp", "zenpower", "x86_pkg_temp", "cpu", "soc"};
     static const char *const whole[] = {"big", "mid", "little"};
@@ -240,8 +243,7 @@ static bool is_processor_sensor(const char *path) {
     for (size_t index = 0; is_read && index < sizeof whole / sizeof *whole; index++) {
         size_t length = strlen(whole[index]);
         for (const char *at = strstr(type, whole[index]); at != NULL; at = strstr(at + 1, whole[index])) {
-            bool begins = at == type || !isalnum((unsigned char)at[-1]);
-            found = found || (begins && !isalnum((unsigned char)at[length]));
+            found = found || ((at == type || !is_in_word(at[-1])) && !is_in_word(at[length]));
         }
     }
     return found;

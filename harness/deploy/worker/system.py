@@ -14,16 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from harness.protocol import Memory
+from harness.protocol import PROCESSOR_SENSOR, Memory
 from harness.records import BlockConditions
 
 _STATUS = Path("/proc/self/status")
 _SYSFS = Path("/sys")
 _ROLLUP = Path("/proc/self/smaps_rollup")
-_PROCESSOR_SENSOR = re.compile(
-    r"coretemp|k10temp|zenpower|x86_pkg_temp|cpu|soc|(?<![a-z0-9])(big|mid|little)(?![a-z0-9])", re.IGNORECASE
-)
-"""Names of thermal zones; those of a battery, a charger or a modem are not the processor's."""
 _CANARY = b"\x5a" * (1 << 20)
 
 
@@ -88,7 +84,7 @@ class ConditionsWatch:
         self._heat_files = [
             zone / "temp"
             for zone in sorted((_SYSFS / "class/thermal").glob("thermal_zone[0-9]*"))
-            if _PROCESSOR_SENSOR.search(_text(zone / "type"))
+            if PROCESSOR_SENSOR.search(_text(zone / "type"))
         ]
         self._steal_ms: float | None = None
         self._switches: int | None = None
