@@ -12,7 +12,7 @@ import typer
 
 from harness.commands.comparisons import titles, write_page
 from harness.commands.console import FormatOption, Output, note, open_run
-from harness.errors import GateFailed, Incomparable, UsageError
+from harness.errors import GateFailed, HarnessError, Incomparable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.regress.decision import FamilyRule
     from harness.regress.gate import GateResult, GateSettings
     from harness.regress.runs import CellComparison
+    from harness.store import StoredRun
 
 
 def gate(
@@ -80,11 +81,13 @@ def gate(
     if output is not None and baseline is not None:
         raise UsageError("--output keeps trials, and two stored runs are compared without any")
     rules = _settings(settings, inconclusive)
+    runs: tuple[StoredRun, ...] = ()
     if baseline is not None:
         if update and not (baseline / "plan.json").exists():
-            _keep(Path(candidate), baseline, None, accept or [])
+            _keep(open_run(Path(candidate)), baseline, None, accept or [])
             return
-        result, keys = _against_run(Path(candidate), baseline, rules, accept or [])
+        before, after = runs = (open_run(baseline), open_run(Path(candidate)))
+        result, keys = _against_run(before, after, rules, accept or [])
     else:
         keys = ()
         result = _against_build(
@@ -101,9 +104,9 @@ def gate(
         )
     _tell(result, output_format, junit, comment)
     if page is not None:  # last: a page that cannot be written must not take the verdict with it
-        write_page(result, page, titles(open_run(baseline), open_run(Path(candidate))) if baseline else None)
+        write_page(result, page, titles(*runs))
     if update:
-        _keep(Path(candidate), Path(result.a), result, accept or [])
+        _keep(runs[1], runs[0].folder, result, accept or [])
         return
     if result.exit_code == 1:
         failed = sum(result.state(cell) == "failed" for cell in result.cells)
@@ -127,24 +130,23 @@ def _settings(path: Path | None, inconclusive: str | None) -> GateSettings:
 
 
 def _against_run(
-    candidate: Path, baseline: Path, rules: GateSettings, accept: list[str]
+    before: StoredRun, after: StoredRun, rules: GateSettings, accept: list[str]
 ) -> tuple[GateResult, tuple[str, ...]]:
     from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
     from harness.regress.words import apart_text, measured_text  # noqa: PLC0415
 
-    before, after = open_run(baseline), open_run(candidate)
     if after.missing:
         left = len(after.missing)
         raise UsageError(
-            f"{candidate} is not complete: {left} of {len(after.plan.cells)} cells are missing; --resume it first"
+            f"{after.folder} is not complete: {left} of {len(after.plan.cells)} cells are missing; --resume it first"
         )
     cells = compare_runs(before, after, rules.margins_of, accept=accept)
     notes = (
         apart_text(before.plan.created_at, after.plan.created_at),
-        measured_text(before.plan.devices, before.plan.created_at, str(baseline)),
-        measured_text(after.plan.devices, after.plan.created_at, str(candidate)),
+        measured_text(before.plan.devices, before.plan.created_at, str(before.folder)),
+        measured_text(after.plan.devices, after.plan.created_at, str(after.folder)),
     )
-    result = _result(str(baseline), str(candidate), cells, rules, notes)
+    result = _result(str(before.folder), str(after.folder), cells, rules, notes)
     return result, refused_keys(cells, accept)
 
 
@@ -220,7 +222,6 @@ def _announce(pairs: Sequence[Pair], device: Device, plan: ComparePlan, rule: Fa
     """Say what the gate will be able to see, and how long it takes, by the first pair; B may fail, as it may later."""
     from harness.commands.compare import known_of  # noqa: PLC0415
     from harness.comparison import MEMORY_TRIALS  # noqa: PLC0415
-    from harness.errors import HarnessError  # noqa: PLC0415
     from harness.regress.decision import MARGINS  # noqa: PLC0415
     from harness.regress.words import family_plan_text  # noqa: PLC0415
 
@@ -260,7 +261,7 @@ def _tell(result: GateResult, output_format: Output, junit: Path | None, comment
             file.write(gate_files.markdown(result))
 
 
-def _keep(run: Path, baseline: Path, result: GateResult | None, accept: Collection[str]) -> None:
+def _keep(run: StoredRun, baseline: Path, result: GateResult | None, accept: Collection[str]) -> None:
     """Make a run the baseline, and say so.
 
     Raises:
@@ -271,18 +272,17 @@ def _keep(run: Path, baseline: Path, result: GateResult | None, accept: Collecti
     from harness.regress.runs import refused_keys  # noqa: PLC0415
     from harness.store import keep_run  # noqa: PLC0415
 
-    stored = open_run(run)
-    failed = [result.cell.id for result in stored.results if isinstance(result.outcome, Failure)]
+    failed = [result.cell.id for result in run.results if isinstance(result.outcome, Failure)]
     if failed and "broken" not in accept:
         raise UsageError(
-            f"{run} is no baseline: {', '.join(failed)} failed, and would never be compared again; mend it, or take it "
-            "all the same with --accept broken"
+            f"{run.folder} is no baseline: {', '.join(failed)} failed, and would never be compared again; mend it, or "
+            "take it all the same with --accept broken"
         )
     cells = result.cells if result is not None else ()
     keys = refused_keys(cells, accept)
     if keys:
-        raise Incomparable(str(baseline), str(run), keys)
-    kept = keep_run(stored, baseline)
+        raise Incomparable(str(baseline), str(run.folder), keys)
+    kept = keep_run(run, baseline)
     gone = [cell.name for cell in cells if cell.status == "gone"]
     without = f", without {', '.join(gone)}" if gone else ""
-    note(f"baseline changed: {baseline} is now {run} ({kept} cells{without}); review and commit it")
+    note(f"baseline changed: {baseline} is now {run.folder} ({kept} cells{without}); review and commit it")

@@ -44,7 +44,7 @@ class Known:
         device: Its id.
         noise: Of a trial, as a robust standard deviation of the logarithm of p50.
         is_calibrated: Whether that was measured there; otherwise it is assumed.
-        trial_s: How long a trial takes, in seconds; None where that could not be tried.
+        trial_s: How long a trial takes, in seconds.
         memory_s: How much longer one that measures memory, too.
         takes_turns: Whether whole processes take turns, for which no noise is known beforehand.
     """
@@ -52,20 +52,19 @@ class Known:
     device: str
     noise: float
     is_calibrated: bool
-    trial_s: float | None
-    memory_s: float = 0.0
-    takes_turns: bool = False
+    trial_s: float
+    memory_s: float
+    takes_turns: bool
 
-    def seconds(self, trials: int, memory_trials: int) -> float | None:
-        """How long so many trials take."""
-        return None if self.trial_s is None else trials * self.trial_s + memory_trials * self.memory_s
+    def seconds(self, trials: int, memory_trials: int) -> float:
+        """How long so many trials take, of which some measure memory; never more than there are."""
+        return trials * self.trial_s + min(memory_trials, trials) * self.memory_s
 
 
 def plan_text(plan: ComparePlan, known: Known) -> str:
     """What a comparison will be able to see, said before it begins."""
-    seconds = known.seconds(plan.trials, min(plan.memory_trials or 0, plan.trials))
-    time = "" if seconds is None else f", some {units.elapsed(seconds)}"
-    return f"{plan.trials} trials{time}. {_visible_text(known, plan.trials, planning.ALPHA)}"
+    time = units.elapsed(known.seconds(plan.trials, plan.memory_trials or 0))
+    return f"{plan.trials} trials, some {time}. {_visible_text(known, plan.trials, planning.ALPHA)}"
 
 
 def family_plan_text(rule: FamilyRule, known: Known, *, cells: int, metrics: int, memory_trials: int) -> str:
@@ -78,16 +77,12 @@ def family_plan_text(rule: FamilyRule, known: Known, *, cells: int, metrics: int
         metrics: How many figures of each are compared.
         memory_trials: Of a stage, at most.
     """
-    screen, more = (
-        known.seconds(trials, min(memory_trials, trials)) for trials in (rule.screen_trials, rule.confirm_trials)
-    )
-    time = ""
-    if screen is not None and more is not None:
-        time = f"; some {units.elapsed(cells * screen)}, {units.elapsed(cells * (screen + more))} at most"
+    screen, more = (known.seconds(trials, memory_trials) for trials in (rule.screen_trials, rule.confirm_trials))
+    time = f"some {units.elapsed(cells * screen)}, {units.elapsed(cells * (screen + more))} at most"
     alpha = min(rule.cell_alpha, rule.family_alpha / (cells * metrics))
     return (
         f"{cells} {'cell' if cells == 1 else 'cells'}: {rule.screen_trials} trials, {rule.confirm_trials} fresh ones "
-        f"where these leave it open{time}.\n{_visible_text(known, rule.confirm_trials, alpha)}"
+        f"where these leave it open; {time}.\n{_visible_text(known, rule.confirm_trials, alpha)}"
     )
 
 
