@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from harness.errors import UnreadableRecord, UnwritableFolder, UsageError
-from harness.regress.history.folder import COLUMNS, OPTIONAL_COLUMNS, disk_error, sql_text
+from harness.errors import UnreadableRecord, UsageError
+from harness.regress.history.folder import COLUMNS, OPTIONAL_COLUMNS, said_if_unwritable, sql_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,14 +53,11 @@ def export_points(history: HistoryFolder, to: Path, *, model: str | None = None)
         return int(rows[0][0])
 
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        making.touch()
-        rows = int(history.ask(write))
-        making.replace(to)
-    except OSError as error:
-        raise UnwritableFolder(str(to.parent), error.strerror or str(error)) from error
-    except disk_error() as error:
-        raise UnwritableFolder(str(to.parent), str(error).splitlines()[0]) from error
+        with said_if_unwritable(to.parent):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            making.touch()
+            rows = int(history.ask(write))
+            making.replace(to)
     finally:
         making.unlink(missing_ok=True)
     return rows

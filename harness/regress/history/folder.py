@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import secrets
+import sys
 import typing
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,10 +88,8 @@ class HistoryFolder:
             return None
         content = msgspec.json.Encoder().encode_lines(points)
         path = self.folder / _name(re.sub(r"[^A-Za-z0-9._]+", "_", points[0].run)[:80], content, "ndjson")
-        try:
+        with said_if_unwritable(self.folder):
             write_atomically(path, content)
-        except OSError as error:
-            raise UnwritableFolder(str(self.folder), error.strerror or str(error)) from error
         return path
 
     def add_table(self, connection: duckdb.DuckDBPyConnection, table: str) -> Path:
@@ -101,12 +100,9 @@ class HistoryFolder:
         """
         making = self.folder / f".adding.{secrets.token_hex(4)}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return self._put(connection, f"SELECT {_SELECTED} FROM {table}", making)
-        except OSError as error:
-            raise UnwritableFolder(str(self.folder), error.strerror or str(error)) from error
-        except disk_error() as error:
-            raise UnwritableFolder(str(self.folder), str(error).splitlines()[0]) from error
+            with said_if_unwritable(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                return self._put(connection, f"SELECT {_SELECTED} FROM {table}", making)
         finally:
             making.unlink(missing_ok=True)
 
@@ -141,12 +137,12 @@ class HistoryFolder:
         loose = list(self.folder.glob("*.ndjson")) if self.folder.is_dir() else []
         if len(loose) <= LOOSE_MAX and sum(path.stat().st_size for path in loose) <= LOOSE_BYTES_MAX:
             return False
-        from filelock import FileLock, Timeout  # noqa: PLC0415  (40 ms)
+        from filelock import FileLock  # noqa: PLC0415  (40 ms)
 
         try:
-            with FileLock(self.folder / "history.lock", timeout=0):
+            with said_if_unwritable(self.folder), FileLock(self.folder / "history.lock", timeout=0):
                 self._pack()
-        except (Timeout, OSError, disk_error()):
+        except UnwritableFolder:  # or somebody else has the lock
             return False
         return True
 
@@ -273,10 +269,22 @@ def sql_text(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def disk_error() -> type[Exception]:
-    """What DuckDB raises where a file cannot be read or written. It is no OSError."""
-    error: type[Exception] = _engine().IOException
-    return error
+@contextmanager
+def said_if_unwritable(folder: Path) -> Iterator[None]:
+    """Say of a folder what the system, or DuckDB, says where it cannot be written.
+
+    Raises:
+        UnwritableFolder: It cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableFolder(str(folder), error.strerror or str(error)) from error
+    except Exception as error:
+        duckdb = sys.modules.get("duckdb")  # points are added without it, and then the error is not its own
+        if duckdb is None or not isinstance(error, duckdb.IOException):
+            raise
+        raise UnwritableFolder(str(folder), str(error).splitlines()[0]) from error
 
 
 def _engine() -> Any:  # noqa: ANN401  (a module without types)
