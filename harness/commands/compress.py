@@ -299,12 +299,9 @@ def _teaching(teacher: str, kind: Kind | None, temperature: float | None, alpha:
     from harness.catalog.models import find_model  # noqa: PLC0415
     from harness.compress.compress import Teaching  # noqa: PLC0415
 
-    return Teaching(
-        teacher=find_model(teacher).spec,
-        kind=(kind or Kind.EMBEDDING).value,
-        temperature=4.0 if temperature is None else temperature,
-        alpha=0.9 if alpha is None else alpha,
-    )
+    said = {"kind": kind and kind.value, "temperature": temperature, "alpha": alpha}
+    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    return Teaching(teacher=find_model(teacher).spec, **given)
 
 
 def _say_epoch(epoch: Epoch) -> None:

@@ -324,12 +324,11 @@ def require_classes(module: nn.Module, samples: Samples, example: Tensor) -> Non
 
 def _require_its_people(spec: ModelSpec, learnt_from: LearntFrom | None, what: str) -> None:
     """Raise UsageError where a classifier of some people would be told that it is one of others."""
-    known = spec.compression.classes if spec.compression is not None else ()
-    if known and learnt_from is not None and known != learnt_from.people:
-        settings = spec.compression.settings if spec.compression is not None else {}
+    done = spec.compression
+    if done is not None and done.classes and learnt_from is not None and done.classes != learnt_from.people:
         raise UsageError(
-            f"{spec.name} tells apart the people of {settings.get('data', 'other images')}, fold "
-            f"{settings.get('fold', 'unknown')}, and these are others: it can only be {what} on those"
+            f"{spec.name} tells apart the people of {done.settings.get('data', 'other images')}, fold "
+            f"{done.settings.get('fold', 'unknown')}, and these are others: it can only be {what} on those"
         )
 
 
