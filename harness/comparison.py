@@ -57,9 +57,6 @@ KEYS = (
 )
 """What can be said of a build beside its model; any other key is an option of the runtime's own."""
 
-MEMORY_TRIALS = 20
-"""Of a stage: peak memory is steadier than time, and each takes two more processes."""
-
 Stage: TypeAlias = Literal["screening", "confirmation"]
 
 
@@ -384,7 +381,7 @@ def gate_pairs(
         return compared
 
     screen, confirmation = (
-        msgspec.structs.replace(plan, trials=trials, memory_trials=min(trials, MEMORY_TRIALS), seed=plan.seed + stage)
+        msgspec.structs.replace(plan, trials=trials, seed=plan.seed + stage)
         for stage, trials in enumerate((rule.screen_trials, rule.confirm_trials))
     )
     screened: dict[str, tuple[Finding, ...]] = {}

@@ -974,8 +974,8 @@ class ComparePlan(Record, frozen=True, kw_only=True):
     warmup_s: SecondsOrNone = 0.02
     warmup_cap_s: Seconds = 0.03
     """Neither side has to be steady for the two to be alike."""
-    memory_trials: CountOrNone = 6
-    """Of the trials, those that also measure memory, each in a process of its own."""
+    memory_trials: CountOrNone = 20
+    """Of the trials, those that also measure memory, each in a process of its own: it is steadier than time."""
     memory_iterations: Count = 20
     seed: int = 0
     """Of the order of everything."""

@@ -221,7 +221,6 @@ def _against_build(
 def _announce(pairs: Sequence[Pair], device: Device, plan: ComparePlan, rule: FamilyRule) -> None:
     """Say what the gate will be able to see, and how long it takes, by the first pair; B may fail, as it may later."""
     from harness.commands.compare import known_of  # noqa: PLC0415
-    from harness.comparison import MEMORY_TRIALS  # noqa: PLC0415
     from harness.regress.decision import MARGINS  # noqa: PLC0415
     from harness.regress.words import family_plan_text  # noqa: PLC0415
 
@@ -233,7 +232,7 @@ def _announce(pairs: Sequence[Pair], device: Device, plan: ComparePlan, rule: Fa
         note(f"{pairs[0].name}: B does not run, and nobody knows how long this takes: {error}")
         return
     metrics = len(MARGINS) - 1  # the size of a file has no noise
-    note(family_plan_text(rule, known, cells=len(pairs), metrics=metrics, memory_trials=MEMORY_TRIALS))
+    note(family_plan_text(rule, known, cells=len(pairs), metrics=metrics, memory_trials=plan.memory_trials))
 
 
 def _tell(result: GateResult, output_format: Output, junit: Path | None, comment: Path | None) -> None:

@@ -63,7 +63,7 @@ class Known:
 
 def plan_text(plan: ComparePlan, known: Known) -> str:
     """What a comparison will be able to see, said before it begins."""
-    time = units.elapsed(known.seconds(plan.trials, plan.memory_trials or 0))
+    time = units.elapsed(known.seconds(plan.trials, plan.memory_trials))
     return f"{plan.trials} trials, some {time}. {_visible_text(known, plan.trials, planning.ALPHA)}"
 
 
