@@ -63,7 +63,7 @@ app.command()(doctor.doctor)
 
 def _plain(text: str) -> str:
     """Text that steers no terminal, its lines kept."""
-    from harness.report.view import clean  # noqa: PLC0415
+    from harness.text import clean  # noqa: PLC0415
 
     return "\n".join(clean(line) for line in text.splitlines())
 

@@ -23,8 +23,8 @@ from harness.events import (
     ProcessEnded,
 )
 from harness.records import Artifact, CellResult, Failure, Measurement, NotRun, NotRunnable
-from harness.report.view import clean
 from harness.statistics import median, process_median_ns
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -100,6 +100,7 @@ from harness.records import (
     Task,
     ToolSummary,
 )
+from harness.regress.history.revision import own_commit
 from harness.settings import bad_setting
 from harness.store import StoredRun, remove_empty_run, write_run
 from harness.workspace import cache_dir, require_cache, require_output, write_atomically
@@ -177,6 +178,7 @@ def plan_run(
         suite=suite.name,
         created_at=now.isoformat(timespec="seconds"),
         harness_version=harness.__version__,
+        harness_commit=own_commit(),
         command=tuple(command),
         models=tuple(PlannedModel(spec=model.spec, origin=model.origin) for model in found),
         devices=tuple(device.facts() for device in devices),
@@ -372,6 +374,7 @@ def evaluate_model(
     output: str | None = None,
     watch: Callable[[Event], None] = lambda _event: None,
     watch_data: Callable[[int, int], None] = lambda _done, _total: None,
+    watch_found: Callable[[str, Accuracy | Failure | NotRunnable], None] = lambda _name, _found: None,
 ) -> dict[str, Accuracy | Failure | NotRunnable]:
     """Test a model on labelled images, as it is and as each file that is made of it.
 
@@ -384,6 +387,7 @@ def evaluate_model(
         output: Which of several outputs counts.
         watch: Told of every step.
         watch_data: Told how far the images are read, of how many.
+        watch_found: Told of each file as soon as it is tested, so that an interruption loses only the one under way.
 
     Returns:
         `checkpoint` for a torch model, and each of `artifacts` -> what it recognises, or why that is not known.
@@ -409,15 +413,18 @@ def evaluate_model(
     asked = artifacts or ((f"{ready}/source",) if ready else ())
     if asked:
         made |= convert_model(reference, asked, watch=watch)
-    return {
-        name: subject
-        if isinstance(subject, Failure | NotRunnable)
-        else _attempt(
-            "evaluate",
-            partial(evaluate, subject, dataset, part, task=task or spec.task, fold=fold, output=output),
+    found: dict[str, Accuracy | Failure | NotRunnable] = {}
+    for name, subject in made.items():
+        found[name] = (
+            subject
+            if isinstance(subject, Failure | NotRunnable)
+            else _attempt(
+                "evaluate",
+                partial(evaluate, subject, dataset, part, task=task or spec.task, fold=fold, output=output),
+            )
         )
-        for name, subject in made.items()
-    }
+        watch_found(name, found[name])
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from harness.regress.selftest.report import judgements, report_heading, report_t
 from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, axis, legend_choice
-from harness.report.view import clean
+from harness.text import clean
 
 if TYPE_CHECKING:
     from harness.regress.selftest.report import RateTold, SelftestReport

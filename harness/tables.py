@@ -131,17 +131,17 @@ def accuracies_table(found: Mapping[str, Accuracy | Failure | NotRunnable]) -> s
         classification = accuracy.classification if isinstance(accuracy, Accuracy) else None
         if verification is not None:
             rates = (verification.eer, verification.fnmr_at_fmr_1e2, verification.fnmr_at_fmr_1e3)
-            rows.append((name, *map(_share, rates), f"{verification.auc.value:.4f}"))
+            rows.append((name, *map(_share, rates)))
         elif classification is not None:
             rows.append((name, _share(classification.top1), _share(classification.top5)))
         else:
             rows.append((name, "–"))
     is_verified = any(accuracy.verification is not None for accuracy in known)
-    heads = ("file", "EER %", "FNMR % at FMR 1 %", "at 0.1 %", "AUC") if is_verified else ("file", "top-1 %", "top-5 %")
+    heads = ("file", "EER %", "FNMR % at FMR 1 %", "at 0.1 %") if is_verified else ("file", "top-1 %", "top-5 %")
     lines = [_table(heads, [(*row, *["–"] * (len(heads) - len(row))) for row in rows])]
     for name, accuracy in found.items():
         if isinstance(accuracy, Accuracy):
-            lines.append(f"{name}: {accuracy.executed_by}")
+            lines.append(f"{name}: {accuracy.executed_by}{_auc(accuracy)}")
         else:
             reason = accuracy.reason if isinstance(accuracy, NotRunnable) else accuracy.message
             lines.append(f"{name}: {'failed' if isinstance(accuracy, Failure) else 'not possible'}: {reason}")
@@ -308,6 +308,15 @@ def findings_table(findings: Sequence[Finding]) -> str:
     lines += [f"{finding.name}: {finding.detail}" for finding in findings if finding.detail]
     fixes = [f"  {finding.name}: {finding.fix}" for finding in findings if not finding.ok and finding.fix]
     return "\n".join([*lines, *(["What to do:", *fixes] if fixes else [])])
+
+
+def _auc(accuracy: Accuracy) -> str:
+    """Below the table, which would be wider than a terminal with it."""
+    if accuracy.verification is None:
+        return ""
+    auc = accuracy.verification.auc
+    between = "" if auc.low is None or auc.high is None else f" ({auc.low:.4f}–{auc.high:.4f})"
+    return f"; AUC {auc.value:.4f}{between}"
 
 
 def _share(estimate: Estimate | None) -> str:

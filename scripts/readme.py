@@ -88,7 +88,7 @@ def _bench() -> str:
     for path in sorted((BASELINES / "bench").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         heads = list(result["rows"][0])
-        lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+        lines = [" | ".join(head.replace("_", " ") for head in heads), " | ".join("---" for _ in heads)]
         lines += [" | ".join(row.values()) for row in result["rows"]]
         table = "\n".join(f"| {line} |" for line in lines)
         where = f"{result['machine']}, {result['at'][:10]}, load {result['load_1min']:.1f} when it began"

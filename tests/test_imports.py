@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"decoding", "errors", "units"}),
+    frozenset({"decoding", "errors", "text", "units"}),
     frozenset({"records"}),
     frozenset({"events", "protocol", "settings", "workspace"}),
     frozenset({"matrix", "parity", "prefork", "statistics", "tensors"}),

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def titles(*runs: Run) -> dict[str, str]:
     """Cell id -> what its row is called in the report of the last of these runs that has it."""
-    from harness.report.view import clean, view  # noqa: PLC0415
+    from harness.report.view import view  # noqa: PLC0415
+    from harness.text import clean  # noqa: PLC0415
 
     found = {}
     for run in runs:

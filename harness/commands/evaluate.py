@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.console import FormatOption, Output, note, open_run, say_step
+from harness.commands.console import INTERRUPTED, FormatOption, Output, note, open_run, say_step
 from harness.errors import CellsFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.records import Accuracy
+    from harness.records import Accuracy, Failure, NotRunnable
     from harness.store import StoredRun
 
 
@@ -69,28 +69,55 @@ def evaluate(
         harness evaluate models/eyes -a onnx/int8 --data ~/visob --keep-in reports/nightly
     """
     from harness import pipeline  # noqa: PLC0415
-    from harness.evaluate.plots import draw_curves  # noqa: PLC0415
-    from harness.records import Accuracy  # noqa: PLC0415
-    from harness.tables import accuracies_table, to_json  # noqa: PLC0415
     from harness.workspace import require_output  # noqa: PLC0415
+
+    found: dict[str, Accuracy | Failure | NotRunnable] = {}
 
     def tell(done: int, total: int) -> None:
         if done in {1, total} or done % max(1, total // 10) == 0:
             note(f"images: {done} of {total}")
 
+    def tell_found(name: str, result: Accuracy | Failure | NotRunnable) -> None:
+        found[name] = result
+        note(f"tested: {name}")
+
     run = open_run(keep_in) if keep_in is not None else None  # a run that is not there ends it now
     if plots is not None:
         require_output(plots, chosen_by="--plots")
-    found = pipeline.evaluate_model(
-        model,
-        artifact or [],
-        data,
-        fold=fold,
-        task=task.value if task else None,
-        output=output,
-        watch=say_step,
-        watch_data=tell,
-    )
+    try:
+        pipeline.evaluate_model(
+            model,
+            artifact or [],
+            data,
+            fold=fold,
+            task=task.value if task else None,
+            output=output,
+            watch=say_step,
+            watch_data=tell,
+            watch_found=tell_found,
+        )
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        _finish(found, plots, run, output_format)  # what is known by now has cost minutes
+        note("stopped; the files above are all that were tested.")
+        raise typer.Exit(INTERRUPTED) from None
+    known = _finish(found, plots, run, output_format)
+    if len(known) < len(found):
+        raise CellsFailed(len(found) - len(known), len(found))
+
+
+def _finish(
+    found: Mapping[str, Accuracy | Failure | NotRunnable],
+    plots: Path | None,
+    run: StoredRun | None,
+    output_format: Output,
+) -> dict[str, Accuracy]:
+    """Print, draw and keep what was found; what is known of it."""
+    from harness.evaluate.plots import draw_curves  # noqa: PLC0415
+    from harness.records import Accuracy  # noqa: PLC0415
+    from harness.tables import accuracies_table, to_json  # noqa: PLC0415
+
     typer.echo(to_json(found) if output_format is Output.JSON else accuracies_table(found))
     known = {name: accuracy for name, accuracy in found.items() if isinstance(accuracy, Accuracy)}
     if plots is not None:
@@ -102,8 +129,7 @@ def evaluate(
             raise UsageError(
                 f"nothing was kept: {run.folder} measured none of these files; name those that it did with -a"
             )
-    if len(known) < len(found):
-        raise CellsFailed(len(found) - len(known), len(found))
+    return known
 
 
 def _keep(known: Mapping[str, Accuracy], run: StoredRun) -> int:

@@ -24,8 +24,8 @@ def models(
         harness models mobilenet_v2 --format json
     """
     from harness.catalog.models import find_model, list_models  # noqa: PLC0415
-    from harness.report.view import clean  # noqa: PLC0415
     from harness.tables import models_table, to_json  # noqa: PLC0415
+    from harness.text import clean  # noqa: PLC0415
 
     def tell(error: BadSetting) -> None:
         note(f"left out: {clean(str(error))}")

@@ -101,7 +101,6 @@ def run(
     from harness import pipeline  # noqa: PLC0415
     from harness.device.registry import on_server  # noqa: PLC0415
     from harness.errors import UsageError  # noqa: PLC0415
-    from harness.regress.history.revision import own_commit  # noqa: PLC0415
 
     if resume:
         planned = {
@@ -138,7 +137,6 @@ def run(
             name=output.name if output else None,
             file=Path(targets[0]) if targets and not device and Path(targets[0]).suffix == ".toml" else None,
         )
-        plan = msgspec.structs.replace(plan, harness_commit=own_commit())
         folder, cells = output or REPORTS / plan.run, plan.cells
 
         def work(watch: Callable[[Event], None]) -> StoredRun:

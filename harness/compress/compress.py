@@ -133,7 +133,7 @@ def compress(
         )
     if method != "channels":
         kept_fraction_for(module, parts, ratio=ratio)
-        _require_more(spec, before.parameters, masks, ratio)
+        _require_more(spec, before.parameters, masks, ratio, kept_fraction)
     elif steps > 1:  # with one, the first thing that is done says so itself
         prune_channels(module, parts, example, ratio=ratio, round_to=round_to)
     if samples is not None and finetune is not None:
@@ -382,10 +382,18 @@ def _zeros(spec: ModelSpec, module: nn.Module, parts: Parts) -> Masks | None:
     return {name: weight.detach() != 0 for name, weight in prunable(module, parts).items()}
 
 
-def _require_more(spec: ModelSpec, parameters: int, masks: Masks | None, ratio: float) -> None:
+def _require_more(
+    spec: ModelSpec, parameters: int, masks: Masks | None, ratio: float, kept_fraction: float | None
+) -> None:
     """Refuse to prune what was pruned as far before: nothing would change, and the record would name another ratio."""
     gone = sum(int((~mask).sum()) for mask in (masks or {}).values())
     reached = parameters / (parameters - gone)
+    if gone and kept_fraction is not None and ratio <= reached:
+        there = sum(mask.numel() for mask in (masks or {}).values())
+        raise UsageError(
+            f"of the weights of {spec.name} that may go, {1 - gone / there:.4g} are left, and to keep "
+            f"{kept_fraction:g} of them would leave it as it is: ask for fewer, or `harness train` what is left"
+        )
     if gone and ratio <= reached:
         raise UsageError(
             f"{spec.name} has been pruned {reached:.4g}x before, and {ratio:.4g}x would leave it as it is: ratios are "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.records import Estimate
-from harness.report.view import clean
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 from harness import units
 from harness.report.accuracy import by_test, ends_pct, error_of, error_pct
 from harness.report.pareto import front
-from harness.report.view import clean, threads
+from harness.report.view import threads
 from harness.report.words import count
 from harness.summary import WarningKind  # noqa: TC001  (of a constant)
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

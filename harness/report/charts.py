@@ -13,7 +13,8 @@ from harness.report.figures import slug
 from harness.report.pareto import Point, front, pareto
 from harness.report.row_charts import operators, over_time
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, names_axis, scaled
-from harness.report.view import clean, threads
+from harness.report.view import threads
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -13,7 +13,7 @@ from harness import units
 from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, Spec, names_axis
-from harness.report.view import clean
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ import io
 from typing import TYPE_CHECKING
 
 from harness.report.columns import COLUMNS, rows_of
-from harness.report.view import clean
+from harness.text import clean
 
 if TYPE_CHECKING:
     from harness.report.columns import Value

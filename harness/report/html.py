@@ -15,7 +15,8 @@ from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.markup import Markup, breakable, element
 from harness.report.operator_tables import operator_tables
-from harness.report.view import clean, view
+from harness.report.view import view
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

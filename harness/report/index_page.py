@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from harness.report import shell, trends, words
 from harness.report.answer import answer
 from harness.report.markup import Markup, breakable, element
-from harness.report.view import clean, view
+from harness.report.view import view
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

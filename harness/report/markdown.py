@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from harness import units
 from harness.report import accuracy, cautions, operators, words
 from harness.report.answer import answer
-from harness.report.view import clean, view
+from harness.report.view import view
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

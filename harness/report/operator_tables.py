@@ -8,7 +8,7 @@ from harness import statistics, units
 from harness.report import shell, words
 from harness.report.markup import Markup, breakable, element
 from harness.report.operators import all_operators_ns, longest_operators, number_profiled, profiled
-from harness.report.view import clean
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

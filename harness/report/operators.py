@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from harness.report.view import clean
+from harness.text import clean
 
 if TYPE_CHECKING:
     from harness.records import OperatorTime

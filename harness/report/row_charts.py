@@ -9,7 +9,7 @@ from harness.report import words
 from harness.report.figures import slug
 from harness.report.operators import SHOWN, all_operators_ns, longest_operators, number_profiled, profiled, title_of
 from harness.report.spec import Chart, Datum, Spec, axis, names_axis, row_choice, scaled, with_width
-from harness.report.view import clean
+from harness.text import clean
 
 if TYPE_CHECKING:
     from harness.records import Block, ProcessRecord

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from harness.report.view import clean, view
+from harness.report.view import view
 from harness.report.words import distinct
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

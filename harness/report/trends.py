@@ -16,8 +16,8 @@ from harness.records import Record
 from harness.report import shell
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, Spec, axis, row_choice, scaled
-from harness.report.view import clean
 from harness.series import Series, series_of
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

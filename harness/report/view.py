@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 from harness.matrix import RUNTIMES
 from harness.records import Failure, Measurement, NotRun, NotRunnable
 from harness.summary import evidence, is_simulated, summarise_all, warnings
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -182,13 +182,6 @@ def view(run: Run) -> View:
 def threads(count: int) -> str:
     """`1 thread`, `2 threads`."""
     return "1 thread" if count == 1 else f"{count} threads"
-
-
-def clean(text: str) -> str:
-    """Text from a file or a device on one line, without characters that steer a terminal or turn the reading order."""
-    # Cc and Cf hold escape sequences and the bidirectional overrides; Zl and Zp end a line in some programs.
-    kept = (" " if unicodedata.category(each) in {"Cc", "Cf", "Zl", "Zp"} else each for each in text)
-    return " ".join("".join(kept).split())
 
 
 def _row(cell: Cell, result: CellResult | None, summary: Summary | None, file: str, plan: Plan) -> Row:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from harness import units
 from harness.report.accuracy import by_test
-from harness.report.view import clean, threads
+from harness.report.view import threads
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from harness.report.figures import slug
 from harness.report.pareto import Point, pareto
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, scaled
-from harness.report.view import clean
 from harness.study.words import file_of
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

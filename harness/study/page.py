@@ -12,12 +12,13 @@ from harness.records import Record, Verification
 from harness.report import shell, words
 from harness.report.answer import distrust
 from harness.report.markup import Markup, breakable, element
-from harness.report.view import clean, view
+from harness.report.view import view
 from harness.study.charts import HOW, charts, shown_in_det
 from harness.study.claims import HOW_CHOSEN, PAPER, claims, in_short
 from harness.study.folder import STUDY_SCHEMA, Study
 from harness.study.rows import StudyRow, redrawn_of
-from harness.study.words import file_of, name_of, share, what_paid
+from harness.study.words import evidence_of, file_of, name_of, share, what_paid
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -181,11 +182,12 @@ def _line(row: StudyRow, timing: Timing | None) -> Markup:
     runtime = clean(timing.runtime) if timing else "–"
     stamp = element("span", "times mean nothing", class_="chip") if timing and timing.is_emulated else None
     problem = f"no figure: {clean(row.problem)}" if row.problem else None
+    mark = evidence_of(row, timing)
     return element(
         "tr",
         element("th", breakable(clean(network)), scope="row", class_=shell.name_style(network)),
         element("td", clean(row.method), class_="text"),
-        element("td", breakable(file_of(row)), class_="text"),
+        element("td", breakable(file_of(row)), " ", mark and element("span", mark, class_="chip"), class_="text"),
         element("td", device, " ", stamp, class_="text"),
         element("td", runtime, class_="text"),
         *(_no_file(problem) if problem and row.size_bytes is None else _figures(row, timing, problem)),

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from harness import units
 from harness.matrix import parse_artifact
 from harness.report.pictures import write_charts
+from harness.report.words import EVIDENCE
 from harness.study import page
 from harness.study.claims import HOW_CHOSEN, PAPER
 from harness.study.rows import rows_of
 from harness.study.variants import artifacts_of
-from harness.study.words import file_of, share, share_interval, what_paid
+from harness.study.words import evidence_of, file_of, share, share_interval, what_paid
 from harness.workspace import write_atomically
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
                     units.count(row.parameters),
                     units.count(row.nonzero_parameters),
                     units.count(row.macs),
-                    file_of(row) if row.format else "–",
+                    _file(row),
                     units.megabytes(row.size_bytes),
                     units.megabytes(row.deflated_bytes),
                     share(row.eer_before),
@@ -213,6 +214,8 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     elif missing:
         yield f"**Not complete:** {missing} cells are not measured yet."
     yield "Core ML files are tested by this program's own evaluator of ML Programs, not by Apple's runtime."
+    marks = {mark for row in rows for mark in (evidence_of(row), *(evidence_of(row, t) for t in row.timings))}
+    yield from (f"{mark}: {EVIDENCE[mark]}." for mark in EVIDENCE if mark in marks)
 
 
 def images_of(study: Study) -> str:
@@ -239,6 +242,12 @@ def method_of(row: StudyRow) -> str:
     """How a network was made smaller, and how much was asked."""
     ratio = "" if row.asked_ratio is None else f" {row.asked_ratio:g}x"
     return f"{row.method}{ratio}"
+
+
+def _file(row: StudyRow) -> str:
+    """With the marks of a Core ML file: what it is proved to be here, and on each device that ran it."""
+    marks = dict.fromkeys(mark for mark in (evidence_of(row), *(evidence_of(row, t) for t in row.timings)) if mark)
+    return " ".join((file_of(row) if row.format else "–", *(f"({mark})" for mark in marks)))
 
 
 def _ratio(ratio: float | None) -> str:

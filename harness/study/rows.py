@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.records import Estimate, Failure, ModelFormat, NotRunnable, Precision, Record
+from harness.records import Estimate, Evidence, Failure, ModelFormat, NotRunnable, Precision, Record
 from harness.study.variants import Kind, artifacts_of
-from harness.summary import summarise_all
+from harness.summary import evidence, summarise_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.records import Accuracy, CellResult
+    from harness.records import Accuracy, CellResult, DeviceFacts
     from harness.study.folder import NetworkResult, StudyFolder
     from harness.study.variants import Variant
     from harness.summary import Summary
@@ -28,6 +28,8 @@ class Timing(Record, frozen=True, kw_only=True):
     p50_low_ns: float | None
     p50_high_ns: float | None
     peak_memory_bytes: float | None
+    evidence: Evidence | None = None
+    """Of Core ML and iPhones: how far it is proved there."""
 
 
 class StudyRow(Record, frozen=True, kw_only=True):
@@ -57,6 +59,8 @@ class StudyRow(Record, frozen=True, kw_only=True):
     eer_after: Estimate | None
     """Of the file, through its own runtime."""
     executed_by: str | None
+    evidence: Evidence | None = None
+    """Of a Core ML file: how far it was proved when it was made."""
     timings: tuple[Timing, ...] = ()
     problem: str | None = None
     """Why a figure is not there."""
@@ -65,7 +69,7 @@ class StudyRow(Record, frozen=True, kw_only=True):
 def rows_of(folder: StudyFolder) -> tuple[StudyRow, ...]:
     """Every row for which there is anything to show, in the order in which the networks were made."""
     measured = [
-        (stored.plan.devices[0].is_emulated, result, summaries[result.cell.id])
+        (stored.plan.devices[0], result, summaries[result.cell.id])
         for stored in folder.runs()
         for summaries in [summarise_all(stored.results, stored.plan.devices)]
         for result in stored.results
@@ -89,7 +93,7 @@ def redrawn_of(folder: StudyFolder) -> dict[str, tuple[float, ...]]:
 
 
 def _rows(
-    folder: StudyFolder, variant: Variant, measured: Sequence[tuple[bool, CellResult, Summary | None]]
+    folder: StudyFolder, variant: Variant, measured: Sequence[tuple[DeviceFacts, CellResult, Summary | None]]
 ) -> Iterator[StudyRow]:
     folds = folder.study.profile.folds
     networks = [network for fold in folds if (network := folder.network(variant, fold)) is not None]
@@ -117,9 +121,10 @@ def _rows(
             deflated_bytes=first.deflated_bytes if first else None,
             eer_after=_over_folds([file.accuracy for file in found]),
             executed_by=next((file.accuracy.executed_by for file in found if file.accuracy), None),
+            evidence=first.parity.evidence if first else None,
             timings=tuple(
-                _timing(result, summary, is_emulated=is_emulated)
-                for is_emulated, result, summary in measured
+                _timing(result, summary, device)
+                for device, result, summary in measured
                 if (result.cell.model, result.cell.format, result.cell.precision)
                 == (variant.name, found[0].format, found[0].precision)
             ),
@@ -137,6 +142,7 @@ def _row(variant: Variant, networks: Sequence[NetworkResult], **figures: object)
         "deflated_bytes": None,
         "eer_after": None,
         "executed_by": None,
+        "evidence": None,
         "problem": _problem(network.problem),
         **{name: value for name, value in figures.items() if value is not None},
     }
@@ -169,15 +175,16 @@ def _over_folds(accuracies: Sequence[Accuracy | None]) -> Estimate | None:
     return Estimate(value=mean, low=mean - spread, high=mean + spread)
 
 
-def _timing(result: CellResult, summary: Summary | None, *, is_emulated: bool) -> Timing:
+def _timing(result: CellResult, summary: Summary | None, device: DeviceFacts) -> Timing:
     return Timing(
         device=result.cell.device_id,
         runtime=result.cell.choice.runtime,
-        is_emulated=is_emulated,
+        is_emulated=device.is_emulated,
         p50_ns=summary.p50_ns if summary else None,
         p50_low_ns=summary.p50_low_ns if summary else None,
         p50_high_ns=summary.p50_high_ns if summary else None,
         peak_memory_bytes=summary.peak_memory_bytes if summary else None,
+        evidence=evidence(result, device),
     )
 
 

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
-from harness.report.view import clean
 from harness.study.report import images_of, method_of
 from harness.study.words import file_of, share, share_interval
+from harness.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,7 @@ from harness.study.folder import FileResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.records import Estimate
+    from harness.records import Estimate, Evidence
     from harness.study.events import StudyEvent
     from harness.study.rows import StudyRow, Timing
 
@@ -162,6 +162,11 @@ def name_of(row: StudyRow) -> str:
 def file_of(row: StudyRow) -> str:
     """As `format/precision`; a network of which no file was made is its checkpoint."""
     return f"{row.format}/{row.precision}" if row.format else "checkpoint"
+
+
+def evidence_of(row: StudyRow, timing: Timing | None = None) -> Evidence | None:
+    """How far a Core ML file is proved: where it ran, if it did, and otherwise when it was made."""
+    return (timing.evidence if timing else None) or row.evidence
 
 
 def capital(text: str) -> str:

@@ -94,7 +94,7 @@ def measure(result: Result, folder: Path) -> None:
         if name in bare:
             share = mib_per_s / speed[bare[name]]
             of_bare = f"{100 * share:.0f} % of {bare[name]}"
-            limit = result.limit(f"{name} at least {LEAST_SHARE:.0%}", holds=share >= LEAST_SHARE)
+            limit = result.limit(f"at least {LEAST_SHARE:.0%}", holds=share >= LEAST_SHARE, of=name)
         result.add(client=name, push=f"{mib_per_s:.0f} MiB/s", against_bare=of_bare, limit=limit)
     for name, device in devices.items():
         whole = []
@@ -129,7 +129,9 @@ def measure(result: Result, folder: Path) -> None:
             client=f"{name}, already there",
             push=f"200 MiB {statistics.median(waits) * 1e3:.0f} ms, 1 MiB {statistics.median(quick) * 1e3:.0f} ms",
             against_bare="–",
-            limit=result.limit(f"{name} already there under 100 ms", holds=statistics.median(waits[1:]) < THERE_S),
+            limit=result.limit(
+                "under 100 ms", holds=statistics.median(waits[1:]) < THERE_S, of=f"{name}, already there"
+            ),
         )
 
 

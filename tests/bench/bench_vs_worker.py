@@ -68,7 +68,7 @@ def main() -> None:
             p50 = statistics.median(time for both in rounds for process in both["bench"] for time in process)
             limit = "–"  # below 1 ms, what Python itself does shows
             if p50 > AGREE_ABOVE_NS:
-                limit = result.limit(f"{title} within {AGREE_SHARE:.0%}", holds=_agree(interval))
+                limit = result.limit(f"within {AGREE_SHARE:.0%}", holds=_agree(interval), of=title)
             result.add(
                 model=title,
                 runtime=runtime,
@@ -86,7 +86,7 @@ def main() -> None:
             ratio="",
             interval="",
             p10_ratio=f"{between_ns:.0f} ns between two samples",
-            limit=result.limit("the loop under 1 µs an iteration", holds=inside_ns < OWN_COST_NS),
+            limit=result.limit("under 1 µs an iteration", holds=inside_ns < OWN_COST_NS, of="the loop"),
         )
     result.finish()
 

@@ -51,10 +51,16 @@ class Result:
         self.rows.append(columns)
         print("  ".join(f"{head} {value}" for head, value in columns.items()), flush=True)
 
-    def limit(self, what: str, *, holds: bool | None) -> str:
-        """The verdict on a limit, for a row; None where the machine was too noisy to tell."""
+    def limit(self, what: str, *, holds: bool | None, of: str = "") -> str:
+        """The verdict on a limit, for a row; None where the machine was too noisy to tell.
+
+        Args:
+            what: As "below 2 s".
+            holds: Whether it does.
+            of: Whose limit it is, where the row says so anyway and a broken one has to.
+        """
         if holds is False:
-            self.broken.append(what)
+            self.broken.append(f"{of} {what}".strip())
         return f"{what}: {'not shown' if holds is None else 'holds' if holds else 'BROKEN'}"
 
     def finish(self) -> None:

@@ -9,11 +9,13 @@ from typer.testing import CliRunner
 
 from harness import pipeline
 from harness.cli import app
+from harness.commands.console import INTERRUPTED
 from harness.errors import UsageError
 from harness.store import StoredRun, write_run
 from tests.fakes import records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MEASURED, OTHER = "ab" * 32, "00" * 32
@@ -29,8 +31,11 @@ def run(tmp_path: Path) -> Path:
 
 
 def evaluated(run: Path, monkeypatch: pytest.MonkeyPatch, **found: Any) -> Any:
-    def evaluate_model(*_: object, **__: object) -> dict[str, Any]:
-        return {name.replace("_", "/"): accuracy for name, accuracy in found.items()}
+    def evaluate_model(*_: object, watch_found: Callable[[str, Any], None], **__: object) -> None:
+        for name, accuracy in found.items():
+            if accuracy is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            watch_found(name.replace("_", "/"), accuracy)
 
     monkeypatch.setattr(pipeline, "evaluate_model", evaluate_model)
     asked = ["evaluate", "tiny", "-a", "onnx/fp32", "--data", "synthetic", "--keep-in", str(run)]
@@ -57,6 +62,18 @@ def test_a_file_that_the_run_did_not_measure_is_not_kept_and_that_is_said(
     assert isinstance(done.exception, UsageError), "a job that relies on it is told"
     assert "nothing was kept" in str(done.exception)
     assert StoredRun.open(run).accuracies == {}
+
+
+def test_what_was_tested_before_ctrl_c_is_said_and_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracy = records.accuracy(sha256=MEASURED)
+
+    done = evaluated(run, monkeypatch, onnx_fp32=accuracy, onnx_int8=KeyboardInterrupt)
+
+    assert done.exit_code == INTERRUPTED
+    assert "onnx/fp32" in done.stdout
+    assert "AUC 0.9800" in done.stdout
+    assert "stopped" in done.stderr
+    assert StoredRun.open(run).accuracies == {MEASURED: accuracy}
 
 
 def test_the_checkpoint_itself_belongs_to_no_cell(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,8 @@ def test_what_was_pruned_as_far_before_is_not_pruned_again_in_silence(spec: Mode
     for ratio in (4, 7.9):
         with pytest.raises(UsageError, match=r"pruned 8x before, and .* would leave it"):
             compress(sparse, tmp_path / "again", method="layer-magnitude", ratio=ratio)
+    with pytest.raises(UsageError, match=r"that may go, 0\.\d+ are left, and to keep 0\.5 of them would leave it"):
+        compress(sparse, tmp_path / "again", method="layer-magnitude", kept_fraction=0.5)
     further = compress(sparse, tmp_path / "further", method="layer-magnitude", ratio=16)
 
     assert further.compression

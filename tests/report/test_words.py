@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from harness.report import words
-from harness.report.view import clean, view
+from harness.report.view import view
+from harness.text import clean
 from tests.fakes import records
 
 if TYPE_CHECKING:

@@ -230,3 +230,15 @@ def test_files_with_the_same_work_say_how_far_the_machine_itself_goes() -> None:
 
 def test_a_method_without_a_rival_was_not_chosen() -> None:
     assert "At 8x random alone was tried" in claims([TEACHER, pruned("random", 0.05)], {})[0]
+
+
+def test_a_core_ml_file_is_marked_by_what_it_is_proved_to_be() -> None:
+    checked = row("teacher", 0.03, format="coreml", precision="fp16", evidence="graph-checked", timings=())
+    (timing,) = row("teacher", 0.03).timings
+    phone = msgspec.structs.replace(timing, device="iphone", runtime="coreml", evidence="measured(device)")
+
+    text = full_table(STUDY, [checked, row("teacher", 0.03), msgspec.structs.replace(checked, timings=(phone,))])
+
+    assert "| coreml/fp16 (graph-checked) |" in text
+    assert "| tflite/fp32 |" in text
+    assert "| coreml/fp16 (graph-checked) (measured(device)) |" in text
