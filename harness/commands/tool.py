@@ -11,7 +11,9 @@ from harness.commands.console import FormatOption, Output, note
 
 
 def tool(
-    name: Annotated[str, typer.Argument(help="benchmark_model, onnxruntime_perf_test or executor_runner.")],
+    name: Annotated[
+        str, typer.Argument(help="benchmark_model, litert-benchmark, onnxruntime_perf_test or executor_runner.")
+    ],
     model: Annotated[Path, typer.Argument(help="The .tflite, .onnx or .pte file.")],
     program: Annotated[Path, typer.Option("--program", "-p", help="The tool, built for the device.")],
     device: Annotated[str, typer.Option("--device", "-d", help="From `harness devices`.")] = "host",

@@ -52,11 +52,12 @@ class Made(NamedTuple):
 BENCH_PROVIDERS = frozenset(
     {
         *("azure", "coreml", "cpu", "js", "nvtensorrtrtx", "openvino", "qnn", "snpe", "vitisai", "webgpu", "webnn"),
-        "xnnpack",
+        *("xnnpack", "cuda", "nnapi", "tensorrt"),
     }
 )
-"""Of ONNX Runtime, those that its one function for all appends, which is what `bench` calls. CUDA, TensorRT, NNAPI and
-others have functions of their own. Source: SessionOptionsAppendExecutionProvider, and the names in the library 1.32."""
+"""Of ONNX Runtime, those that `bench` can ask for: what its one function for all appends, and in the last line three
+that have functions of their own. ROCm, MIGraphX and others have, too. Source: SessionOptionsAppendExecutionProvider,
+and the names in the library 1.32."""
 _MAKING = threading.Lock()
 """Two devices of one target would build the same thing at once."""
 

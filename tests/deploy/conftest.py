@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deploy.bench_build import build_bench, find_compiler
+from harness.deploy.runtimes import find_library
 from harness.deploy.targets import host_target
 
 if TYPE_CHECKING:
@@ -44,6 +45,22 @@ def fake_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
             subprocess.run(
                 [*command, "-shared", "-fPIC", "-O2", "-w", *settings, str(source), "-o", str(library)], check=True
             )
+        return library
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def other_providers(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The real ONNX Runtime behind a shared library that names NNAPI, CUDA and TensorRT among its providers."""
+    folder = tmp_path_factory.mktemp("providers")
+    source = Path(__file__).parent / "other_providers.c"
+    real = find_library("onnxruntime", target=host_target()).path
+
+    def make(*, has_nnapi: bool) -> Path:
+        library = folder / f"lib{'-nnapi' * has_nnapi}.so"
+        command = [*find_compiler(host_target()).command, "-shared", "-fPIC", "-w", f'-DREAL="{real}"']
+        subprocess.run([*command, *["-DNNAPI"] * has_nnapi, str(source), "-o", str(library), "-ldl"], check=True)
         return library
 
     return make

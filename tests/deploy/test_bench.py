@@ -635,6 +635,65 @@ def test_a_profile_has_every_operator_with_where_it_ran(
     assert sum(each.median_ns for each in profile.operators) < max(said.ns) + 1000 * len(profile.operators)
 
 
+# --- providers with functions of their own ----------------------------------------------------------------------------
+
+
+def asked_of(
+    bench: Path, library: Path, folder: Path, accelerator: str, **options: Setting
+) -> tuple[list[Message], str]:
+    choice = RuntimeChoice(runtime="onnxruntime", accelerator=accelerator, options=options)
+    messages, _, log = say([str(bench), "--library", str(library)], job_for(folder, "dense.onnx", choice=choice))
+    return messages, log
+
+
+def test_nnapi_is_asked_by_its_own_function_with_its_options_as_bits(
+    bench: Path, folder: Path, other_providers: Callable[..., Path]
+) -> None:
+    options: dict[str, Setting] = {"use_fp16": True, "USE_NCHW": False, "cpu_disabled": True}
+
+    messages, log = asked_of(bench, other_providers(has_nnapi=True), folder, "nnapi", **options)
+
+    assert "NNAPI was asked for with the flags 5" in log
+    assert any(isinstance(message, Loaded) for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("has_nnapi", "options", "kind", "says"),
+    [
+        (True, {"use_fp32": True}, "bad_setting", "NNAPI takes use_fp16, use_nchw, cpu_disabled and cpu_only"),
+        (True, {"use_fp16": "yes"}, "bad_setting", "use_fp16 = yes came"),
+        (False, {}, "no_accelerator", "does not export its function"),
+    ],
+)
+def test_what_nnapi_cannot_be_asked_is_refused(
+    bench: Path,
+    folder: Path,
+    other_providers: Callable[..., Path],
+    has_nnapi: bool,
+    options: dict[str, Setting],
+    kind: str,
+    says: str,
+) -> None:
+    messages, _ = asked_of(bench, other_providers(has_nnapi=has_nnapi), folder, "nnapi", **options)
+
+    refused = messages[-1]
+    assert isinstance(refused, ProgramError)
+    assert refused.kind == kind
+    assert says in refused.message
+
+
+@pytest.mark.parametrize(("accelerator", "says"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
+def test_the_real_function_of_an_nvidia_provider_is_what_refuses_it(
+    bench: Path, folder: Path, other_providers: Callable[..., Path], accelerator: str, says: str
+) -> None:
+    messages, _ = asked_of(bench, other_providers(has_nnapi=True), folder, accelerator, device_id=0)
+
+    refused = messages[-1]
+    assert isinstance(refused, ProgramError)
+    assert refused.kind == "no_accelerator"
+    assert f"{says} execution provider is not enabled in this build" in refused.message
+
+
 # --- the sources ----------------------------------------------------------------------------------------------------
 
 

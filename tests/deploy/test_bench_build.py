@@ -168,13 +168,14 @@ def test_a_provider_that_bench_cannot_ask_for_is_timed_by_the_worker_unless_benc
         chosen = choose_runner(device, choice)
         return chosen.driver, chosen.why_not_bench
 
-    cuda = ("python-worker", "bench cannot ask ONNX Runtime for the provider cuda")
-    assert of(FakeDevice(), "cuda") == cuda
-    assert of(FakeDevice(), "XnnpackExecutionProvider") == ("bench", None)
-    assert of(FakeDevice(), "cuda", "bench") == ("bench", None)
+    rocm = ("python-worker", "bench cannot ask ONNX Runtime for the provider rocm")
+    assert of(FakeDevice(), "rocm") == rocm
+    for accelerator in ("XnnpackExecutionProvider", "nnapi", "CUDAExecutionProvider", "tensorrt"):
+        assert of(FakeDevice(), accelerator) == ("bench", None)
+    assert of(FakeDevice(), "rocm", "bench") == ("bench", None)
     phone = FakeDevice()
     phone.fail_on("worker_command", MissingTool("Python", "the worker", "none"), times=9)
-    assert of(phone, "nnapi") == ("bench", None), "what its library says is told"
+    assert of(phone, "rocm") == ("bench", None), "what its library says is told"
 
 
 # --- other devices ---------------------------------------------------------------------------------------------------

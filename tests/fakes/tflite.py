@@ -22,11 +22,11 @@ TYPES = {
 }
 
 
-def save_sub(path: Path, *, free_batch: bool = False) -> Path:
-    """`c = a - b`, all `[1, 4]` float32. Its signature lists the inputs the other way round."""
+def save_sub(path: Path, *, free_batch: bool = False, length: int = 4) -> Path:
+    """`c = a - b`, all `[1, length]` float32. Its signature lists the inputs the other way round."""
     options = schema.SubOptionsT()
     operator = _operator(schema.BuiltinOptions.SubOptions, options, inputs=[0, 1], outputs=[2])
-    tensors = [_tensor(name, "float32", free_batch=free_batch) for name in ("a", "b", "c")]
+    tensors = [_tensor(name, "float32", free_batch=free_batch, length=length) for name in ("a", "b", "c")]
     code = _code(schema.BuiltinOperator.SUB)
     return _save(path, code, operator, tensors, inputs=[0, 1], outputs=[2], signature_inputs=[1, 0])
 
@@ -62,11 +62,11 @@ def _operator(kind: int, options: object, *, inputs: list[int], outputs: list[in
     return operator
 
 
-def _tensor(name: str, dtype: str, *, free_batch: bool = False) -> object:
+def _tensor(name: str, dtype: str, *, free_batch: bool = False, length: int = 4) -> object:
     tensor = schema.TensorT()
-    tensor.name, tensor.type, tensor.shape, tensor.buffer = name, TYPES[dtype], [1, 4], 0
+    tensor.name, tensor.type, tensor.shape, tensor.buffer = name, TYPES[dtype], [1, length], 0
     if free_batch:
-        tensor.shapeSignature = [-1, 4]
+        tensor.shapeSignature = [-1, length]
     return tensor
 
 

@@ -73,6 +73,16 @@ typedef void (*ort_function)(void);
     USE(137, ort, BindOutput, (ort binding, const char *name, ort value))                           \
     USE(138, ort, BindOutputToDevice, (ort binding, const char *name, ort memory))                  \
     USE(140, ort, GetBoundOutputValues, (ort binding, ort allocator, ort **values, size_t *count))  \
+    USE(170, ort, SessionOptionsAppendExecutionProvider_TensorRT_V2, (ort options, ort settings))   \
+    USE(171, ort, CreateTensorRTProviderOptions, (ort *settings))                                   \
+    USE(172, ort, UpdateTensorRTProviderOptions,                                                    \
+        (ort settings, const char *const *keys, const char *const *values, size_t count))           \
+    USE(174, void, ReleaseTensorRTProviderOptions, (ort settings))                                  \
+    USE(204, ort, SessionOptionsAppendExecutionProvider_CUDA_V2, (ort options, ort settings))       \
+    USE(205, ort, CreateCUDAProviderOptions, (ort *settings))                                       \
+    USE(206, ort, UpdateCUDAProviderOptions,                                                        \
+        (ort settings, const char *const *keys, const char *const *values, size_t count))           \
+    USE(208, void, ReleaseCUDAProviderOptions, (ort settings))                                      \
     USE(216, ort, SessionOptionsAppendExecutionProvider,                                            \
         (ort options, const char *name, const char *const *keys, const char *const *values, size_t count))
 
@@ -117,11 +127,32 @@ static const struct element {
     {"int64", 8},   {NULL, 0},      {"bool", 1},  {"float16", 2}, {"float64", 8}, {"uint32", 4}, {"uint64", 8},
 };
 
+/* A provider's own options. */
+struct settings {
+    const char **keys;
+    const char **values;
+    size_t count;
+};
+
+/* What CUDA and TensorRT have each of their own. */
+struct nvidia {
+    ort (*create)(ort *own);
+    ort (*update)(ort own, const char *const *keys, const char *const *values, size_t count);
+    ort (*append)(ort options, ort own);
+    void (*release)(ort own);
+};
+
 /* OrtErrorCode. */
 enum { NO_SUCHFILE = 3, NO_MODEL = 4, INVALID_PROTOBUF = 7, NOT_IMPLEMENTED = 9, INVALID_GRAPH = 10 };
 
 static bool make_options(const struct choice *choice, const char *provider, ort *options, struct failure *why);
 static bool add_provider(ort options, const struct choice *choice, const char *provider, struct failure *why);
+static bool append_by_name(ort options, const char *provider, const struct settings *settings, struct failure *why);
+static bool append_nnapi(ort options, const struct settings *settings, struct failure *why);
+static bool append_cuda(ort options, const struct settings *settings, struct failure *why);
+static bool append_tensorrt(ort options, const struct settings *settings, struct failure *why);
+static bool append_nvidia(ort options, const struct nvidia *provider, const struct settings *settings,
+                          struct failure *why);
 static char *find_provider(const char *accelerator, struct failure *why);
 static bool describe(struct session *session, struct state *state, struct failure *why);
 static bool describe_tensor(struct state *state, bool is_input, size_t index, struct tensor *tensor,
@@ -394,25 +425,102 @@ static bool add_provider(ort options, const struct choice *choice, const char *p
             values[count++] = choice->options[index].value;
         }
     }
-    bool is_cpu = strcmp(provider, "CPUExecutionProvider") == 0;
-    bool is_added = true;
-    if (is_cpu && count > 0) {
-        is_added = fail(why, "bad_setting", "the CPU provider takes no options, %s came", keys[0]);
-    } else if (!is_cpu) {
-        /* By its full name, by the short one ("CoreML"), and by that in capitals ("XNNPACK"): releases differ. */
-        char name[64], capitals[64];
-        (void)snprintf(name, sizeof name, "%.*s", (int)short_length(provider), provider);
-        for (size_t index = 0; index < sizeof capitals; index++) {
-            capitals[index] = (char)(name[index] >= 'a' && name[index] <= 'z' ? name[index] - 'a' + 'A' : name[index]);
+    static const struct {
+        const char *provider;
+        bool (*append)(ort options, const struct settings *settings, struct failure *why);
+    } with_a_function_of_their_own[] = {
+        {"NnapiExecutionProvider", append_nnapi},
+        {"CUDAExecutionProvider", append_cuda},
+        {"TensorrtExecutionProvider", append_tensorrt},
+    };
+    struct settings settings = {keys, values, count};
+    bool is_added;
+    if (strcmp(provider, "CPUExecutionProvider") == 0) {
+        is_added = count == 0 || fail(why, "bad_setting", "the CPU provider takes no options, %s came", keys[0]);
+    } else {
+        bool (*append)(ort, const struct settings *, struct failure *) = NULL;
+        for (size_t index = 0; index < sizeof with_a_function_of_their_own / sizeof *with_a_function_of_their_own;
+             index++) {
+            if (strcmp(with_a_function_of_their_own[index].provider, provider) == 0) {
+                append = with_a_function_of_their_own[index].append;
+            }
         }
-        const char *names[] = {provider, name, capitals};
-        is_added = false;
-        for (size_t index = 0; !is_added && index < 3; index++) {
-            is_added = passed(api.SessionOptionsAppendExecutionProvider(options, names[index], keys, values, count),
-                              "no_accelerator", why);
-        }
+        is_added = append != NULL ? append(options, &settings, why) : append_by_name(options, provider, &settings, why);
     }
     free(keys);
+    return is_added;
+}
+
+static bool append_by_name(ort options, const char *provider, const struct settings *settings, struct failure *why) {
+    /* By its full name, by the short one ("CoreML"), and by that in capitals ("XNNPACK"): releases differ. */
+    char name[64], capitals[64];
+    (void)snprintf(name, sizeof name, "%.*s", (int)short_length(provider), provider);
+    for (size_t index = 0; index < sizeof capitals; index++) {
+        capitals[index] = (char)(name[index] >= 'a' && name[index] <= 'z' ? name[index] - 'a' + 'A' : name[index]);
+    }
+    const char *names[] = {provider, name, capitals};
+    bool is_added = false;
+    for (size_t index = 0; !is_added && index < 3; index++) {
+        is_added = passed(api.SessionOptionsAppendExecutionProvider(options, names[index], settings->keys,
+                                                                    settings->values, settings->count),
+                          "no_accelerator", why);
+    }
+    return is_added;
+}
+
+/* Its options are the bits of one number, and its function a symbol of the library. Source:
+ * nnapi_provider_factory.h. */
+static bool append_nnapi(ort options, const struct settings *settings, struct failure *why) {
+    static const struct {
+        const char *name;
+        uint32_t bit;
+    } bits[] = {{"use_fp16", 1}, {"use_nchw", 2}, {"cpu_disabled", 4}, {"cpu_only", 8}};
+    uint32_t flags = 0;
+    for (size_t index = 0; index < settings->count; index++) {
+        uint32_t bit = 0;
+        for (size_t known = 0; known < sizeof bits / sizeof *bits; known++) {
+            bit = strcasecmp(bits[known].name, settings->keys[index]) == 0 ? bits[known].bit : bit;
+        }
+        bool is_on = strcmp(settings->values[index], "1") == 0;
+        if (bit == 0 || (!is_on && strcmp(settings->values[index], "0") != 0)) {
+            return fail(why, "bad_setting",
+                        "NNAPI takes use_fp16, use_nchw, cpu_disabled and cpu_only, each true or false; %s = %s came",
+                        settings->keys[index], settings->values[index]);
+        }
+        flags |= is_on ? bit : 0;
+    }
+    void *symbol = dlsym(library, "OrtSessionOptionsAppendExecutionProvider_Nnapi");
+    if (symbol == NULL) {
+        return fail(why, "no_accelerator", "this ONNX Runtime names NNAPI, and does not export its function");
+    }
+    ort (*append)(ort options, uint32_t flags);
+    memcpy(&append, &symbol, sizeof append);
+    return passed(append(options, flags), "no_accelerator", why);
+}
+
+static bool append_cuda(ort options, const struct settings *settings, struct failure *why) {
+    const struct nvidia cuda = {api.CreateCUDAProviderOptions, api.UpdateCUDAProviderOptions,
+                                api.SessionOptionsAppendExecutionProvider_CUDA_V2, api.ReleaseCUDAProviderOptions};
+    return append_nvidia(options, &cuda, settings, why);
+}
+
+static bool append_tensorrt(ort options, const struct settings *settings, struct failure *why) {
+    const struct nvidia tensorrt = {api.CreateTensorRTProviderOptions, api.UpdateTensorRTProviderOptions,
+                                    api.SessionOptionsAppendExecutionProvider_TensorRT_V2,
+                                    api.ReleaseTensorRTProviderOptions};
+    return append_nvidia(options, &tensorrt, settings, why);
+}
+
+static bool append_nvidia(ort options, const struct nvidia *provider, const struct settings *settings,
+                          struct failure *why) {
+    ort own = NULL;
+    bool is_added =
+        passed(provider->create(&own), "no_accelerator", why) &&
+        passed(provider->update(own, settings->keys, settings->values, settings->count), "bad_setting", why) &&
+        passed(provider->append(options, own), "no_accelerator", why);
+    if (own != NULL) {
+        provider->release(own);
+    }
     return is_added;
 }
 

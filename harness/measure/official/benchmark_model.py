@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.measure.official.figures import Figures
-from harness.measure.official.lines import NUMBER, UnknownText, fail, ignore, read_lines
+from harness.measure.official.lines import LITERT_LOGS, NUMBER, UnknownText, ignore, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,8 @@ _PREFIXES = (
 _COMMON_NOISE = (
     r"STARTING!",
     r"Log parameter values verbosely: \[\w+\]",
+    r"Duplicate flags: .+",
+    r"#threads used for CPU inference: \[\d+\]",
     r"[A-Z][\w (),.%/'-]*: \[.*\]",  # a parameter and its value
     r"Loaded model .+",
     r"The input model file size \(MB\): .+",
@@ -45,7 +47,13 @@ _COMMON_NOISE = (
     r"(?:Loading|Loaded|Registered|Created|Creating) .*(?:accelerator|delegate|environment|plugin|runtime).*",
     r"=+(?: [A-Z ]+ =+)?",
 )
+_FAILURES = (
+    r"(?:ERROR: ?)?.*(?:Benchmarking failed|Disallowed CPU fallback detected|Failed to ).*",
+    r"ERROR: .*",
+)
 _APPLIED = r"Explicitly applied (.+) delegate, and the model graph will be"
+_MEMORY = "(?:Memory footprint delta from the start of the tool|Peak memory footprint)"
+"""The second is what 2.3 and 2.4 call the same difference."""
 _TIMINGS = "Inference timings in us"
 _REPLACED = (
     r"Replacing (\d+) out of (\d+) node\(s\) with delegate \((\w+)\) node, yielding (\d+) partitions"
@@ -70,15 +78,14 @@ def read(text: str) -> Figures:
     """
     is_compiled_model = re.search(r"^.*=+ BENCHMARK RESULTS =+\s*$", text, re.MULTILINE) is not None
     reader = _CompiledModel() if is_compiled_model else _Classic()
-    read_lines(text, [*reader.forms(), *_failures(), *((noise, ignore) for noise in _COMMON_NOISE)], prefixes=_PREFIXES)
+    read_lines(
+        text,
+        [*reader.forms(), *((noise, ignore) for noise in _COMMON_NOISE)],
+        prefixes=_PREFIXES,
+        logs=LITERT_LOGS,
+        failures=_FAILURES,
+    )
     return reader.finished()
-
-
-def _failures() -> list[Form]:
-    return [
-        (r"(?:ERROR: ?)?.*(?:Benchmarking failed|Disallowed CPU fallback detected|Failed to ).*", fail),
-        (r"ERROR: .*", fail),
-    ]
 
 
 class _Delegation:
@@ -153,7 +160,7 @@ class _Classic(_Delegation):
                 self._timings,
             ),
             (rf"Average inference timings in us: Warmup: ({n}), Init: ({n}), (?:no stats|Inference): ({n})", self._old),
-            (rf"Memory footprint delta from the start of the tool \(MB\): init=({n}) overall=({n})", self._memory),
+            (rf"{_MEMORY} \(MB\): init=({n}) overall=({n})", self._memory),
             (rf"Overall peak memory footprint \(MB\) via periodic monitoring: ({n})", self._peak),
             (r"Memory status at the end of exeution:", ignore),  # as the tool spells it
             (rf"[-+] (?:VmRSS|RssAnnon|RssFile|RssShmem)(?: \+ \w+)* *: {n} MB", ignore),

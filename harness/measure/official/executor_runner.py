@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.measure.official.figures import Figures
-from harness.measure.official.lines import NUMBER, UnknownText, fail, ignore, read_lines
+from harness.measure.official.lines import NUMBER, UnknownText, ignore, read_lines
 
 if TYPE_CHECKING:
     import re
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TOOL = "executor_runner"
 # I 00:00:00.001 executorch:executor_runner.cpp:90] ...
 _PREFIXES = (r"[DI] (?:\d+:)?\d\d:\d\d:\d\d\.\d+ executorch:[\w./-]+:\d+\] ?",)
+# With their prefix, which is taken off where it says D or I.
+_FAILURES = (r"[EF] (?:\d+:)?\d\d:\d\d:\d\d\.\d+ executorch:.*",)
 _NOISE = (
     r"Model file .+ is loaded\.",
     r"Using method \w+",
@@ -53,8 +55,8 @@ def read(text: str) -> Figures:
         ToolFailed: The tool says that it failed.
     """
     reader = _Reader()
-    failures: list[Form] = [(r"[EF] (?:\d+:)?\d\d:\d\d:\d\d\.\d+ executorch:.*", fail)]
-    read_lines(text, [*reader.forms(), *failures, *((noise, ignore) for noise in _NOISE)], prefixes=_PREFIXES)
+    forms = [*reader.forms(), *((noise, ignore) for noise in _NOISE)]
+    read_lines(text, forms, prefixes=_PREFIXES, failures=_FAILURES)
     if not reader.is_executed:
         raise UnknownText("", "its output ends without saying that the model was executed")
     return reader.figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import RunnerDied, RunnerUnreadable, RuntimeRefused, UnknownName
-from harness.measure.official import benchmark_model, executor_runner, onnxruntime_perf_test
+from harness.measure.official import benchmark_model, executor_runner, litert_benchmark, onnxruntime_perf_test
 from harness.measure.official.lines import ToolFailed, UnknownText
 from harness.records import ToolSummary
 
@@ -24,6 +24,7 @@ class _Tool(NamedTuple):
 
 TOOLS = {
     benchmark_model.TOOL: _Tool(benchmark_model.arguments, benchmark_model.read),
+    litert_benchmark.TOOL: _Tool(litert_benchmark.arguments, litert_benchmark.read),
     onnxruntime_perf_test.TOOL: _Tool(onnxruntime_perf_test.arguments, onnxruntime_perf_test.read),
     executor_runner.TOOL: _Tool(executor_runner.arguments, executor_runner.read),
 }

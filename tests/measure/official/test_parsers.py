@@ -1,13 +1,15 @@
 """The official tools' output, two releases of each, whole and damaged.
 
-The transcripts follow the formats that the tools' sources print; their figures are made up, and so are no measurements.
+`PYTHON_OLD` and `PYTHON_NEW` are what `litert-benchmark` of LiteRT 2.1.6 and 2.3.0 printed here, less repeated lines of
+their logs. No package brings the other tools: their transcripts follow the formats that the sources print and that
+people have pasted; their figures are made up, and so are no measurements.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from harness.measure.official import benchmark_model, executor_runner, onnxruntime_perf_test
+from harness.measure.official import benchmark_model, executor_runner, litert_benchmark, onnxruntime_perf_test
 from harness.measure.official.lines import ToolFailed, UnknownText
 
 CLASSIC_OLD = """\
@@ -112,6 +114,64 @@ Max Latency: 0.1023 s
 P50 Latency: 0.0976 s
 P95 Latency: 0.1023 s
 P999 Latency: 0.1023 s
+"""
+LITERT_LOGS = """\
+INFO: [environment.cc:36] Creating LiteRT environment with options
+INFO: [accelerator_registry.cc:54] RegisterAccelerator: ptr=0x55cfc7ef73e0, name=NpuAccelerator
+WARNING: [npu_registry.cc:34] NPU accelerator could not be loaded and registered: kLiteRtStatusErrorNotFound.
+INFO: [gpu_registry.cc:130] Attempting to load GPU accelerator(libLiteRtGpuAccelerator.so).
+INFO: [compiler_plugin.cc:250] Loading plugin at: vendors/libLiteRtCompilerPlugin_IntelOpenvino.so
+WARNING: [compiler_plugin.cc:312] Failed to load plugin at: vendors/libLiteRtCompilerPlugin_IntelOpenvino.so with \
+error: ERROR: [litert/compiler/plugin/compiler_plugin.cc:259]
+└ Could not load shared library libopenvino.so.2631: cannot open shared object file: No such file or directory.
+INFO: [compiled_model.cc:829] Flatbuffer model initialized directly from incoming litert model.
+ERROR: [dispatch_delegate.cc:116] Failed to initialize Dispatch API: \
+ERROR: [litert/runtime/dispatch/dispatch_delegate.cc:175]
+INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
+"""
+PYTHON_OLD = (
+    """\
+
+========================================
+ BENCHMARK RESULTS
+========================================
+Model initialization:  1.07 ms
+Warmup (first):        2.14 ms
+Warmup (avg):          1.33 ms (5 runs)
+Inference (avg):       0.18 ms (20 runs)
+Inference (min):       0.16 ms
+Inference (max):       0.34 ms
+Inference (median):    0.17 ms
+Inference (std):       0.04 ms
+Inference (p5):        0.16 ms
+Inference (p95):       0.24 ms
+Throughput:            41712.35 MB/s
+Fully accelerated:     True
+========================================
+"""
+    + LITERT_LOGS
+)
+PYTHON_NEW = """\
+2026-11-27 11:02:32 INFO benchmark_litert_model: Model:           many_outputs.tflite
+2026-11-27 11:02:32 INFO benchmark_litert_model: Accelerators:    CPU
+2026-11-27 11:02:32 INFO benchmark_litert_model: Running 50 benchmark iterations...
+
+========================================
+ BENCHMARK RESULTS
+========================================
+Model initialization:  1.24 ms
+Warmup (first):        0.08 ms
+Warmup (avg):          0.02 ms (5 runs)
+Inference (avg):       0.17 ms (50 runs)
+Inference (min):       0.01 ms
+Inference (max):       8.06 ms
+Inference (median):    0.01 ms
+Inference (std):       1.14 ms
+Inference (p5):        0.01 ms
+Inference (p95):       0.01 ms
+Throughput:            3.66 MB/s
+Fully accelerated:     False
+========================================
 """
 EXECUTOR_OLD = """\
 I 00:00:00.001 executorch:executor_runner.cpp:82] Model file m.pte is loaded.
@@ -219,6 +279,39 @@ def test_a_newer_executor_runner_gives_the_total_of_all_executions() -> None:
     assert found.mean_ns == pytest.approx(312_500)
 
 
+def test_litert_benchmark_gives_percentiles_and_says_where_something_was_left() -> None:
+    old, new = litert_benchmark.read(PYTHON_OLD), litert_benchmark.read(PYTHON_NEW)
+
+    assert (old.mean_ns, old.min_ns, old.max_ns, old.std_ns) == pytest.approx((180_000, 160_000, 340_000, 40_000))
+    assert (old.iterations, old.warmup_iterations, old.fallback_reason) == (20, 5, None)
+    assert (old.load_ns, old.first_inference_ns) == pytest.approx((1_070_000, 2_140_000))
+    assert old.percentiles_ns == pytest.approx({"p5": 160_000, "p50": 170_000, "p95": 240_000})
+    assert new.fallback_reason is not None
+    assert (new.nodes_total, new.nodes_delegated) == (None, None)
+
+
+def test_what_the_runtime_logs_of_plugins_that_it_lacks_is_no_failure_of_the_tool() -> None:
+    assert benchmark_model.read(LITERT_LOGS + COMPILED_FIRST).mean_ns == pytest.approx(85_230_000)
+
+
+def test_onnxruntimes_own_log_is_no_failure_and_its_errors_are() -> None:
+    line = (
+        "2026-01-02 03:04:05.678 [{}:onnxruntime:, graph.cc:2412 CleanUnusedInitializers] Removing initializer 'x'.\n"
+    )
+
+    assert onnxruntime_perf_test.read(line.format("W") + PERF_OLD).mean_ns == pytest.approx(98_962_000)
+    with pytest.raises(ToolFailed):
+        onnxruntime_perf_test.read(line.format("E") + PERF_OLD)
+
+
+def test_the_oldest_releases_that_are_read() -> None:
+    peak = "Peak memory footprint (MB): init=0 overall=12.5\n"
+    threads = "Duplicate flags: num_threads\n#threads used for CPU inference: [4]\n"
+
+    assert benchmark_model.read(threads + CLASSIC_OLD + peak).overall_memory_bytes == 12.5 * 2**20
+    assert onnxruntime_perf_test.read(PERF_OLD.replace("cost: ", "cost:")).mean_ns == pytest.approx(98_962_000)
+
+
 READERS = [
     (benchmark_model.read, CLASSIC_OLD),
     (benchmark_model.read, CLASSIC_NEW),
@@ -228,8 +321,13 @@ READERS = [
     (onnxruntime_perf_test.read, PERF_NEW),
     (executor_runner.read, EXECUTOR_OLD),
     (executor_runner.read, EXECUTOR_NEW),
+    (litert_benchmark.read, PYTHON_OLD),
+    (litert_benchmark.read, PYTHON_NEW),
 ]
-IDS = ["classic-old", "classic-new", "compiled-1", "compiled-2", "perf-old", "perf-new", "executor-old", "executor-new"]
+IDS = [
+    *("classic-old", "classic-new", "compiled-1", "compiled-2", "perf-old", "perf-new", "executor-old", "executor-new"),
+    *("python-old", "python-new"),
+]
 
 
 @pytest.mark.parametrize(("read", "text"), READERS, ids=IDS)
@@ -251,6 +349,12 @@ def test_what_ends_before_its_results_is_refused(read: object, text: str) -> Non
         (benchmark_model.read, CLASSIC_NEW + "ERROR: Disallowed CPU fallback detected.\n", "CPU fallback"),
         (onnxruntime_perf_test.read, "fallback to CPU EP has been explicitly disabled by the user.\n", "explicitly"),
         (executor_runner.read, "E 00:00:00.001 executorch:executor_runner.cpp:9] Failed to open m.pte\n", "open m.pte"),
+        (
+            litert_benchmark.read,
+            "2026-11-27 11:02:33 ERROR benchmark_litert_model: Model file not found: x\n",
+            "not found",
+        ),
+        (litert_benchmark.read, 'Traceback (most recent call last):\n  File "x", line 1\nRuntimeError: no\n', "no$"),
     ],
 )
 def test_a_failure_that_the_tool_tells_is_told(read: object, text: str, says: str) -> None:
@@ -267,6 +371,9 @@ def test_a_failure_that_the_tool_tells_is_told(read: object, text: str, says: st
         (onnxruntime_perf_test.read, PERF_OLD.replace("Runs:5", "Runs:6")),
         (onnxruntime_perf_test.read, PERF_NEW.replace("total: 98.961997", "total: 9.8961997")),
         (executor_runner.read, EXECUTOR_NEW.replace("40 time(s)", "0 time(s)")),
+        (litert_benchmark.read, PYTHON_OLD.replace("0.18 ms (20", "1.18 ms (20")),
+        (litert_benchmark.read, PYTHON_OLD.replace("0.18 ms (20", "0.00 ms (20")),
+        (litert_benchmark.read, PYTHON_OLD + "Inference (min): 0.01 ms\n"),
     ],
 )
 def test_figures_that_contradict_each_other_are_refused(read: object, text: str) -> None:

@@ -1,7 +1,8 @@
-"""A tool started on a device: a program that prints what a tool prints stands in, for no package brings a real one."""
+"""A tool started on a device: LiteRT's own from its package; for the others a program that prints what they print."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from harness.records import Obstacle, ToolSummary
 from harness.tables import tool_text
 from harness.workspace import sha256_file
 from tests.fakes.device import FACTS, FakeDevice
+from tests.fakes.tflite import save_sub
 from tests.measure.official.test_parsers import CLASSIC_NEW
 
 
@@ -64,6 +66,28 @@ def test_a_tool_is_sent_run_and_read_into_a_summary_that_says_how(tmp_path: Path
     assert "hot: it is at 60 C" in tool_text(msgspec.structs.replace(found, obstacles=(hot,)))
     assert "470 of 476" in tool_text(found)
     assert "no samples of ours" in tool_text(found)
+
+
+def test_litert_benchmark_itself_is_run_and_read(tmp_path: Path) -> None:
+    model = save_sub(tmp_path / "sub.tflite", length=4_000_000)
+    tool = Path(sys.executable).with_name("litert-benchmark")
+
+    found = run_official_tool("litert-benchmark", tool, model, "host", iterations=7)
+
+    assert (found.tool, found.generation, found.iterations) == ("litert-benchmark", "python", 7)
+    assert found.mean_ns is not None
+    assert found.min_ns is not None
+    assert 0 < found.min_ns <= found.mean_ns
+    assert set(found.percentiles_ns) == {"p5", "p50", "p95"}
+
+
+def test_a_file_that_litert_benchmark_cannot_load_is_refused_in_its_words(tmp_path: Path) -> None:
+    (tmp_path / "not.tflite").write_bytes(b"no model")
+
+    with pytest.raises(RuntimeRefused, match="Failed to load model"):
+        run_official_tool(
+            "litert-benchmark", Path(sys.executable).with_name("litert-benchmark"), tmp_path / "not.tflite", "host"
+        )
 
 
 def test_a_tool_keeps_off_a_device_that_a_run_has(tmp_path: Path, model: Path) -> None:
