@@ -93,7 +93,7 @@ PROFILES = {
             ratios=(2, 8, 32),
             structured_ratios=(2, 4, 8),
             students=("mobilenet_v2", "mobilenet_v3_small", "light_cnn9", "resnet10_w32"),
-            controls=("resnet10_w32",),
+            controls=("light_cnn9", "resnet10_w32"),
             quantized=("teacher", "layer-magnitude-8x", "structured-4x"),
             measure=MeasurePlan(processes_min=5, processes_max=5, blocks=2, block_s=0.15, budget_s=10.0),
         ),
