@@ -55,6 +55,10 @@ class Work(Protocol):
         """
         ...
 
+    def is_foregone(self, cell: Cell) -> bool:
+        """Whether it is known by now that the device will not be touched for a cell. Never blocks."""
+        ...
+
     def measure(self, cell: Cell, device: Device) -> Outcome:
         """Measure a cell."""
         ...
@@ -181,7 +185,7 @@ class _Lane:
                     self._device.pay(timeout_s=_PROBE_S)
             for index, cell in enumerate(self._cells):
                 self._halt.check()
-                self._do(cell, left=len(self._cells) - index)
+                self._do(cell, self._cells[index:])
             self._tidy()
         except Halted:
             self._tidy_at_once()
@@ -192,13 +196,14 @@ class _Lane:
             self._terms.keep(self.device_id, self._device.owed)
             self.over.set()
 
-    def _do(self, cell: Cell, *, left: int) -> None:
+    def _do(self, cell: Cell, left: Sequence[Cell]) -> None:
         outcome = self._work.foregone(cell)
         number = self._progress.next()
         began, began_at = time.monotonic(), datetime.now(UTC)
         if outcome is None and self._is_usable():
             average = sum(self._spent) / len(self._spent) if self._spent else None
-            seconds_left = None if average is None else average * left
+            timed = sum(not self._work.is_foregone(each) for each in left)
+            seconds_left = None if average is None else average * timed
             self._terms.watch(CellStarted(cell, number, self._progress.total, seconds_left))
             began, began_at = time.monotonic(), datetime.now(UTC)
             outcome = self._work.measure(cell, self._device)

@@ -22,6 +22,7 @@ from harness.events import (
     LeaseTakenOver,
     ProcessEnded,
 )
+from harness.matrix import RUNTIMES
 from harness.records import Artifact, CellResult, Failure, Measurement, NotRun, NotRunnable
 from harness.statistics import median, process_median_ns
 from harness.text import clean
@@ -252,11 +253,11 @@ def _ended(result: CellResult) -> str:
             medians = [m for p in measured.processes if p.discarded is None and (m := process_median_ns(p)) is not None]
             return f"{name}: p50 {units.duration(median(medians))}, {units.elapsed(result.seconds)}"
         case Failure(message=message):
-            return f"{name} failed: {message}"
+            return f"{name}: failed: {message}"
         case NotRunnable(reason=reason):
-            return f"{name} not runnable here: {reason}"
+            return f"{name}: cannot run here: {reason}"
         case NotRun(reason=reason):
-            return f"{name} not run: {reason}"
+            return f"{name}: not run: {reason}"
 
 
 def _name(cell: Cell) -> str:
@@ -264,6 +265,8 @@ def _name(cell: Cell) -> str:
 
 
 def _what(cell: Cell) -> str:
-    threads = "1 thread" if cell.choice.threads == 1 else f"{cell.choice.threads} threads"
     version = f", {cell.choice.title}" if cell.choice.version else ""
-    return f"{cell.model} {cell.format}/{cell.precision}{version}, {threads}"
+    runtime = RUNTIMES.get(cell.choice.runtime)
+    threads = "1 thread" if cell.choice.threads == 1 else f"{cell.choice.threads} threads"
+    shown = f", {threads}" if runtime is None or runtime.takes_threads else ""
+    return f"{cell.model} {cell.format}/{cell.precision}{version}{shown}"

@@ -580,6 +580,12 @@ class _CellWork:
             return NotRunnable(reason=f"the app on an iPhone takes one input and gives one output; this has {count}")
         return None if never is None else NotRunnable(reason=never)
 
+    def is_foregone(self, cell: Cell) -> bool:
+        """Whether it is known by now that a cell has no file, or that its device cannot run it."""
+        made = self._files[self._file[cell.id]]
+        has_no_file = made.done() and not made.cancelled() and not isinstance(made.result().made, Artifact)
+        return self._never[cell.id] is not None or has_no_file
+
     def measure(self, cell: Cell, device: Device) -> Outcome:
         """Deploy and measure, while the device is ours."""
         lost = _attempt("deploy", partial(self._lease.require, cell.device_id))

@@ -31,6 +31,7 @@ WarningKind: TypeAlias = Literal[
     "fallback",
     "placement_unknown",
     "other_threads",
+    "crowded",
     "untrained",
     "not_fresh",
     "few_processes",
@@ -223,6 +224,7 @@ def warnings(summary: Summary | None, result: CellResult, plan: Plan) -> tuple[C
     found = [
         *_about_the_device(device),
         *_about_what_ran(outcome.ran, result.cell.choice),
+        *_about_room(device, outcome.ran, result.cell.choice),
         *_about_the_start(outcome.processes),
         *_about_the_amount(summary, plan.measure, outcome.stopped_by),
         *_about_the_times(summary),
@@ -337,6 +339,14 @@ def _about_what_ran(ran: RuntimeRan, asked: RuntimeChoice) -> list[CellWarning]:
     if ran.threads is not None and ran.threads != asked.threads:
         found.append(CellWarning(kind="other_threads", facts={"asked": asked.threads, "ran": ran.threads}))
     return found
+
+
+def _about_room(device: DeviceFacts | None, ran: RuntimeRan, asked: RuntimeChoice) -> list[CellWarning]:
+    """Threads beyond the processors wait for each other."""
+    cores, threads = device.cores if device else None, ran.threads or asked.threads
+    if cores is None or threads <= cores:
+        return []
+    return [CellWarning(kind="crowded", facts={"threads": threads, "cores": cores})]
 
 
 def _about_the_start(processes: Sequence[ProcessRecord]) -> list[CellWarning]:

@@ -51,6 +51,9 @@ class Script:
     def foregone(self, cell: Cell) -> Outcome | None:
         return None
 
+    def is_foregone(self, cell: Cell) -> bool:
+        return False
+
     def measure(self, cell: Cell, device: Device) -> Outcome:
         return self._measure(cell, device)
 

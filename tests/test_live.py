@@ -53,10 +53,10 @@ class Terminal(io.StringIO):
             CellStarted(records.cell(), 2, 4, 75.0),
             "[2/4] timing mobilenet_v2 onnx/fp32, 1 thread, host, about 1 min 15 s left ...",
         ),
-        (CellEnded(FAILED, 2, 4), "[2/4] mobilenet_v2 onnx/fp32, 1 thread, host failed: it died"),
+        (CellEnded(FAILED, 2, 4), "[2/4] mobilenet_v2 onnx/fp32, 1 thread, host: failed: it died"),
         (
             CellEnded(records.result(outcome=NotRun(reason="a: it went away")), 2, 4),
-            "[2/4] mobilenet_v2 onnx/fp32, 1 thread, host not run: a: it went away",
+            "[2/4] mobilenet_v2 onnx/fp32, 1 thread, host: not run: a: it went away",
         ),
         (
             DeviceWentAway("a", "no answer", 300.0),
@@ -68,7 +68,7 @@ class Terminal(io.StringIO):
         (Cooling(records.cell(), "processor at 61 °C, above 55 °C"), None),
         (
             CellEnded(records.result(outcome=records.not_runnable("no converter")), 2, 4),
-            "[2/4] mobilenet_v2 onnx/fp32, 1 thread, host not runnable here: no converter",
+            "[2/4] mobilenet_v2 onnx/fp32, 1 thread, host: cannot run here: no converter",
         ),
     ],
 )

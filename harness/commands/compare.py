@@ -73,7 +73,7 @@ def compare(
     from harness.regress.gate_files import finding_json  # noqa: PLC0415
     from harness.regress.levels import levels  # noqa: PLC0415
     from harness.regress.trials import findings  # noqa: PLC0415
-    from harness.regress.words import comparison_text, measured_text  # noqa: PLC0415
+    from harness.regress.words import builds_text, comparison_text, measured_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
     from harness.workspace import require_output, write_atomically  # noqa: PLC0415
 
@@ -108,7 +108,8 @@ def compare(
 
         cell = CellComparison(name=f"{b} against {a}", status="compared", findings=tuple(found), levels=taken)
         where = measured_text((compared.device,), compared.at)
-        write_page(GateResult(a=a, b=b, cells=(cell,), inconclusive="pass", notes=(where,)), page)
+        notes = (where, *builds_text(compared))
+        write_page(GateResult(a=a, b=b, cells=(cell,), inconclusive="pass", notes=notes), page)
 
 
 def calibrate(
@@ -210,7 +211,7 @@ def _compare_runs(
     from harness.regress.gate import GateResult  # noqa: PLC0415
     from harness.regress.gate_files import as_json  # noqa: PLC0415
     from harness.regress.runs import compare_runs, refused_keys  # noqa: PLC0415
-    from harness.regress.words import apart_text, cells_text, measured_text  # noqa: PLC0415
+    from harness.regress.words import apart_text, cells_text, measured_text, run_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
     margins = _margins(margin)
@@ -219,7 +220,9 @@ def _compare_runs(
     cells = compare_runs(before, after, lambda _cell: margins, accept=accept)
     warning = apart_text(before.plan.created_at, after.plan.created_at)
     where = [
-        measured_text(run.plan.devices, run.plan.created_at, name) for name, run in ((str(a), before), (str(b), after))
+        text
+        for name, run in ((str(a), before), (str(b), after))
+        for text in (measured_text(run.plan.devices, run.plan.created_at, name), run_text(run.plan, name))
     ]
     result = GateResult(a=str(a), b=str(b), cells=cells, inconclusive="pass", gone="pass", notes=(warning, *where))
     if output_format is Output.JSON:

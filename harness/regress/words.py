@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness import units
 from harness.regress import planning
@@ -13,12 +13,16 @@ from harness.regress.effect import CONFIDENCE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.records import ComparePlan, Comparison, DeviceFacts
+    from harness.records import ComparePlan, Comparison, DeviceFacts, Plan
     from harness.regress.decision import FamilyRule
     from harness.regress.runs import CellComparison
     from harness.regress.trials import Finding
 
 METRIC_NAMES = {"p50": "p50", "p90": "p90", "cold_start": "cold start", "memory": "peak memory", "size": "file size"}
+_SHORT_HASH: Final = 7
+"""Characters, as git shows them."""
+_RUNTIMES: Final = frozenset({"ai-edge-litert", "coremltools", "onnxruntime"})
+"""Packages that a run's figures are of."""
 
 
 def change(ratio: float) -> str:
@@ -134,6 +138,26 @@ def measured_text(devices: Sequence[DeviceFacts], at: str, what: str = "Measured
     ]
     when = datetime.fromisoformat(at).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"{what} on {', '.join(named)} at {when}."
+
+
+def builds_text(compared: Comparison) -> tuple[str, str]:
+    """Of either side what ran: `A: litert 2.3.0 by bench, file 3f2a1b9.`."""
+    sides = (("A", compared.a), ("B", compared.b))
+    first, second = (
+        f"{name}: {side.ran.runtime} {side.ran.version} by {side.ran.driver}, "
+        f"file {side.artifact.sha256[:_SHORT_HASH]} (SHA-256)."
+        for name, side in sides
+    )
+    return first, second
+
+
+def run_text(plan: Plan, name: str) -> str:
+    """By which build and command a stored run was made."""
+    commit = f" from commit {plan.harness_commit[:_SHORT_HASH]}" if plan.harness_commit else ""
+    command = f", `{' '.join(plan.command)}`" if plan.command else ""
+    versions = sorted({f"{name} {version}" for name, version in plan.packages.items() if name in _RUNTIMES})
+    beside = f"; {', '.join(versions)}" if versions else ""
+    return f"{name}: harness {plan.harness_version}{commit}{command}{beside}."
 
 
 def _machine(device: DeviceFacts) -> str | None:

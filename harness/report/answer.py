@@ -26,6 +26,7 @@ _SHAKY: Final[dict[WarningKind, str]] = {
     "fallback": "partly not on the accelerator asked for",
     "placement_unknown": "of which nobody knows where on the chip they ran",
     "other_threads": "with another number of threads",
+    "crowded": "with more threads than processors",
     "not_fresh": "in processes that had done other jobs before",
     "few_processes": "without an interval",
     "few_samples": "with few samples",
@@ -49,7 +50,7 @@ def answer(view: View) -> tuple[str, ...]:
 
 def _best(view: View) -> str:
     real = [device for device in view.devices if not device.is_emulated]
-    said = [part for part in (_fastest(real), _trade_off(real)) if part]
+    said = [part for part in (_fastest(real), _trade_off(real) or _smaller_or_faster(real)) if part]
     both = "; ".join(said)
     return f"{both[0].upper()}{both[1:]}." if both else ""
 
@@ -115,6 +116,25 @@ def _trade_off(real: Sequence[DeviceRows]) -> str:
     return f"best trade-off of {'; '.join(said)}" if said else ""
 
 
+def _smaller_or_faster(real: Sequence[DeviceRows]) -> str:
+    """Where no errors are known: the rows that no other row beats in both size and latency."""
+    said = []
+    for device in real:
+        usable = [pair for model in device.models for pair in _usable(model)]
+        points = [((float(s.size_bytes), s.p50_ns), row) for s, row in usable if s.size_bytes is not None]
+        best = front([point for point, _ in points])
+        named = [
+            f"{clean(row.cell.model)} {row.name} ({units.mebibytes(size)} MiB, {units.duration(p50)})"
+            for (size, p50), row in sorted(points, key=lambda pair: pair[0])
+            if (size, p50) in best
+        ]
+        if len({size for (size, _), _ in points}) > 1:
+            rest = len(named) - _NAMED
+            more = f" and {rest} more" if rest > 0 else ""
+            said.append(f"on {clean(device.name)}: {', '.join(named[:_NAMED])}{more}")
+    return f"best trade-off of size against latency {'; '.join(said)}, as no errors are known" if said else ""
+
+
 def _error(row: Row) -> str:
     """`5.00 %, 4.00 to 6.00`: an error without its interval claims more than was found."""
     ends = ends_pct(row)
@@ -136,7 +156,7 @@ def _completeness(view: View) -> str:
     parts = []
     if statuses["failed"]:
         kinds = Counter(row.failure.kind for row in view.rows if row.failure)
-        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        named = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in kinds.most_common())
         parts.append(f"{statuses['failed']} failed ({clean(named)})")
     if statuses["not_runnable"]:
         parts.append(f"{statuses['not_runnable']} cannot run here")

@@ -89,6 +89,16 @@ def _other_threads(facts: Sequence[Facts]) -> tuple[str, str]:
     return (f"The number of threads is another: {pairs}.", "Do not read this as scaling with threads.")
 
 
+def _crowded(facts: Sequence[Facts]) -> tuple[str, str]:
+    pairs = distinct(
+        f"{fact['threads']} threads on {count(int(fact['cores']), 'processor', 'processors')}" for fact in facts
+    )
+    return (
+        f"More threads than processors: {pairs}.",
+        "They wait for each other; such times say little of the model, and vary.",
+    )
+
+
 def _untrained(_: Sequence[Facts]) -> tuple[str, str]:
     return (
         "Latency only: the weights are untrained.",
@@ -197,6 +207,7 @@ SENTENCES: Mapping[WarningKind, Callable[[Sequence[Facts]], tuple[str, str]]] = 
     "fallback": _fallback,
     "placement_unknown": _placement_unknown,
     "other_threads": _other_threads,
+    "crowded": _crowded,
     "untrained": _untrained,
     "not_fresh": _not_fresh,
     "few_processes": _few_processes,

@@ -14,6 +14,7 @@ from harness.report.pareto import Point, front, pareto
 from harness.report.row_charts import operators, over_time
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, names_axis, scaled
 from harness.report.view import threads
+from harness.report.words import count as count_of
 from harness.text import clean
 
 if TYPE_CHECKING:
@@ -170,12 +171,13 @@ def _threads(device: DeviceRows, models: Mapping[str, int]) -> Chart | None:
     if not of_several:
         return None
     several, left_out = _most(of_several, lambda by_threads: _p50_ms(by_threads[1]))
+    cores = device.facts.cores if device.facts else None
     data: list[Datum] = [
         _datum(row)
         | {
             "speedup": scaled(_p50_ms(by_threads[1]) / _p50_ms(row), 1),
             "of": f"{clean(row.cell.model)} {row.file}",
-            "ideal": count,
+            "ideal": count if cores is None else min(count, cores),
         }
         for by_threads in several
         for count, row in sorted(by_threads.items())
@@ -193,7 +195,12 @@ def _threads(device: DeviceRows, models: Mapping[str, int]) -> Chart | None:
             "x": x,
             "y": axis("speedup", "times as fast as one thread"),
             "color": _colour(by, models, data),
-            "strokeDash": {"field": "format", "type": "nominal", "title": None},
+            "strokeDash": {
+                "field": "format",
+                "type": "nominal",
+                "title": None,
+                "legend": {"symbolType": "stroke", "symbolSize": 400},
+            },
             "detail": {"field": "of"},
             "opacity": {"condition": {"param": by, "value": 0.9}, "value": 0.08},
             "tooltip": [*_tooltip(), {"field": "speedup", "title": "times one thread", "format": ".2f"}],
@@ -203,7 +210,8 @@ def _threads(device: DeviceRows, models: Mapping[str, int]) -> Chart | None:
         name=f"threads-{slug(device.id)}",
         device_id=device.id,
         title=f"Scaling with threads on {clean(device.name)}",
-        says="How many times as fast as one thread; the dotted line is a perfect division of the work."
+        says="How many times as fast as one thread; the dotted line is a perfect division of the work"
+        + ("." if cores is None else f" among {count_of(cores, 'processor', 'processors')}.")
         + _left_out(left_out, "slowest", "files"),
         data=tuple(data),
         spec={"width": "container", "height": 280, "layer": [ideal, lines]},

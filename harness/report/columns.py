@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_type_hints
 
 from harness.report.accuracy import error_of
 from harness.report.view import view
+from harness.report.words import parity_of
 from harness.summary import Summary
 
 if TYPE_CHECKING:
@@ -156,7 +157,16 @@ def _tested(read: Callable[[Accuracy], Value]) -> Callable[[View, Row], Value]:
 
 
 def _figure(name: str) -> Callable[[View, Row], Value]:
-    return lambda _, row: getattr(row.summary, name) if row.summary else None
+    return lambda _, row: getattr(row.summary, name) if row.summary else _of_its_file(row, name)
+
+
+def _of_its_file(row: Row, name: str) -> Value:
+    """What is known of a row that nothing was measured of."""
+    artifact = row.result.artifact if row.result else None
+    if artifact is None:
+        return None
+    known = {"size_bytes": artifact.size_bytes, "deflated_bytes": artifact.deflated_bytes}
+    return parity_of(row) if name == "parity_relative_l2" else known.get(name)
 
 
 def _kind(hint: object) -> Kind:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from harness import units
 from harness.report import shell, words
+from harness.report.colours import coloured
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, Spec, names_axis
 from harness.text import clean
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _LINES: Final = 80
 """Rows of the picture: those that moved furthest."""
+_VERDICTS: Final = {"regression": 5, "small slowdown": 1, "pass": 2, "improvement": 0, "inconclusive": 7}
+"""Each has its colour, whichever others are there."""
+_NAME_LENGTH: Final = 64
+"""Characters: rows of one model differ at the end of their names."""
 _GRAVE: Final = ("regression", "incomparable", "failed")
 
 
@@ -105,11 +110,11 @@ def _header(a: str, b: str, rows: Sequence[Compared], notes: Sequence[str]) -> M
 
 
 def answer(rows: Sequence[Compared]) -> str:
-    """How many rows have which verdict, and which became slowest against what it was."""
+    """How many comparisons have which verdict, and which became slowest against what it was."""
     if not rows:
         return "Nothing was compared."
     counted = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row.verdict for row in rows).most_common())
-    return f"{words.count(len(rows), 'row', 'rows')}: {counted}.{_worst(rows)}"
+    return f"{words.count(len(rows), 'comparison', 'comparisons')}: {counted}.{_worst(rows)}"
 
 
 def _worst(rows: Sequence[Compared]) -> str:
@@ -167,13 +172,13 @@ def _intervals(rows: Sequence[Compared]) -> Chart | None:
     if not shown:
         return None
     data = tuple(_datum(row, found) for row, found in shown)
-    y = names_axis("line")
+    y = names_axis("line", length=_NAME_LENGTH)
     title = "B / A - 1, % (right of 0 is more: slower, larger)"
 
     def x(field: str) -> Spec:
         return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": True}}
 
-    colour: Spec = {"field": "verdict", "type": "nominal", "title": None}
+    colour = coloured("verdict", _VERDICTS, {found.verdict for _, found in shown})
     trials: list[Spec] = []
     if any(found.trials for _, found in shown):
         trials = [

@@ -6,8 +6,8 @@ still there, and the pictures of raw samples with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from harness import units
 from harness.report import accuracy, cautions, figures, json_file, pictures, shell, words
@@ -55,9 +55,11 @@ def _share(pct: float | None) -> str:
     return "–" if pct is None else f"{pct:.1f}"
 
 
+_INTERVAL: Final = "interval"
+"""Its level is in the head where it is the same for all rows of a page."""
 _COLUMNS = (
     _Column("Warm inference, ms", "p50", lambda s: s.p50_ns, _ms(lambda s: s.p50_ns), "p50"),
-    _Column("Warm inference, ms", "95 % interval", lambda s: s.half_width_pct, words.ends_ms),
+    _Column("Warm inference, ms", _INTERVAL, lambda s: s.half_width_pct, words.ends_ms),
     _Column("Warm inference, ms", "p90", lambda s: s.p90_ns, _ms(lambda s: s.p90_ns)),
     _Column(
         "Warm inference, ms",
@@ -112,7 +114,9 @@ def render(run: Run) -> str:
     shown = view(run)
     drawn = charts(shown)
     can_draw = bool(drawn) and shell.can_draw()
-    heads = (*_HEADS, *_ERROR_HEADS) if accuracy.has_errors(shown.rows) else _HEADS
+    heads = tuple(_with_level(head, shown.rows) for head in _HEADS)
+    if has_errors := accuracy.has_errors(shown.rows):
+        heads += _ERROR_HEADS
     devices = (_device(device, index, heads, drawn if can_draw else ()) for index, device in enumerate(shown.devices))
     return shell.page(
         title=f"{clean(shown.plan.suite)} · {words.moment(shown.plan.created_at)}",
@@ -120,10 +124,17 @@ def render(run: Run) -> str:
         version=clean(shown.plan.harness_version),
         header=_header(shown, heads),
         main=(*devices, _no_pictures() if drawn and not can_draw else None, _conditions(shown)),
-        footer=_footer(has_errors=heads is not _HEADS),
+        footer=_footer(has_errors=has_errors),
         data=json_file.figures(shown),
         drawn=drawn,
     )
+
+
+def _with_level(head: shell.Head, rows: Sequence[Row]) -> shell.Head:
+    levels = {row.summary.p50_confidence_pct for row in rows if row.summary} - {None}
+    if head.title != _INTERVAL or len(levels) != 1:
+        return head
+    return replace(head, title=f"{levels.pop():g} % {_INTERVAL}")
 
 
 def _header(shown: View, heads: Sequence[shell.Head]) -> Markup:
@@ -245,7 +256,7 @@ def _figures_or_why(
         for warning in row.warnings
         if warning.kind in marks
     )
-    if heads is not _HEADS:
+    if len(heads) > len(_HEADS):
         cells += _errors(row, heads)
     return [element("td", *_spaced(links), class_="text"), *cells]
 
@@ -313,16 +324,29 @@ def _conditions_of(device: DeviceRows, plan: Plan) -> Markup:
 
 def _protocol(plan: MeasurePlan) -> dict[str, str]:
     return {
-        "Processes for each row": f"{plan.processes_min} to {plan.processes_max}, each fresh",
-        "Stops when": f"the interval is within ±{plan.target_half_width_pct:g} %, or after {plan.budget_s:g} s",
+        "Processes for each row": f"{_range(plan.processes_min, plan.processes_max)}, each fresh",
+        **(
+            {}
+            if plan.processes_min == plan.processes_max
+            else {
+                "Stops when": f"the interval is within ±{plan.target_half_width_pct:g} %, or after {plan.budget_s:g} s"
+            }
+        ),
         "Blocks in a process": f"{plan.blocks} of {plan.block_s:g} s and {plan.block_iterations} inferences or more",
         "Warm-up": (
             f"{plan.warmup_iterations} inferences and {plan.warmup_s:g} s or more, until steady, "
             f"{plan.warmup_cap_s:g} s at most"
         ),
-        "Memory": f"{plan.memory_processes} processes of their own, {plan.memory_iterations} inferences each",
+        "Memory": (
+            f"{words.count(plan.memory_processes, 'process of its', 'processes of their')} own, "
+            f"{plan.memory_iterations} inferences each"
+        ),
         "Disturbed processes": f"repeated up to {plan.disturbed_retries} times",
     }
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _pairs(pairs: Mapping[str, str]) -> Markup:

@@ -11,7 +11,7 @@ from harness.records import Accuracy, CellResult, Evidence, OperatorTime, Plan, 
 from harness.report.answer import answer
 from harness.report.operators import all_operators_ns, longest_operators, profiled
 from harness.report.view import Status, view
-from harness.report.words import device_conditions, problem
+from harness.report.words import device_conditions, parity_of, problem
 from harness.summary import CellWarning, Summary  # noqa: TC001  (msgspec reads the annotations)
 
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 DOCUMENT_SCHEMA: Final = 1
 """Of the document as a whole; `plan` and each of `results` carry the version of the records besides."""
+
+
+class FileFigures(Record, frozen=True, kw_only=True):
+    """Of a file that nothing was measured of."""
+
+    size_bytes: int
+    deflated_bytes: int | None
+    parity_relative_l2: float | None
+    """Of the worst output, when the file was made."""
 
 
 class OperatorTotals(Record, frozen=True, kw_only=True):
@@ -48,6 +57,8 @@ class Document(Record, frozen=True, kw_only=True):
     """By cell id, what its file still recognises; cells whose file nobody has tested have none."""
     statuses: dict[str, Status]
     """By cell id, every planned cell."""
+    files: dict[str, FileFigures]
+    """By cell id, of rows without a summary that have a file: what a page says of it."""
     reasons: dict[str, str]
     """By cell id, why there is no figure; as the page says it."""
     operators: dict[str, tuple[OperatorTime, ...]]
@@ -98,6 +109,7 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
             if row.accuracy is not None
         },
         statuses={row.cell.id: row.status for row in shown.rows},
+        files={row.cell.id: found for row in shown.rows if (found := _file(row)) is not None},
         reasons={row.cell.id: problem(row) for row in shown.rows if row.summary is None and row.result is not None},
         operators={row.cell.id: longest_operators(row) for device in shown.devices for row in profiled(device)},
         operator_totals={row.cell.id: totals for row in shown.rows if (totals := _operator_totals(row)) is not None},
@@ -113,6 +125,15 @@ def document(shown: View, results: tuple[CellResult, ...]) -> Document:
         },
         conditions={device.id: device_conditions(device) for device in shown.devices},
         results=results,
+    )
+
+
+def _file(row: Row) -> FileFigures | None:
+    artifact = row.result.artifact if row.result else None
+    if row.summary is not None or artifact is None:
+        return None
+    return FileFigures(
+        size_bytes=artifact.size_bytes, deflated_bytes=artifact.deflated_bytes, parity_relative_l2=parity_of(row)
     )
 
 

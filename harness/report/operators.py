@@ -38,8 +38,12 @@ def longest_operators(row: Row) -> tuple[OperatorTime, ...]:
 
 
 def title_of(operator: OperatorTime) -> str:
-    """Kind and name: a runtime calls a convolution `relu_25_nchwc` once it has fused the two."""
-    return clean(f"{operator.kind} {operator.name}")
+    """Kind and name: ONNX Runtime calls a convolution `relu_25_nchwc` once it has fused the two.
+
+    The name alone where it says the kind, as LiteRT's do: `Convolution (NHWC, F32) IGEMM #1`.
+    """
+    kind, name = clean(operator.kind), clean(operator.name)
+    return name if name.startswith(kind) else f"{kind} {name}"
 
 
 def in_words(device: DeviceRows) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ function narrow() {
     shown += row.hidden ? 0 : 1;
   }
   const said = wanted.length || chosen.length ? `${shown} of ${rows.length} rows` : "";
-  document.getElementById("count").textContent = said;
+  document.getElementById("count").textContent = shown ? said : `${said}: nothing matches`;
   const by = [...wanted, ...chosen.map(([, value]) => value)].join(", ");
   document.getElementById("narrowed").textContent = said && `${said}: ${by}`;
 }
@@ -37,8 +37,14 @@ for (const box of switches) {
 }
 showColumns();
 
-// The menu lies over the page, and goes away as menus do.
+// The menu lies over the page, within the window, and goes away as menus do.
 const menu = document.querySelector(".columns-menu");
+menu?.addEventListener("toggle", () => {
+  const list = menu.querySelector(".menu");
+  list.style.left = "0";
+  const beyond = list.getBoundingClientRect().right - document.documentElement.clientWidth + 8;
+  if (beyond > 0) list.style.left = `${-beyond}px`;
+});
 addEventListener("click", (event) => {
   if (menu && !menu.contains(event.target)) menu.open = false;
 });
@@ -100,6 +106,9 @@ themeButton.addEventListener("click", () => {
 });
 
 // The pictures are drawn after the page is there, one at a time, so that its table never waits for them.
+const MANY_PICTURES = 60;
+if (document.querySelectorAll("figure").length > MANY_PICTURES) document.documentElement.classList.add("many");
+const LEGEND_WIDTH = 210;
 const charts = document.getElementById("charts");
 const specs = charts ? JSON.parse(charts.textContent) : [];
 draw();
@@ -126,10 +135,13 @@ async function draw() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     await new Promise((done) => setTimeout(done));
     const spec = specs[Number(place.dataset.chart)];
+    // A legend has as many columns as there is room for: what is beyond the edge nobody sees.
+    const columns = Math.max(1, Math.floor(place.clientWidth / LEGEND_WIDTH));
+    const fitted = { ...config, legend: { ...config.legend, columns, labelLimit: LEGEND_WIDTH - 40 } };
     // Expressions are interpreted: the page forbids code made from text.
     try {
       const { view } = await window.vegaEmbed(
-        place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config },
+        place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: fitted },
       );
       for (const part of [spec, ...(spec.layer ?? [])]) {
         for (const param of (part.params ?? []).filter((each) => each.bind === "legend")) {

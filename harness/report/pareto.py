@@ -110,7 +110,13 @@ def _layers(cost: str, error: str, one: str, colour: Spec) -> list[Spec]:
     return [
         of_front
         | {
-            "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3], "color": "#888888"},
+            "mark": {
+                "type": "line",
+                "interpolate": "step-after",
+                "strokeDash": [4, 3],
+                "color": "#888888",
+                "aria": False,
+            },
             "encoding": shared,
         },
         of_front

@@ -75,12 +75,13 @@ def can_draw() -> bool:
 
 
 def chart(drawn: Chart, number: int) -> Markup:
-    """The place of a picture, which the script fills."""
+    """The place of a picture, which the script fills. On a narrow screen it is moved sideways in a frame."""
+    place = element("div", data_chart=number, role="group", aria_label=f"{drawn.title}. {drawn.says}", class_="chart")
     return element(
         "figure",
         element("figcaption", drawn.title),
         element("p", drawn.says, class_="quiet"),
-        element("div", data_chart=number, role="group", aria_label=f"{drawn.title}. {drawn.says}", class_="chart"),
+        element("div", place, class_="scroll", role="region", aria_label=f"Picture: {drawn.title}", tabindex=0),
     )
 
 

@@ -22,9 +22,10 @@ Datum = dict[str, str | float | int | bool | list[float | None] | None]
 SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
 """A name only: nothing is fetched from there."""
 STATIC_WIDTH: Final = 720
-_LABEL_WIDTH: Final = 340
 _LABEL_LENGTH: Final = 46
-"""Characters that fit into it, in the widest fonts of a page."""
+"""Characters."""
+_CHARACTER_WIDTH: Final = 7.4
+"""Pixels, in the widest fonts of a page."""
 LIGHT: Final[Spec] = {
     "background": "#ffffff",
     "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
@@ -62,7 +63,8 @@ class Chart:
 
 def page_spec(chart: Chart) -> Spec:
     """For a page: as wide as its place, colours by the page's theme."""
-    fit = {} if "vconcat" in chart.spec else {"autosize": {"type": "fit-x", "contains": "padding"}}
+    # Another row that is chosen has names of another length: the picture is laid out anew.
+    fit = {} if "vconcat" in chart.spec else {"autosize": {"type": "fit-x", "contains": "padding", "resize": True}}
     return {"$schema": SCHEMA, "description": chart.says, "data": {"values": list(chart.data)}, **fit, **chart.spec}
 
 
@@ -118,17 +120,22 @@ def axis(field: str, title: str, *, is_log: bool = False, from_zero: bool = True
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": marks}
 
 
-def names_axis(field: str) -> Spec:
-    """A vertical channel of names in the order of the data; of a long one the middle is left out, not what differs."""
-    half = _LABEL_LENGTH // 2
+def names_axis(field: str, *, length: int = _LABEL_LENGTH) -> Spec:
+    """A vertical channel of names in the order of the data; of a long one the middle is left out, not what differs.
+
+    Args:
+        field: Of the data.
+        length: Characters that are shown of a name at most.
+    """
+    half = length // 2
     short = f"slice(datum.label, 0, {half}) + '…' + slice(datum.label, -{half})"
-    label = f"length(datum.label) > {_LABEL_LENGTH} ? {short} : datum.label"
+    label = f"length(datum.label) > {length} ? {short} : datum.label"
     return {
         "field": field,
         "type": "nominal",
         "title": None,
         "sort": None,
-        "axis": {"labelLimit": _LABEL_WIDTH, "labelExpr": label},
+        "axis": {"labelLimit": round(length * _CHARACTER_WIDTH), "labelExpr": label},
     }
 
 

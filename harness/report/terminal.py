@@ -160,7 +160,8 @@ def _rows(
         if row.summary is None:
             grid = layout.remark()
             number = numbers.get(row.cell.id)
-            text = words.status(row) + (f", see {number}" if number else "")
+            see = f" (see {number})" if number else ""
+            text = words.status(row, see)
             grid.add_row(*first, Text(text, style=_STYLES[row.status]))
         else:
             grid = layout.grid()

@@ -57,18 +57,31 @@ def reasons(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
     return {why: tuple(several) for why, several in alike.items()}
 
 
-def status(row: Row) -> str:
-    """What stands in place of figures: `graph-checked · 2.44 MiB · parity 6.0e-04 · cannot run here`."""
+def status(row: Row, see: str = "") -> str:
+    """What stands in place of figures: `cannot run here · graph-checked · 2.44 MiB · parity 6.0e-04`.
+
+    Args:
+        row: One without figures.
+        see: Where its reason stands; said with what the reason is of.
+    """
     artifact = row.result.artifact if row.result else None
     if row.evidence is None or artifact is None:
-        return STATUS[row.status]
-    distances = [output.relative_l2 for output in artifact.parity.outputs]
-    parts = [row.evidence, f"{units.mebibytes(artifact.size_bytes)} MiB"]
-    if distances:
-        parts.append(f"parity {scientific(max(distances))}")
-    if row.status != "simulated":
-        parts.append(STATUS[row.status])
+        return f"{STATUS[row.status]}{see}"
+    parity = parity_of(row)
+    parts = [] if row.status == "simulated" else [f"{STATUS[row.status]}{see}"]
+    parts += [
+        f"{row.evidence}{see if row.status == 'simulated' else ''}",
+        f"{units.mebibytes(artifact.size_bytes)} MiB",
+    ]
+    if parity is not None:
+        parts.append(f"parity {scientific(parity)}")
     return " · ".join(parts)
+
+
+def parity_of(row: Row) -> float | None:
+    """How far the worst output of a row's file is from the checkpoint's, when it was made; None where nobody knows."""
+    artifact = row.result.artifact if row.result else None
+    return max((output.relative_l2 for output in artifact.parity.outputs), default=None) if artifact else None
 
 
 def evidence(rows: Sequence[Row]) -> tuple[str, ...]:

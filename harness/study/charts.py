@@ -146,7 +146,8 @@ def _against_ratio(rows: Sequence[StudyRow], data: str) -> Chart | None:
     ]
     if teacher is not None:
         rule = {"datum": scaled(100 * teacher.value, 1), "type": "quantitative"}
-        layers.append({"mark": {"type": "rule", "strokeDash": [2, 4], "color": "#888888"}, "encoding": {"y": rule}})
+        mark = {"type": "rule", "strokeDash": [2, 4], "color": "#888888", "aria": False}
+        layers.append({"mark": mark, "encoding": {"y": rule}})
     return Chart(
         name="eer-ratio",
         device_id="",

@@ -88,7 +88,7 @@ def test_failures_are_counted_by_kind_and_nothing_is_left_out() -> None:
         missing=[records.cell(threads=6)],
     )
 
-    assert "Of 6 cells, 3 failed (2 timeout, 1 no_space), 1 cannot run here, 1 has not been run yet." in answer(run)
+    assert "Of 6 cells, 3 failed (2 timeout, 1 no space), 1 cannot run here, 1 has not been run yet." in answer(run)
 
 
 def test_many_models_do_not_make_an_endless_sentence() -> None:

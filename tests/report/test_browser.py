@@ -6,8 +6,10 @@ import dataclasses
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
@@ -16,6 +18,8 @@ from harness import selftest_page
 from harness.regress.selftest.report import RateTold, ScenarioTold, SelftestReport
 from harness.report import comparison_page, index_page, render
 from harness.study import page
+from harness.study.folder import StudyFolder
+from harness.study.report import figures_of
 from tests.fakes import records
 from tests.fakes.heavy import CELLS, DEVICES, heavy_run, warming
 from tests.report import test_charts, test_comparison_page, test_index_page
@@ -23,12 +27,13 @@ from tests.study import test_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request
 
+    from harness.records import OperatorTime
     from tests.fakes.records import FakeRun
 
+ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 MAX_BYTES = 6_000_000
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>' onmouseover='alert(3)"
@@ -388,6 +393,68 @@ def test_no_name_in_a_picture_is_cut_at_its_edge_or_runs_into_its_neighbour(open
     assert any("…" in label and label.endswith("onnx/fp32, 1 thread") for label in labels), "its end tells it apart"
 
 
+BEYOND = """each => each.filter(one => {
+    const [part, frame] = [one, one.closest(".chart")].map(of => of.getBoundingClientRect());
+    return part.right > frame.right + 1 || part.left < frame.left - 1;
+}).map(one => one.textContent)"""
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_no_legend_is_cut_and_a_narrow_screen_moves_a_picture_in_its_frame(opened: Any, width: int) -> None:
+    several = [
+        records.result(model=f"network_number_{number}", format=format_, p50_ms=5.0 + number, size_mib=3.0 + number)
+        for number in range(7)
+        for format_ in ("onnx", "tflite")
+    ]
+    page = opened(records.run(several)).page
+    page.set_viewport_size({"width": width, "height": 6000})
+    page.reload()
+    page.wait_for_selector("html[data-drawn=yes]")
+
+    assert page.locator("[data-chart] .role-legend-label text").count() > 7
+    assert page.locator("[data-chart] .role-legend-label text").evaluate_all(BEYOND) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    plots = page.locator("[data-chart] .role-frame.root > g > path.background")
+    widths = plots.evaluate_all("each => each.map(one => one.getBoundingClientRect().width)")
+    assert min(widths) > 200, "there is room for what is drawn"
+
+
+def test_another_row_of_the_operators_is_laid_out_with_its_own_names(opened: Any) -> None:
+    longest = "convolution_with_a_name_that_is_as_long_as_a_sentence"
+    profiled = [
+        records.result(format=format_, measured={"profile": profile})
+        for format_, profile in (
+            ("onnx", test_charts.PROFILE),
+            ("tflite", msgspec.structs.replace(test_charts.PROFILE, operators=_named(longest))),
+        )
+    ]
+    page = opened(records.run(profiled)).page
+    page.set_viewport_size({"width": 1280, "height": 6000})
+    operators = page.locator("figure", has_text="Time of each operator")
+    operators.get_by_label("Row of the picture").select_option(index=1)
+
+    labels = operators.locator(".role-axis-label text")
+    assert any(text.endswith(longest[-20:]) for text in labels.all_text_contents())
+    assert labels.evaluate_all(BEYOND) == []
+
+
+def _named(name: str) -> tuple[OperatorTime, ...]:
+    return tuple(msgspec.structs.replace(each, kind="conv", name=name) for each in test_charts.PROFILE.operators[:1])
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1366])
+def test_the_menu_of_columns_stays_in_the_window(opened: Any, width: int) -> None:
+    page = opened(run_of_every_outcome()).page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.get_by_label("Filter rows").fill("onnx")
+    page.get_by_text("Columns", exact=True).click()
+
+    box = page.locator(".menu").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_the_pictures_follow_the_theme(opened: Any) -> None:
     page = opened(run_of_every_outcome(), color_scheme="light").page
     ink = "getComputedStyle(document.querySelector('[data-chart] .role-axis-label text')).fill"
@@ -467,9 +534,10 @@ SELFTEST = SelftestReport(
         ),
         comparison_page.render("monday", "tuesday", test_comparison_page.ROWS, version="1", data={}),
         page.render(test_page.figures_of_every_kind()),
+        page.render(figures_of(StudyFolder.open(ROOT / "reports" / "baselines" / "ocular"))),
         selftest_page.render(SELFTEST, version="1"),
     ],
-    ids=["many runs", "a comparison", "a study", "a self-test"],
+    ids=["many runs", "a comparison", "a study", "the stored study", "a self-test"],
 )
 def test_the_other_pages_are_pages_of_the_same_kind(opened: Any, text: str) -> None:
     shown = opened(text).page
@@ -482,7 +550,7 @@ def test_the_other_pages_are_pages_of_the_same_kind(opened: Any, text: str) -> N
     require_live_legends(shown)
     shown.locator("thead button").first.click()
     shown.get_by_label("Filter rows").fill("no such row")
-    assert shown.get_by_role("status").inner_text().startswith("0 of")
+    assert shown.get_by_role("status").inner_text().endswith("nothing matches")
     found = Axe().run(shown).response["violations"]
     assert [each["id"] for each in found if each["impact"] in {"serious", "critical"}] == []
 

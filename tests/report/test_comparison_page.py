@@ -58,7 +58,7 @@ def test_the_answer_counts_rows_says_what_p50_did_at_worst_and_carries_the_warni
     rows = (Compared(name="net", found=(faster,), verdict="improvement"), *ROWS)
     said = " ".join(text for _, text in Page(page_of(*rows)).texts)
 
-    assert "3 rows: 1 improvement, 1 regression, 1 incomparable." in said
+    assert "3 comparisons: 1 improvement, 1 regression, 1 incomparable." in said
     assert "Worst change of p50: +5.20 % (+4.10 to +6.30 %), mobilenet_v2 onnx/fp32." in said
     assert "Runs apart in time carry drift." in said
 

@@ -70,6 +70,9 @@ def test_what_was_simulated_or_only_checked_has_no_figure_in_any_form() -> None:
     assert len(untimed) == 2
     assert [document["summaries"][cell] for cell in untimed] == [None, None]
     assert {row["p50_ns"] for row in rows if row["cell"] in untimed} == {""}
+    # What is known of the file is on the page, and so in the data.
+    assert {row["size_bytes"] for row in rows if row["cell"] in untimed} == {str(int(13.6 * 2**20))}
+    assert all(document["files"][cell]["parity_relative_l2"] is not None for cell in untimed)
     assert {row["evidence"] for row in rows if row["cell"] in untimed} == {"simulated", "graph-checked"}
 
 

@@ -67,7 +67,7 @@ def test_a_plain_run_at_80_columns() -> None:
         "mobilenet_v2 · 3.50 M parameters · 301 M MACs",
         "onnx/fp32       1    10.0  ±0.2%    10.0    72.1    92.0    13.6  4.4e-07",
     ]
-    assert "onnx/int8       1  failed, see 1" in text
+    assert "onnx/int8       1  failed (see 1)" in text
     assert "1   mobilenet_v2 onnx/int8 (1 thread): host: the timing program was ended by" in text
 
 
