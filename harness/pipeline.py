@@ -62,7 +62,7 @@ from harness.errors import (
     UnwritableFolder,
     UsageError,
 )
-from harness.evaluate.evaluate import evaluate, image_shape, require_strangers, require_task
+from harness.evaluate.evaluate import evaluate, image_shape, part_to_test, require_task
 from harness.events import (
     CellEnded,
     ConversionEnded,
@@ -404,8 +404,8 @@ def evaluate_model(
     checkpoint = make_checkpoint(spec)
     size, channels = image_shape(checkpoint.inputs, spec.name)
     dataset = open_dataset(data, size=size, channels=channels, watch=watch_data)
-    require_strangers(spec, dataset, fold, task or spec.task)
-    part = dataset.everybody() if fold is None else dataset.split(fold).test
+    part = part_to_test(spec, dataset, fold, task or spec.task)
+    is_numbered = spec.compression is not None and bool(spec.compression.classes)
     ready = READY_SOURCES.get(type(spec.source))
     made: dict[str, Artifact | Failure | NotRunnable | tuple[ModelSpec, Checkpoint]] = {}
     if checkpoint.form in {"torch", "pt2"}:
@@ -420,7 +420,16 @@ def evaluate_model(
             if isinstance(subject, Failure | NotRunnable)
             else _attempt(
                 "evaluate",
-                partial(evaluate, subject, dataset, part, task=task or spec.task, fold=fold, output=output),
+                partial(
+                    evaluate,
+                    subject,
+                    dataset,
+                    part,
+                    task=task or spec.task,
+                    fold=fold,
+                    output=output,
+                    knows_classes=is_numbered,
+                ),
             )
         )
         watch_found(name, found[name])

@@ -147,6 +147,8 @@ def accuracies_table(found: Mapping[str, Accuracy | Failure | NotRunnable]) -> s
             lines.append(f"{name}: {'failed' if isinstance(accuracy, Failure) else 'not possible'}: {reason}")
     for accuracy in known[:1]:
         tested = f"fold {accuracy.fold}" if accuracy.fold is not None else "everybody, whoever it was trained on"
+        if accuracy.classification is not None:
+            tested = f"of those people whom it tells apart, of {accuracy.classification.classes} classes"
         lines.append(f"{accuracy.images} images of {accuracy.subjects} subjects of {accuracy.dataset}: {tested}")
         lines += ["The images are synthetic: drawn by a program."] if accuracy.is_synthetic else []
     return "\n".join(lines)

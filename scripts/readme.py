@@ -17,7 +17,7 @@ from harness.regress.selftest.report import SelftestReport, report_markdown
 from harness.report import render
 from harness.study.claims import HOW_CHOSEN
 from harness.study.folder import StudyFolder
-from harness.study.report import figures_of, summary_table
+from harness.study.report import figures_of, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ROOT / "reports" / "baselines"
@@ -59,8 +59,11 @@ def _ocular() -> str:
         return ""
     figures = figures_of(StudyFolder.open(folder))
     said = (*figures.claims, f"{HOW_CHOSEN} All of it: `reports/baselines/ocular/report.md`.")
-    parts = [summary_table(figures.study, figures.rows), *said]
-    return "\n\n".join(parts) + "\n"
+    text = "\n\n".join((*summary(figures), *said)) + "\n"
+    # A command that is said for the study's own folder.
+    return text.replace("harness report runs/", "harness report reports/baselines/ocular/runs/").replace(
+        ", in this folder.", "."
+    )
 
 
 def _tolerances() -> str:

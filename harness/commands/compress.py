@@ -73,7 +73,9 @@ def compress(
         float | None, typer.Option("--kept-fraction", help="Instead: of the weights that may go, how many stay.")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Prune in so many steps, fine-tuning after each.")] = 1,
-    round_to: Annotated[int, typer.Option("--round-to", min=1, help="Channels left are a multiple of this.")] = 8,
+    round_to: Annotated[
+        int | None, typer.Option("--round-to", min=1, help="Channels left are a multiple of this; default: 8.")
+    ] = None,
     finetune: Annotated[int, typer.Option("--finetune", min=0, help="Epochs of training afterwards.")] = 0,
     teacher: Annotated[str | None, typer.Option("--teacher", help="Fine-tune with this model's help.")] = None,
     kind: KindOption = None,
@@ -107,6 +109,8 @@ def compress(
     from harness.records import Training  # noqa: PLC0415
 
     _refuse_without_effect(teacher, kind, temperature, alpha)
+    if round_to is not None and method.value != "channels":
+        raise UsageError("--round-to without --method channels would have no effect: leave it out")
     spec = find_model(model).spec
     amount = f"{ratio:g}x" if ratio is not None else f"keeps-{kept_fraction or 0:g}"
     amount = amount.replace("+", "")  # of 1e+06, which no name may have
@@ -120,7 +124,7 @@ def compress(
             ratio=ratio,
             kept_fraction=kept_fraction,
             steps=steps,
-            round_to=round_to,
+            **({} if round_to is None else {"round_to": round_to}),
             samples=samples,
             learnt_from=learnt_from,
             gradient_batches=gradient_batches,
@@ -256,8 +260,9 @@ def embed(
     from harness.tables import to_json  # noqa: PLC0415
 
     spec = find_model(model).spec
-    made = without_classifier(spec, _new_folder(output, f"{spec.name}-embedding"))
-    typer.echo(to_json(made) if output_format is Output.JSON else f"{made.name}: {spec.name} without its classifier")
+    folder = _new_folder(output, f"{spec.name}-embedding")
+    made = without_classifier(spec, folder)
+    typer.echo(to_json(made) if output_format is Output.JSON else f"{folder}: {spec.name} without its classifier")
 
 
 def _new_folder(output: Path | None, usual_name: str) -> Path:

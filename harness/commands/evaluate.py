@@ -69,6 +69,7 @@ def evaluate(
         harness evaluate models/eyes -a onnx/int8 --data ~/visob --keep-in reports/nightly
     """
     from harness import pipeline  # noqa: PLC0415
+    from harness.records import Accuracy as Tested  # noqa: PLC0415
     from harness.workspace import require_output  # noqa: PLC0415
 
     found: dict[str, Accuracy | Failure | NotRunnable] = {}
@@ -79,7 +80,7 @@ def evaluate(
 
     def tell_found(name: str, result: Accuracy | Failure | NotRunnable) -> None:
         found[name] = result
-        note(f"tested: {name}")
+        note(f"{'tested' if isinstance(result, Tested) else 'not tested'}: {name}")
 
     run = open_run(keep_in) if keep_in is not None else None  # a run that is not there ends it now
     if plots is not None:

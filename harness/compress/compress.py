@@ -139,6 +139,7 @@ def compress(
     if samples is not None and finetune is not None:
         require_classes(module, samples, example)
         _require_its_people(spec, learnt_from, "fine-tuned")
+        _require_same_fold(spec, learnt_from)
     _require_teacher_of(teaching, learnt_from)
     work = _work_folder(folder)
     for step in range(1, steps + 1):
@@ -215,6 +216,7 @@ def fit(
     parts, example = parts_of(module, spec), example_of(spec)
     before, parent_sha256 = sizes(module, parts), weights_sha256(module)
     require_classes(module, samples, example)
+    _require_same_fold(spec, learnt_from)
     _require_teacher_of(teaching, learnt_from)
     loss = _loss(teaching, module, parts, example, samples)
     masks = _zeros(spec, module, parts)
@@ -333,9 +335,25 @@ def _require_its_people(spec: ModelSpec, learnt_from: LearntFrom | None, what: s
 
 
 def _require_teacher_of(teaching: Teaching | None, learnt_from: LearntFrom | None) -> None:
-    """Raise UsageError where a teacher would be asked who somebody is whom it does not know."""
+    """Raise UsageError where a teacher would be asked who somebody is whom it does not know, or knows too many."""
     if teaching is not None and teaching.kind == "logit":
         _require_its_people(teaching.teacher, learnt_from, "asked for its answers")
+    if teaching is not None:
+        _require_same_fold(teaching.teacher, learnt_from)
+
+
+def _require_same_fold(spec: ModelSpec, learnt_from: LearntFrom | None) -> None:
+    """Raise UsageError where a network has seen those who are held back now: nobody could test what comes of it."""
+    done = spec.compression
+    if done is None or learnt_from is None:
+        return
+    met = len(set(done.people) & set(learnt_from.held_back))
+    if met:
+        raise UsageError(
+            f"{spec.name} was trained on {met} of the {len(learnt_from.held_back)} people whom fold "
+            f"{learnt_from.settings['fold']} holds back, so that nobody could be tested with what comes of it; give "
+            f"--fold {done.settings.get('fold', 'of its own')}"
+        )
 
 
 def _weights(module: nn.Module) -> list[tuple[str, Tensor]]:

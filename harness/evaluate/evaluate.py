@@ -53,6 +53,7 @@ def evaluate(
     fold: int | None,
     output: str | None = None,
     samples: int = BOOTSTRAP_SAMPLES,
+    knows_classes: bool = False,
 ) -> Accuracy:
     """Run a network on images through its own runtime, in a process of its own, and compute its rates.
 
@@ -60,11 +61,12 @@ def evaluate(
         subject: A converted file, or a checkpoint of a torch module with what it was made from.
         dataset: Named in the record.
         part: The images to test on.
-        task: `embedding` verifies subjects by the cosine; `classification` takes the subjects, in their order, as
-            the classes.
+        task: `embedding` verifies subjects by the cosine; `classification` ranks the right class.
         fold: Which fold `part` is the test part of, or None where it is everybody.
         output: Which output is the embedding or the logits; None where there is one only.
         samples: How often subjects are drawn again for intervals.
+        knows_classes: Whether `part` is labelled as the network numbers people. Otherwise its subjects, in their order,
+            are taken for the classes, and have to be as many.
 
     Raises:
         WrongInput: The network does not take such images.
@@ -83,6 +85,8 @@ def evaluate(
         scores = compare(values, part.labels, part.sessions, what=what)
         verification = verify(scores, embedding_length=values.shape[1], samples=samples)
     else:
+        if not knows_classes and values.shape[1] != len(part.subjects):
+            raise _unnumbered(what, values.shape[1], len(part.subjects))
         classification = classify(values, part.labels, what=what, samples=samples)
     return Accuracy(
         schema=SCHEMA_VERSION,
@@ -95,12 +99,19 @@ def evaluate(
         dataset_sha256=dataset.sha256,
         is_synthetic=dataset.is_synthetic,
         fold=fold,
-        subjects=len(part.subjects),
+        subjects=len(np.unique(part.labels)),
         images=len(part.labels),
         bootstrap_samples=samples,
         verification=verification,
         classification=classification,
     )
+
+
+def _unnumbered(what: str, classes: int, people: int) -> DegenerateScores:
+    problem = f"it knows {classes} classes, the data have {people} people, and nothing says which of them is whom"
+    error = DegenerateScores(what, problem)
+    error.hint = "To tell apart people it was not trained on, take its classifier off: `harness embed`."
+    return error
 
 
 def require_task(task: Task, name: str, *, fold: int | None = None) -> None:
@@ -116,19 +127,39 @@ def require_task(task: Task, name: str, *, fold: int | None = None) -> None:
         )
 
 
-def require_strangers(spec: ModelSpec, dataset: Dataset, fold: int | None, task: Task) -> None:
-    """Raise UsageError where a network would be tested on people it was trained on, as far as its model.toml knows."""
-    learnt_from = spec.compression.settings if spec.compression else {}
-    known = learnt_from.get("data_sha256")
-    if task == "classification" and known not in {None, dataset.sha256}:
-        raise UsageError(
-            f"{spec.name} was trained to classify the people of {learnt_from.get('data')}; these are others. Take "
-            "its classifier off (`harness embed`) and evaluate the embeddings"
-        )
-    seen = set(spec.compression.people if spec.compression else ())
-    if task == "classification" or not seen:
-        return
+def part_to_test(spec: ModelSpec, dataset: Dataset, fold: int | None, task: Task) -> Part:
+    """The images that a network is tested on, labelled as it numbers people where it classifies them.
+
+    Raises:
+        UsageError: It is a classifier of others; or it would verify people that it was trained on, as far as its
+            model.toml knows; or its weights are untrained, and an accuracy of them would mean nothing.
+    """
+    if task == "classification":
+        return _part_to_classify(spec, dataset)
     part = dataset.everybody() if fold is None else dataset.split(fold).test
+    _require_strangers(spec, dataset, part)
+    return part
+
+
+def _part_to_classify(spec: ModelSpec, dataset: Dataset) -> Part:
+    everybody, done = dataset.everybody(), spec.compression
+    if spec.trained is False:
+        raise UsageError(f"the weights of {spec.name} are untrained: it tells nobody apart. `harness train` it first")
+    if done is None or not done.classes:
+        return everybody
+    part = everybody.of_classes(done.classes)
+    if len(part.labels) == 0:
+        raise UsageError(
+            f"{spec.name} was trained to classify the people of {done.settings.get('data', 'other images')}, and none "
+            "of these is one of them. Take its classifier off (`harness embed`) and evaluate the embeddings"
+        )
+    return part
+
+
+def _require_strangers(spec: ModelSpec, dataset: Dataset, part: Part) -> None:
+    seen = set(spec.compression.people if spec.compression else ())
+    if not seen:
+        return
     met = len(seen & set(part.people()))
     if met == 0:
         return

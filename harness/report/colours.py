@@ -21,6 +21,18 @@ FAMILIES: Final[Mapping[str, int]] = {name: number for number, name in enumerate
 COLOURS: Final = len(LIGHT["range"]["category"])
 PARTS: Final[Mapping[str, int]] = {"runtime alone": COLOURS - 1, "model": COLOURS - 2}
 """Of memory."""
+SHAPES: Final[Mapping[str, str]] = {
+    "onnx/fp32": "circle",
+    "tflite/fp32": "triangle-up",
+    "coreml/fp16": "square",
+    "onnx/int8": "cross",
+    "tflite/int8": "diamond",
+    "coreml/sparse": "triangle-down",
+    "coreml/fp32": "triangle-right",
+    "onnx/fp16": "triangle-left",
+    "tflite/fp16": "wedge",
+}
+"""Of files; others have a stroke."""
 
 
 def of_models(names: Sequence[str]) -> dict[str, int]:
@@ -45,4 +57,11 @@ def coloured(field: str, meanings: Mapping[str, int], shown: Collection[object])
     """A channel in which each of the values that are shown has its own colour, wherever it stands."""
     domain = [value for value in meanings if value in shown]
     scale: Spec = {"domain": domain, "range": [colour(meanings[value]) for value in domain]}
+    return {"field": field, "type": "nominal", "title": None, "scale": scale}
+
+
+def shaped(field: str, shown: Collection[str]) -> Spec:
+    """A channel in which each kind of file has its own shape, on all pictures of a page the same."""
+    domain = sorted(shown, key=lambda file: (list(SHAPES).index(file) if file in SHAPES else len(SHAPES), file))
+    scale: Spec = {"domain": domain, "range": [SHAPES.get(file, "stroke") for file in domain]}
     return {"field": field, "type": "nominal", "title": None, "scale": scale}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.report.colours import coloured
+from harness.report.colours import coloured, shaped
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, scaled
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def pareto(
     if not points:
         return None
     colour = coloured("kind", colours, {point.kind for point in points})
+    shape = shaped("file", {point.file for point in points})
     best = front([(point.cost, point.error.value) for point in points])
     made = tuple(
         {
@@ -93,11 +94,11 @@ def pareto(
             "kind alone."
         ),
         data=made,
-        spec={"width": "container", "height": 360, "layer": _layers(cost, f"{error}, %", one, colour)},
+        spec={"width": "container", "height": 360, "layer": _layers(cost, f"{error}, %", one, colour, shape)},
     )
 
 
-def _layers(cost: str, error: str, one: str, colour: Spec) -> list[Spec]:
+def _layers(cost: str, error: str, one: str, colour: Spec, shape: Spec) -> list[Spec]:
     shared: Spec = {"x": axis("cost", f"{cost} (logarithmic)", is_log=True), "y": axis("error", error)}
     of_front: Spec = {"transform": [{"filter": "datum.front"}]}
     tooltip = [
@@ -130,7 +131,7 @@ def _layers(cost: str, error: str, one: str, colour: Spec) -> list[Spec]:
             "encoding": shared
             | {
                 "color": colour,
-                "shape": {"field": "file", "type": "nominal", "title": None},
+                "shape": shape,
                 "opacity": {"condition": {"param": "kind", "value": 0.9}, "value": 0.08},
                 "tooltip": tooltip,
             },

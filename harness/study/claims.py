@@ -189,7 +189,7 @@ def _in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow]) -> Iterator
 
 
 def _compared_in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow], place: tuple[str, str]) -> Iterator[str]:
-    """The two networks that were chosen, in the same kind of file; and the fastest file of each way to compress."""
+    """The two networks that were chosen, in the same kind of file; and the fastest of each way to compress, in each."""
     student, other = _chosen(networks, "student"), _chosen(networks, "pruned", "structured")
     where = f"on {place[0]} with {place[1]}"
     if student is not None and other is not None:
@@ -198,14 +198,23 @@ def _compared_in_time(rows: Sequence[StudyRow], networks: Sequence[StudyRow], pl
                 f"{where} the chosen student takes {_took(one)} and the chosen pruned network, {other.variant}, "
                 f"{_took(two)} (both {file}): {_faster(one, two)}"
             )
-    fastest = []
+    for file in dict.fromkeys(file_of(row) for row in rows if timing_of(row, *place) is not None):
+        fastest = list(_fastest(rows, file, place))
+        if len(fastest) > 1:
+            yield f"the fastest as {file} {where}: {'; '.join(fastest)}"
+
+
+def _fastest(rows: Sequence[StudyRow], file: str, place: tuple[str, str]) -> Iterator[str]:
+    """Of each way to compress, among those of which there is such a file."""
     for name, kind in (("student", "student"), ("with channels taken out", "structured"), ("with zeros", "pruned")):
-        timed = [(t, row) for row in rows if row.kind == kind and (t := timing_of(row, *place)) is not None]
+        timed = [
+            (t, row)
+            for row in rows
+            if row.kind == kind and file_of(row) == file and (t := timing_of(row, *place)) is not None
+        ]
         if timed:
             timing, row = min(timed, key=lambda pair: pair[0].p50_ns or 0.0)
-            fastest.append(f"{name} {name_of(row)} ({file_of(row)}) at {_took(timing)}")
-    if len(fastest) > 1:
-        yield f"the fastest {where}: {'; '.join(fastest)}"
+            yield f"{name} {name_of(row)} at {_took(timing)}"
 
 
 def _same_file(

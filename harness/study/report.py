@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from harness import units
 from harness.matrix import parse_artifact
 from harness.report.pictures import write_charts
-from harness.report.words import EVIDENCE
+from harness.report.words import EVIDENCE, count
 from harness.study import page
 from harness.study.claims import HOW_CHOSEN, PAPER
 from harness.study.rows import rows_of
 from harness.study.variants import artifacts_of
-from harness.study.words import evidence_of, file_of, share, share_interval, what_paid
+from harness.study.words import evidence_of, file_of, same_work, share, share_interval, what_paid
 from harness.workspace import write_atomically
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.records import Training
-    from harness.study.folder import Study, StudyFolder
+    from harness.study.folder import NetworkResult, Study, StudyFolder
     from harness.study.rows import StudyRow, Timing
 
 
@@ -79,7 +79,7 @@ def document(figures: page.StudyDocument, pictures: Sequence[Path]) -> str:
     parts = [f"# Ocular study, profile {study.profile.name}", *figures.about, "## The two claims"]
     parts += [f"They are from {PAPER}: eyes of real people, networks of another size, other devices. {HOW_CHOSEN}"]
     parts += figures.claims
-    parts += ["## Summary", summary_table(study, rows)]
+    parts += ["## Summary", *summary(figures)]
     parts += [f"![{path.stem}]({path.name})" for path in pictures]
     parts += ["## Every file", full_table(study, rows)]
     paid = what_paid(rows)
@@ -87,6 +87,11 @@ def document(figures: page.StudyDocument, pictures: Sequence[Path]) -> str:
         intro = "Against the uncompressed file, on the same runtime. `x smaller deflated` is zlib, level 6."
         parts += ["## What paid off where", intro, *paid]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(figures: page.StudyDocument) -> tuple[str, ...]:
+    """The short table, and how far its times are to be trusted."""
+    return (summary_table(figures.study, figures.rows), *figures.distrust, *same_work(figures.rows))
 
 
 def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
@@ -114,11 +119,19 @@ def summary_table(study: Study, rows: Sequence[StudyRow]) -> str:
                     units.count(row.nonzero_parameters),
                     units.megabytes(row.deflated_bytes),
                     share_interval(row.eer_after),
-                    *[units.milliseconds(timing.p50_ns if timing else None) for timing in times],
+                    *map(_p50, times),
                 ]
             )
         )
     return f"{images_of(study)}\n\n" + "\n".join(lines)
+
+
+def _p50(timing: Timing | None) -> str:
+    """With its interval, in ms."""
+    if timing is None or timing.p50_low_ns is None:
+        return units.milliseconds(timing.p50_ns if timing else None)
+    between = units.milliseconds_between(timing.p50_low_ns, timing.p50_high_ns).replace(" to ", "–")
+    return f"{units.milliseconds(timing.p50_ns)} ({between})"
 
 
 def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
@@ -162,7 +175,7 @@ def full_table(study: Study, rows: Sequence[StudyRow]) -> str:
 
 
 def _recipe(training: Training) -> str:
-    return f"{training.epochs} epochs in steps of at most {training.learning_rate:g}"
+    return f"{count(training.epochs, 'epoch', 'epochs')} in steps of at most {training.learning_rate:g}"
 
 
 def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
@@ -173,14 +186,15 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
         f"{images_of(study)} {profile.size} x {profile.size} pixels; teacher {profile.teacher} with an embedding of "
         f"{profile.embedding}, trained for {_recipe(profile.training)}; fine-tuned after pruning for "
         f"{_recipe(profile.finetuning)}; students taught for {_recipe(profile.distillation)}. "
-        f"Seed {profile.seed}. Made by inference-harness {study.harness_version}."
+        f"Made int8 are the students, {' and '.join(profile.quantized)}. Seed {profile.seed}. "
+        f"Made by inference-harness {study.harness_version}."
     )
     if first is not None and first.verification is not None:
         tested = first.verification
         yield (
             f"Tested on {first.subjects} subjects of whom no image was trained on ({first.images} images, "
             f"{tested.genuine_pairs:,} genuine and {tested.impostor_pairs:,} impostor pairs, {tested.pairing}). "
-            f"Intervals: 95 %, from drawing the subjects again {first.bootstrap_samples} times"
+            f"{_validated(networks)}Intervals: 95 %, from drawing the subjects again {first.bootstrap_samples} times"
             + ("." if len(profile.folds) == 1 else "; over folds, mean and one standard deviation.")
         )
     untrained = next((row for row in rows if row.kind == "untrained"), None)
@@ -189,9 +203,11 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
     devices = [stored.plan.devices[0] for stored in folder.runs()]
     if devices:
         plan = profile.measure
+        most = "" if plan.processes_min == plan.processes_max else f" to {plan.processes_max}"
+        others = count(plan.memory_processes, "process of its own", "processes of their own")
         yield (
-            f"Times: 1 thread, batch 1, the median over {plan.processes_min} to {plan.processes_max} fresh processes a "
-            "file, one file after the other; intervals and what disturbed them are in each device's own run."
+            f"Times: 1 thread, batch 1, the median over {plan.processes_min}{most} fresh processes a file, one file "
+            f"after the other; peak memory of {others}; intervals and what disturbed them are in each device's own run."
         )
     for device in devices:
         facts = ", ".join(str(fact) for fact in (device.cpu, device.os, device.virtual_machine) if fact)
@@ -213,9 +229,16 @@ def _about(folder: StudyFolder, rows: Sequence[StudyRow]) -> Iterator[str]:
         yield "**Not complete:** nothing is measured yet."
     elif missing:
         yield f"**Not complete:** {missing} cells are not measured yet."
-    yield "Core ML files are tested by this program's own evaluator of ML Programs, not by Apple's runtime."
+    if any(row.format == "coreml" for row in rows):
+        yield "Core ML files are tested by this program's own evaluator of ML Programs, not by Apple's runtime."
     marks = {mark for row in rows for mark in (evidence_of(row), *(evidence_of(row, t) for t in row.timings))}
     yield from (f"{mark}: {EVIDENCE[mark]}." for mark in EVIDENCE if mark in marks)
+
+
+def _validated(networks: Sequence[NetworkResult | None]) -> str:
+    """How many people a choice between networks rests on."""
+    known = next((each.validation for each in networks if each is not None and each.validation is not None), None)
+    return f"Networks are chosen on {known.subjects} others ({known.images} images). " if known is not None else ""
 
 
 def images_of(study: Study) -> str:
@@ -226,11 +249,12 @@ def images_of(study: Study) -> str:
 
 
 def _places(rows: Sequence[StudyRow]) -> dict[tuple[str, str], str]:
-    """Device and runtime -> the device as a column's head names it."""
+    """Device and runtime -> the device as a column's head names it; those where anything was measured."""
     return {
         (timing.device, timing.runtime): f"{timing.device}{' (emulated)' if timing.is_emulated else ''}"
         for row in rows
         for timing in row.timings
+        if timing.p50_ns is not None
     }
 
 

@@ -79,8 +79,7 @@ def what_paid(rows: Sequence[StudyRow]) -> tuple[str, ...]:
 def _paid(rows: Sequence[StudyRow]) -> Iterator[str]:
     for device, runtime in places(rows):
         timed = [(row, timing) for row in rows if (timing := timing_of(row, device, runtime)) is not None]
-        whole = [pair for pair in timed if pair[0].kind == "teacher" and pair[0].precision in UNCOMPRESSED]
-        base = min(whole, key=lambda pair: UNCOMPRESSED.index(pair[0].precision or ""), default=None)
+        base = _uncompressed(timed)
         if base is None:
             continue
         lines = []
@@ -88,8 +87,25 @@ def _paid(rows: Sequence[StudyRow]) -> Iterator[str]:
             if row is not base[0]:
                 lines.append(_compared(row, timing, base))
         head = f"**{device}, {runtime}** (uncompressed, {file_of(base[0])}: {units.duration(base[1].p50_ns)})"
-        yield head + _same_work(timed, base[0])
+        said = _same_work(timed, base[0])
+        yield f"{head}. {capital(said)}." if said else f"{head}."
         yield "\n".join(f"- {line}" for line in lines)
+
+
+def same_work(rows: Sequence[StudyRow]) -> tuple[str, ...]:
+    """For each device and runtime, how far times of files differ that do the same work."""
+    found = []
+    for device, runtime in places(rows):
+        timed = [(row, timing) for row in rows if (timing := timing_of(row, device, runtime)) is not None]
+        base = _uncompressed(timed)
+        if base is not None and (said := _same_work(timed, base[0])):
+            found.append(f"On {device} with {runtime}, {file_of(base[0])}: {said}.")
+    return tuple(found)
+
+
+def _uncompressed(timed: Sequence[tuple[StudyRow, Timing]]) -> tuple[StudyRow, Timing] | None:
+    whole = [pair for pair in timed if pair[0].kind == "teacher" and pair[0].precision in UNCOMPRESSED]
+    return min(whole, key=lambda pair: UNCOMPRESSED.index(pair[0].precision or ""), default=None)
 
 
 def _same_work(timed: Sequence[tuple[StudyRow, Timing]], base: StudyRow) -> str:
@@ -103,8 +119,8 @@ def _same_work(timed: Sequence[tuple[StudyRow, Timing]], base: StudyRow) -> str:
         return ""
     low, high = units.duration(min(alike)), units.duration(max(alike))
     return (
-        f". Its work and that of the {len(alike) - 1} files whose zeros a dense runtime computes like any number is "
-        f"the same, and took from {low} to {high}: differences within that are the machine's"
+        f"its work and that of the {len(alike) - 1} files whose zeros a dense runtime computes like any number is the "
+        f"same, and took from {low} to {high}: differences within that are the machine's"
     )
 
 
@@ -128,7 +144,11 @@ def _compared(row: StudyRow, timing: Timing, base: tuple[StudyRow, Timing]) -> s
         None: " (too few processes for an interval)",
     }
     speed = f"{abs(gain):.1f} % {'faster' if gain >= 0 else 'slower'}"
-    parts.append(speed + doubt[apart(timing, reference)])
+    # Whether Core ML skips zeros is Apple's affair; the other two compute with them.
+    if row.kind == "pruned" and row.format != "coreml" and file_of(row) == file_of(teacher):
+        parts.append(f"{speed} (the same work: the machine's)")
+    else:
+        parts.append(speed + doubt[apart(timing, reference)])
     if row.eer_after is not None and teacher.eer_after is not None:
         points = 100 * (row.eer_after.value - teacher.eer_after.value)
         parts.append(f"EER {points:+.2f} points")

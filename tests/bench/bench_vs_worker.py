@@ -2,15 +2,12 @@
 
     nice -n -5 python -m tests.bench.bench_vs_worker [--output FOLDER]
 
-For each model and runtime: processes of bench, of the worker, and of the worker on bench's library file
-(`worker_on_library`), in an order that is drawn and then back, all six on one processor, many times over: two processes
-of one program differ by some per cent by where their memory lies, and only more of them average that out. Reported is
-the median over these rounds of the ratio of p50s, with its 95 % interval by order statistics; below 1.00 bench is
-faster. The ratio of the 10th percentiles, beside it, is touched less by what else the machine does.
-
-ONNX Runtime's wheel has the runtime twice, as a library and compiled into its Python module. So the limit is on the two
-loops with one and the same library; how far the worker as it is lies from bench is the row above. The last row is the
-native loop's own cost, with a runtime that does nothing.
+For each model and runtime: processes in the order bench, worker, worker, bench or the other way round, all four on one
+processor, many times over: two processes of one program differ by some per cent by where their memory lies, and only
+more of them average that out. Reported is the ratio of p50s over these rounds, as `harness compare` estimates it over
+its trials (a trimmed mean of logarithms), with its 95 % interval; below 1.00 bench is faster. The ratio of the 10th
+percentiles, beside it, is touched less by what else the machine does. The last row is the native loop's own cost, with
+a runtime that does nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import math
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness import units
-from harness.deploy.bench_build import FLAGS, LIBRARIES, SOURCES, build_bench, find_compiler
+from harness.deploy.bench_build import build_bench, find_compiler
 from harness.deploy.runner import choose_runner
-from harness.deploy.runtimes import find_library
 from harness.deploy.targets import host_target
 from harness.device.hold import confined_as_asked, single_processors
 from harness.device.host import HostDevice
@@ -37,7 +32,8 @@ from harness.measure.program import run_program
 from harness.pipeline import convert_model
 from harness.protocol import Job, Loaded, TimedBlock, read_message
 from harness.records import Artifact, RuntimeChoice
-from harness.statistics import Interval, median_interval, percentile
+from harness.regress.effect import estimate
+from harness.statistics import percentile
 from tests.bench.result import Result
 
 if TYPE_CHECKING:
@@ -50,10 +46,9 @@ MODELS = ("mobilenet_v2",)
 FILES = {"onnx/fp32": "onnxruntime", "tflite/fp32": "litert"}
 SMALL = {"tiny.onnx": "onnxruntime", "tiny.tflite": "litert", "tiny_int8.tflite": "litert"}
 ROUNDS, ROUNDS_SMALL = 120, 10
-BLOCK_S = 0.15
-WARMUP_CAP_S = 0.1
-ON_LIBRARY = "the worker on bench's library"
-PROGRAMS = ("bench", "the worker as it is", ON_LIBRARY)
+CONFIDENCE = 0.95
+BLOCK_S = 0.4
+WARMUP_CAP_S = 0.5
 AGREE_ABOVE_NS, AGREE_SHARE = 1e6, 0.01
 OWN_COST_NS = 1000.0
 
@@ -62,37 +57,34 @@ def main() -> None:
     """Measure and say."""
     result = Result.begin(
         "bench_vs_worker",
-        f"p50 of bench over p50 of the Python worker, one thread; median of {ROUNDS} rounds ({ROUNDS_SMALL} for small "
-        "models) of fresh processes, each program twice in a drawn order and back, with its 95 % interval",
+        f"p50 of bench over p50 of the Python worker, one thread; trimmed mean over {ROUNDS} rounds ({ROUNDS_SMALL} of "
+        "small models) of fresh processes, bench, worker, worker, bench or the other way round; its 95 % interval",
     )
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
-        made = _shared_bench(Path(scratch))
         for title, path, runtime in _models():
             inputs = _inputs(path, runtime, Path(scratch))
             count = ROUNDS if title.startswith(MODELS) else ROUNDS_SMALL
-            rounds = [_round(path, runtime, inputs, scratch, made, draw) for _ in range(count)]
-            p50 = statistics.median(time for each in rounds for process in each["bench"] for time in process)
-            for other in PROGRAMS[1:]:
-                medians = [_ratio(each, other, 0.5) for each in rounds]
-                interval, limit = median_interval(medians), "–"  # below 1 ms, what Python itself does shows
-                if p50 > AGREE_ABOVE_NS and other == ON_LIBRARY:
-                    limit = result.limit(f"within {AGREE_SHARE:.0%}", holds=_agree(interval), of=title)
-                result.add(
-                    model=title,
-                    runtime=runtime,
-                    against=other,
-                    p50=units.duration(p50),
-                    ratio=f"{statistics.median(medians):.4f}",
-                    interval="–" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}",
-                    p10_ratio=f"{statistics.median(_ratio(each, other, 0.1) for each in rounds):.4f}",
-                    limit=limit,
-                )
+            rounds = [_round(path, runtime, inputs, scratch, draw) for _ in range(count)]
+            found = estimate([math.log(_ratio(round_, 0.5)) for round_ in rounds], confidence=CONFIDENCE)
+            low, high = found.ratio_low, found.ratio_high
+            p50 = statistics.median(time for both in rounds for process in both["bench"] for time in process)
+            limit = "–"  # below 1 ms, what Python itself does shows
+            if p50 > AGREE_ABOVE_NS:
+                limit = result.limit(f"within {AGREE_SHARE:.0%}", holds=_agree(low, high), of=title)
+            result.add(
+                model=title,
+                runtime=runtime,
+                p50=units.duration(p50),
+                ratio=f"{found.ratio:.4f}",
+                interval="–" if low is None or high is None else f"{low:.4f} to {high:.4f}",
+                p10_ratio=f"{statistics.median(_ratio(round_, 0.1) for round_ in rounds):.4f}",
+                limit=limit,
+            )
         inside_ns, between_ns = _overhead(Path(scratch))
         result.add(
             model="nothing",
             runtime="an empty one",
-            against="",
             p50=f"{inside_ns:.1f} ns an iteration",
             ratio="",
             interval="",
@@ -100,15 +92,6 @@ def main() -> None:
             limit=result.limit("under 1 µs an iteration", holds=inside_ns < OWN_COST_NS, of="the loop"),
         )
     result.finish()
-
-
-def _shared_bench(scratch: Path) -> Path:
-    """The sources of bench as a library, for `worker_on_library`."""
-    made = scratch / "bench.so"
-    sources = sorted(str(path) for path in SOURCES.glob("*.c"))
-    compiler = find_compiler(host_target()).command
-    subprocess.run([*compiler, *FLAGS, "-shared", "-fPIC", "-w", *sources, "-o", str(made), *LIBRARIES], check=True)
-    return made
 
 
 def _models() -> list[tuple[str, str, str]]:
@@ -137,38 +120,36 @@ def _inputs(path: str, runtime: str, scratch: Path) -> tuple[str, ...]:
 
 
 def _round(
-    path: str, runtime: str, inputs: Sequence[str], scratch: str, made: Path, draw: random.Random
-) -> dict[str, list[list[float]]]:
-    """The times of two processes of each program, all on one processor."""
+    path: str, runtime: str, inputs: Sequence[str], scratch: str, draw: random.Random
+) -> dict[DriverChoice, list[list[float]]]:
+    """The times of two processes of either program, all on one processor."""
     device = HostDevice()
     processor = str(draw.choice(single_processors(device, "any")))
-    order = draw.sample(PROGRAMS, len(PROGRAMS))
-    found: dict[str, list[list[float]]] = {name: [] for name in PROGRAMS}
-    for name in (*order, *reversed(order)):
-        driver: DriverChoice = "bench" if name == "bench" else "python-worker"
+    orders: tuple[tuple[DriverChoice, DriverChoice], ...] = (("bench", "python-worker"), ("python-worker", "bench"))
+    outer, inner = draw.choice(orders)
+    found: dict[DriverChoice, list[list[float]]] = {outer: [], inner: []}
+    for driver in (outer, inner, inner, outer):
         job = _job(path, runtime, inputs, scratch, driver, affinity=processor)
-        command = choose_runner(device, job.choice).command
-        if name == ON_LIBRARY:
-            library = find_library(runtime, target=host_target()).path
-            command = (sys.executable, "-m", "tests.bench.worker_on_library", str(made), library)
-        command = confined_as_asked(command, device.facts(), job.choice)
+        command = confined_as_asked(choose_runner(device, job.choice).command, device.facts(), job.choice)
         (block,) = run_program(device, job, command, timeout_s=120).all(TimedBlock)
-        found[name].append([ns / block.iterations_per_sample for ns in block.ns])
+        found[driver].append([ns / block.iterations_per_sample for ns in block.ns])
     return found
 
 
-def _agree(interval: Interval | None) -> bool | None:
+def _agree(found_low: float | None, found_high: float | None) -> bool | None:
     """Whether a ratio is within the limit, by its interval; None where that reaches to both sides of it."""
     low, high = 1 - AGREE_SHARE, 1 + AGREE_SHARE
-    if interval is None:
+    if found_low is None or found_high is None:
         return None
-    if low <= interval.low and interval.high <= high:
+    if low <= found_low and found_high <= high:
         return True
-    return False if interval.high < low or interval.low > high else None
+    return False if found_high < low or found_low > high else None
 
 
-def _ratio(times: dict[str, list[list[float]]], other: str, share: float) -> float:
-    bench, worker = (math.prod(percentile(each, share) for each in times[name]) for name in ("bench", other))
+def _ratio(times: dict[DriverChoice, list[list[float]]], share: float) -> float:
+    bench, worker = (
+        math.prod(percentile(each, share) for each in times[driver]) for driver in ("bench", "python-worker")
+    )
     return math.sqrt(bench / worker)
 
 

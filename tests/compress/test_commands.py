@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,26 +47,40 @@ def test_what_a_network_or_its_teacher_has_seen_is_never_forgotten(tmp_path: Pat
     teacher, mixed, taught = (str(tmp_path / name) for name in ("teacher", "mixed", "taught"))
     _run("train", "resnet10_w32", *DATA, "--size", "32", "--embedding", "16", "--epochs", "1", "-o", teacher)
 
-    # The teacher has seen people whom fold 1 tests, and the student the others.
-    made = _run("distill", teacher, "mobilenet_v3_small", *DATA, "--fold", "1", "--epochs", "1", "-o", taught)
+    others = ("--data", f"{DATA[1]},seed=1")
+    made = _run("distill", teacher, "mobilenet_v3_small", *others, "--epochs", "1", "-o", taught)
     _run("embed", taught, "-o", mixed)
     refused = CliRunner().invoke(app, ["evaluate", mixed, *DATA, "--fold", "1"])
-    more = CliRunner().invoke(
-        app, ["evaluate", mixed, "--data", f"{DATA[1]},seed=0".replace("18", "20"), "--fold", "1"]
-    )
-    answers = ["distill", teacher, "mobilenet_v3_small", *DATA, "--fold", "1", "--kind", "logit", "--epochs", "1"]
+    more = CliRunner().invoke(app, ["evaluate", mixed, "--data", DATA[1].replace("18", "20"), "--fold", "1"])
+    answers = ["distill", teacher, "mobilenet_v3_small", *others, "--kind", "logit", "--epochs", "1"]
     other_people = CliRunner().invoke(app, [*answers, "-o", str(tmp_path / "x")])
     relabelled = CliRunner().invoke(
-        app, ["compress", teacher, "--ratio", "2", "--finetune", "1", *DATA, "--fold", "1", "-o", str(tmp_path / "y")]
+        app, ["compress", teacher, "--ratio", "2", "--finetune", "1", *others, "-o", str(tmp_path / "y")]
     )
 
     assert len(made["compression"]["people"]) > len(made["compression"]["classes"])
     assert isinstance(refused.exception, UsageError)
-    assert "no fold of these images" in str(refused.exception)
+    assert "give --fold 0" in str(refused.exception), "its teacher knows them"
     assert isinstance(more.exception, UsageError), "two people more are another data set with the same people in it"
     for result in (other_people, relabelled):
         assert isinstance(result.exception, UsageError)
         assert "tells apart the people of" in str(result.exception)
+
+
+def test_nothing_is_trained_that_nobody_could_test(tmp_path: Path) -> None:
+    teacher = str(tmp_path / "teacher")
+    _run("train", "resnet10_w32", *DATA, "--size", "32", "--embedding", "16", "--epochs", "1", "-o", teacher)
+    folder = ["-o", str(tmp_path / "x")]
+
+    for asked in (
+        ["distill", teacher, "mobilenet_v3_small", *DATA, "--fold", "1", "--epochs", "1", *folder],
+        ["train", teacher, *DATA, "--fold", "2", "--epochs", "1", *folder],
+    ):
+        refused = CliRunner().invoke(app, asked)
+        assert isinstance(refused.exception, UsageError)
+        assert "nobody could be tested" in str(refused.exception)
+        assert "give --fold 0" in str(refused.exception)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_training_that_left_the_numbers_is_not_stored(tmp_path: Path) -> None:
@@ -85,6 +100,34 @@ def test_a_classifier_is_not_tested_on_people_it_does_not_know(tmp_path: Path) -
 
     assert isinstance(result.exception, UsageError)
     assert "harness embed" in str(result.exception)
+
+
+def test_a_classifier_is_tested_on_its_own_people_by_its_own_numbers(tmp_path: Path) -> None:
+    teacher = str(tmp_path / "teacher")
+    asked = ("--size", "32", "--epochs", "40", "--batch", "8", "--learning-rate", "0.003", "-o", teacher)
+    made = _run("train", "resnet10_w32", *DATA, *asked)
+
+    tested = _run("evaluate", teacher, *DATA)["checkpoint"]
+
+    known = len(made["compression"]["classes"])
+    assert known == 10, "of 18: six are held back for testing, two for validating"
+    assert (tested["subjects"], tested["images"]) == (known, 2 * known)
+    assert tested["classification"]["top1"]["value"] > 0.8, "it was trained on these very images"
+
+
+def test_who_is_which_class_is_not_guessed(tmp_path: Path) -> None:
+    untrained = CliRunner().invoke(app, ["evaluate", "resnet10_w32", *DATA])
+    assert isinstance(untrained.exception, UsageError)
+    assert "untrained" in str(untrained.exception)
+
+    folder = tmp_path / "net"
+    _run("train", "resnet10_w32", *DATA, "--size", "32", "--epochs", "1", "-o", str(folder))
+    text = (folder / "model.toml").read_text(encoding="utf-8")
+    (folder / "model.toml").write_text(re.sub(r"(?ms)^classes = \[.*?\]\n", "", text), encoding="utf-8")
+
+    found = _run("evaluate", str(folder), *DATA, fails=True)["checkpoint"]
+
+    assert "nothing says which of them is whom" in found["message"]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +159,7 @@ def test_empty_data_are_not_the_current_folder(
     [
         (("compress", "resnet10_w32", "--ratio", "4", "--temperature", "4"), "--temperature without --teacher"),
         (("compress", "resnet10_w32", "--ratio", "4", "--alpha", "0.9"), "--alpha without --teacher"),
+        (("compress", "resnet10_w32", "--ratio", "4", "--round-to", "16"), "--round-to without --method channels"),
         (("compress", "resnet10_w32", "--ratio", "4", "--kind", "embedding"), "--kind without --teacher"),
         (("compress", "net", "--ratio", "4", "--kind", "logit", "--alpha", "0"), "--kind and --alpha without"),
         (("compress", "net", "--ratio", "4", "--teacher", "net", "--temperature", "4"), "give --kind logit"),
@@ -162,9 +206,9 @@ def test_a_summary_fits_a_terminal(tmp_path: Path) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def _run(*arguments: str) -> dict[str, Any]:
+def _run(*arguments: str, fails: bool = False) -> dict[str, Any]:
     result = CliRunner().invoke(app, [*arguments, "--format", "json"])
-    assert result.exception is None, result.exception
+    assert fails or result.exception is None, result.exception
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
 
@@ -178,7 +222,7 @@ def test_a_classifier_is_not_tested_on_other_data_than_its_own(tmp_path: Path) -
     )
 
     assert isinstance(result.exception, UsageError)
-    assert "these are others" in str(result.exception)
+    assert "none of these is one of them" in str(result.exception)
 
 
 @pytest.mark.parametrize(

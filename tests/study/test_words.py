@@ -14,7 +14,7 @@ from harness.study.folder import Study
 from harness.study.profiles import PROFILES
 from harness.study.report import full_table
 from harness.study.rows import StudyRow, Timing
-from harness.study.words import what_paid
+from harness.study.words import same_work, what_paid
 
 
 def row(variant: str, eer: float, *, p50_ms: float = 10.0, **fields: Any) -> StudyRow:
@@ -155,8 +155,27 @@ def test_the_chosen_and_the_fastest_are_compared_where_they_were_measured() -> N
         "random-8x, 10.0 ms (9.99 ms to 10.0 ms) (both tflite/fp32): the student is faster"
     ) in text
     assert text.startswith("**Distillation or pruning, in time?** The paper finds distillation faster. ")
-    assert "student mobilenet_v2 (tflite/fp32) at 3.00 ms" in text
-    assert "with zeros random-8x (tflite/fp32) at 10.0 ms" in text
+    assert "The fastest as tflite/fp32 on host with litert: student mobilenet_v2 at 3.00 ms" in text
+    assert "with zeros random-8x at 10.0 ms" in text
+
+
+def test_the_fastest_are_compared_in_one_kind_of_file() -> None:
+    small = row("mobilenet_v2", 0.04, kind="student", network="mobilenet_v2", precision="int8", p50_ms=1.0)
+
+    text = claims([TEACHER, pruned("random", 0.05), STUDENT, small], {})[2]
+
+    assert "at 1.00 ms" not in text, "of the pruned network there is no such file"
+
+
+def test_times_of_files_that_do_the_same_work_are_no_finding() -> None:
+    several = [pruned(method, 0.04, p50_ms=p50) for method, p50 in (("random", 12.0), ("layer-magnitude", 9.0))]
+
+    paid, about = what_paid([TEACHER, *several, STUDENT]), same_work([TEACHER, *several, STUDENT])
+
+    assert "20.0 % slower (the same work: the machine's)" in paid[1]
+    assert "took from 9.00 ms to 12.0 ms" in about[0]
+    assert about[0].startswith("On host with litert, tflite/fp32: its work and that of the 2 files")
+    assert about[0].endswith("the machine's.")
 
 
 def test_in_short_either_claim_is_a_sentence() -> None:
@@ -173,7 +192,7 @@ def test_where_no_file_with_full_weights_was_measured_the_halved_one_is_the_meas
     teacher = row("teacher", 0.03, format="coreml", precision="fp16")
     text = what_paid([teacher, pruned("random", 0.04, p50_ms=5.0, format="coreml", precision="fp16")])
 
-    assert text[0] == "**host, litert** (uncompressed, coreml/fp16: 10.0 ms)"
+    assert text[0] == "**host, litert** (uncompressed, coreml/fp16: 10.0 ms)."
     assert "50.0 % faster" in text[1]
 
 
@@ -204,12 +223,13 @@ def test_what_a_compression_bought_is_told_against_the_uncompressed_file() -> No
     text = what_paid([TEACHER, faster])[1]
 
     assert text == (
-        "- layer-magnitude-8x tflite/fp32: 8.00x fewer weights, 4.00x smaller deflated, 0.7 % faster, EER +1.00 points"
+        "- layer-magnitude-8x tflite/fp32: 8.00x fewer weights, 4.00x smaller deflated, "
+        "0.7 % faster (the same work: the machine's), EER +1.00 points"
     )
 
 
 def test_a_time_within_the_intervals_is_no_difference() -> None:
-    text = what_paid([TEACHER, pruned("random", 0.04, p50_ms=9.99)])[1]
+    text = what_paid([TEACHER, pruned("structured", 0.04, p50_ms=9.99, kind="structured")])[1]
 
     assert "within the intervals: no difference shown" in text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from harness.errors import UnusableData
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,10 +40,12 @@ class LearntFrom:
     Attributes:
         settings: For people to read: `LEARNT_FROM`.
         people: A digest a person, in the order of their labels.
+        held_back: Of those whom the fold keeps for testing.
     """
 
     settings: dict[str, Setting]
     people: tuple[str, ...]
+    held_back: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,12 @@ class Dataset:
     def remembered(self, fold: int) -> LearntFrom:
         """What a network that learns from a fold has to remember, so that nobody tests it on people it has seen."""
         said: tuple[Setting, ...] = (self.name, self.sha256, self.is_synthetic, fold)
-        return LearntFrom(settings=dict(zip(LEARNT_FROM, said, strict=True)), people=self.split(fold).train.people())
+        split = self.split(fold)
+        return LearntFrom(
+            settings=dict(zip(LEARNT_FROM, said, strict=True)),
+            people=split.train.people(),
+            held_back=split.test.people(),
+        )
 
     def everybody(self) -> Part:
         """All images of all subjects."""
@@ -150,6 +158,25 @@ class Part:
         for label, digest in zip(self.labels.tolist(), digests, strict=True):
             known[label] = min(known.get(label, digest), digest)
         return tuple(known[label][:_DIGITS] for label in sorted(known))
+
+    def of_classes(self, people: Sequence[str]) -> Part:
+        """The images of people who are classes of a network, each labelled as the network numbers them.
+
+        Args:
+            people: What the classes are known by, in their order. Those of whom there is no image have no name here.
+        """
+        known = dict(zip(self.people(), self.subjects, strict=True))
+        number = {person: place for place, person in enumerate(people)}
+        label_of = np.asarray([number.get(person, -1) for person in known])
+        labels = label_of[self.labels]
+        kept = labels >= 0
+        return replace(
+            self,
+            indices=self.indices[kept],
+            labels=labels[kept],
+            sessions=self.sessions[kept],
+            subjects=tuple(known.get(person, "") for person in people),
+        )
 
     def stored(self) -> NDArray[np.uint8]:
         """All images as they are kept: `[samples, size, size, 3]`."""
