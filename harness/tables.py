@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness import units
-from harness.convert.apple_system import files_for
-from harness.device.profile import ProductCluster
 from harness.errors import DeviceNotFit
 from harness.records import Accuracy, Artifact, CpuCluster, Failure, NotRunnable
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from harness.device.profile import DeviceProfile
     from harness.device.survey import Seen
     from harness.doctor import Finding
-    from harness.records import Estimate, Plan, TensorSpec, ToolSummary
+    from harness.records import Estimate, Plan, Precision, TensorSpec, ToolSummary
 
 
 def to_json(value: object) -> str:
@@ -165,7 +163,7 @@ def device_view(seen: Seen) -> dict[str, Any]:
         "accepted": seen.accepted,
         "error": None if error is None else {"kind": error.kind, "message": str(error), "hint": error.hint},
         "fit": seen.unfit is None,
-        "core_ml_files": files_for(facts.os, facts.newest_os)
+        "core_ml_files": _core_ml_files(facts.os, facts.newest_os)
         if (facts := seen.facts) is not None and facts.kind == "ios"
         else None,
     }
@@ -214,7 +212,8 @@ def device_text(seen: Seen) -> str:
 
 def profile_view(profile: DeviceProfile) -> dict[str, Any]:
     """What is known of a product beforehand, for programs."""
-    return {"profile": profile, "core_ml_files": None if profile.apple is None else files_for(profile.apple.last_os)}
+    files = None if profile.apple is None else _core_ml_files(profile.apple.last_os)
+    return {"profile": profile, "core_ml_files": files}
 
 
 def profile_text(profile: DeviceProfile) -> str:
@@ -228,10 +227,16 @@ def profile_text(profile: DeviceProfile) -> str:
     return "\n".join(["not connected; what is known of the product", *_fields(known), *files])
 
 
+def _core_ml_files(*systems: str | None) -> dict[Precision, str | None]:
+    from harness.convert.apple_system import files_for  # noqa: PLC0415  (of devices alone)
+
+    return files_for(*systems)
+
+
 def _core_ml_lines(*systems: str | None) -> list[str]:
     """Which Core ML files are made for a device, and why others are not, each reason once."""
     by_reason: dict[str | None, list[str]] = {}
-    for precision, reason in files_for(*systems).items():
+    for precision, reason in _core_ml_files(*systems).items():
         by_reason.setdefault(reason, []).append(precision)
     made = by_reason.pop(None, [])
     said = [f"made for it: {', '.join(made)}" if made else "none can be made for it"]
@@ -349,6 +354,8 @@ def plan_text(plan: Plan) -> str:
 
 
 def _plain(key: str, value: object) -> str:
+    from harness.device.profile import ProductCluster  # noqa: PLC0415  (of devices alone)
+
     if value is None or value == ():
         return "unknown"
     if isinstance(value, ProductCluster):
