@@ -34,7 +34,10 @@ def render(report: SelftestReport, *, version: str) -> str:
         header=_header(report),
         main=(*shell.places(drawn), *(_table(title, rows) for title, rows in report_tables(report))),
         footer=element(
-            "footer", element("h2", "How to read this"), element("p", _HOW_TO_READ, class_="legend"), *_damaged(report)
+            "footer",
+            element("h2", "How to read this", id="how-to-read"),
+            element("p", _HOW_TO_READ, class_="legend"),
+            *_damaged(report),
         ),
         data=report,
         drawn=drawn,

@@ -281,4 +281,4 @@ def _footer() -> Markup:
         "lies beyond the margin, all of a small slowdown's above zero, all of an improvement's below it; a pass holds "
         "zero and ends before the margin; what the interval cannot tell is inconclusive."
     )
-    return element("footer", element("h2", "How to read this"), element("p", said, class_="legend"))
+    return element("footer", element("h2", "How to read this", id="how-to-read"), element("p", said, class_="legend"))

@@ -35,11 +35,17 @@ class _Column:
     show: Callable[[Summary], str]
     style: str = ""
     is_detail: bool = False
+    tip: str = ""
 
     @property
     def head(self) -> shell.Head:
         return shell.Head(
-            title=self.title, group=self.group, style=self.style, is_number=True, is_detail=self.is_detail
+            title=self.title,
+            group=self.group,
+            style=self.style,
+            is_number=True,
+            is_detail=self.is_detail,
+            tip=self.tip,
         )
 
 
@@ -58,7 +64,14 @@ def _share(pct: float | None) -> str:
 _INTERVAL: Final = "interval"
 """Its level is in the head where it is the same for all rows of a page."""
 _COLUMNS = (
-    _Column("Warm inference, ms", "p50", lambda s: s.p50_ns, _ms(lambda s: s.p50_ns), "p50"),
+    _Column(
+        "Warm inference, ms",
+        "p50",
+        lambda s: s.p50_ns,
+        _ms(lambda s: s.p50_ns),
+        "p50",
+        tip="The median over processes of each process's median",
+    ),
     _Column("Warm inference, ms", _INTERVAL, lambda s: s.half_width_pct, words.ends_ms),
     _Column("Warm inference, ms", "p90", lambda s: s.p90_ns, _ms(lambda s: s.p90_ns)),
     _Column(
@@ -67,6 +80,7 @@ _COLUMNS = (
         lambda s: s.p90_early_stopping_ns,
         _ms(lambda s: s.p90_early_stopping_ns),
         is_detail=True,
+        tip="What the true p90 does not exceed, with 99 % confidence",
     ),
     _Column("Warm inference, ms", "min", lambda s: s.min_ns, _ms(lambda s: s.min_ns), is_detail=True),
     _Column(
@@ -74,6 +88,7 @@ _COLUMNS = (
         "parity",
         lambda s: s.parity_relative_l2,
         lambda s: words.scientific(s.parity_relative_l2),
+        tip="Relative L2 distance of the outputs from the checkpoint's",
     ),
     _Column("Cold start, ms", "load", lambda s: s.load_ns, _ms(lambda s: s.load_ns)),
     _Column("Cold start, ms", "first", lambda s: s.first_inference_ns, _ms(lambda s: s.first_inference_ns)),
@@ -362,7 +377,7 @@ def _footer(*, has_errors: bool) -> Markup:
     said = (words.LEGEND, accuracy.HOW_TO_READ, picture) if has_errors else (words.LEGEND, picture)
     return element(
         "footer",
-        element("h2", "How to read this"),
+        element("h2", "How to read this", id="how-to-read"),
         *(element("p", text, class_="legend") for text in said),
     )
 

@@ -99,7 +99,7 @@ def render(found: Sequence[Listed], *, version: str, studies: Sequence[ListedStu
         main=(_studies(studies), _table(newest_first, views), trends.table(several, links), *shell.places(drawn)),
         footer=element(
             "footer",
-            element("h2", "How to read this"),
+            element("h2", "How to read this", id="how-to-read"),
             element(
                 "p",
                 "Days differ: heat, other programs and updates move figures that have nothing to do with the model. "

@@ -100,6 +100,7 @@ class Head:
         style: More classes of its cells.
         is_number: At the right edge of its column, as its figures are.
         is_detail: Hidden until it is asked for: a table that has to be scrolled sideways is not read.
+        tip: What it means, where its name does not say it.
     """
 
     title: str
@@ -107,6 +108,7 @@ class Head:
     style: str = ""
     is_number: bool = False
     is_detail: bool = False
+    tip: str = ""
 
 
 def tools(
@@ -129,6 +131,7 @@ def tools(
         element("button", "Copy the figures", id="copy", type="button"),
         element("button", "Save the figures (JSON)", id="save", type="button"),
         element("button", "Theme: system", id="theme", type="button"),
+        element("a", "How to read this", href="#how-to-read"),
         class_="tools",
         role="search",
         aria_label="Tables",
@@ -146,7 +149,12 @@ def table(name: str, heads: Sequence[Head], rows: Iterable[Markup]) -> Markup:
     """A table that sorts by each of its heads; groups of them stand above."""
     groups = _groups(heads) if any(head.group for head in heads) else None
     cells = (
-        element("th", element("button", head.title, type="button"), scope="col", class_=cell_style(heads, number))
+        element(
+            "th",
+            element("button", head.title, type="button", title=head.tip or None),
+            scope="col",
+            class_=cell_style(heads, number),
+        )
         for number, head in enumerate(heads)
     )
     whole = element("table", element("thead", groups, element("tr", *cells)), element("tbody", *rows), aria_label=name)

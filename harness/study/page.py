@@ -274,7 +274,7 @@ def _footer(study: Study) -> Markup:
         "MACs: of what is deployed, the classifier not counted. Compression: parameters before over parameters left. "
         "p50: the median over processes of each process's median, with its interval; a dash: not measured."
     )
-    return element("footer", element("h2", "How to read this"), element("p", said, class_="legend"))
+    return element("footer", element("h2", "How to read this", id="how-to-read"), element("p", said, class_="legend"))
 
 
 def marked(text: str) -> Iterator[str]:
