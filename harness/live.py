@@ -211,8 +211,7 @@ def _line_for(event: Event) -> str | None:
         case ConversionEnded(model, artifact, Failure() as failure, _):
             return f"        {model} {artifact} failed: {failure.message}"
         case ConversionEnded(model, artifact, Artifact() as made, seconds, is_cached=False):
-            size = units.mebibytes(made.size_bytes)
-            return f"        {model} {artifact}: {size} MiB, {units.elapsed(seconds)}"
+            return f"        {model} {artifact}: {units.mebibytes_said(made.size_bytes)}, {units.elapsed(seconds)}"
         case CellStarted(cell, number, total, left):
             shown = "" if left is None else f", about {units.elapsed(left)} left"
             return f"[{number}/{total}] timing {_name(cell)}{shown} ..."

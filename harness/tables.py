@@ -110,6 +110,8 @@ def checked_text(checked: Checked) -> str:
         distance = f"relative L2 {output.relative_l2:.2g} ({judged}), cosine {output.cosine:.5f}"
         lines.append(f"compared    {output.tensor}: {distance}, {parity.samples} samples")
     lines.append(f"            with {parity.reference}")
+    if checked.is_against_itself:
+        lines.append("unproved    its original is a Core ML package, too, and computed by the same evaluator")
     if checked.unlike is not None:
         unproved = f"unproved    outputs of such weights are no proof, and beside coreml/fp16: {checked.unlike}"
         lines += textwrap.wrap(unproved, 100, subsequent_indent=" " * 12)
@@ -296,7 +298,7 @@ def tool_text(found: ToolSummary) -> str:
         if key.endswith("_ns") and isinstance(value, float):
             lines.append(f"  {key.removesuffix('_ns').replace('_', ' '):24} {units.duration(value)}")
         elif key.endswith("_bytes") and value is not None:
-            lines.append(f"  {key.removesuffix('_bytes').replace('_', ' '):24} {units.mebibytes(value)} MiB")
+            lines.append(f"  {key.removesuffix('_bytes').replace('_', ' '):24} {units.mebibytes_said(value)}")
     lines += [f"  {name:24} {units.duration(ns)}" for name, ns in found.percentiles_ns.items()]
     told = {"iterations": found.iterations, "delegate": found.delegate}
     lines += [f"  {key:24} {value}" for key, value in told.items() if value is not None]
@@ -366,7 +368,7 @@ def _plain(key: str, value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(_plain(key, each) for each in value)
     if key.endswith("_bytes") and isinstance(value, int):
-        return f"{units.mebibytes(value)} MiB"
+        return units.mebibytes_said(value)
     if key.endswith("_hz") and isinstance(value, float):
         return f"{value / 1e6:,.0f} MHz"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -37,6 +37,12 @@ def mebibytes(size_bytes: float | None) -> str:
     return f"{size_bytes:.0f} B" if 0 < abs(size_bytes) < 2**10 else _narrow(size_bytes / 2**20)
 
 
+def mebibytes_said(size_bytes: float | None) -> str:
+    """With its unit, for a sentence: `13.6 MiB`, `1005 B`."""
+    said = mebibytes(size_bytes)
+    return said if size_bytes is None or said.endswith("B") else f"{said} MiB"
+
+
 def megabytes(size_bytes: float | None) -> str:
     """MB (1,000,000 bytes) without the unit, for a column that has it in its head."""
     return _UNKNOWN if size_bytes is None else three_digits(size_bytes / 1e6)

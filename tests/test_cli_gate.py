@@ -59,7 +59,7 @@ def test_two_runs_with_other_threads_are_refused_by_name_and_compared_when_that_
     assert "what changed on the device meanwhile" in accepted.stderr
     assert max(map(len, accepted.stdout.splitlines())) <= 80
     assert accepted.stdout.startswith("mobilenet_v2 onnx/fp32, 2 threads: ")
-    assert accepted.stdout.splitlines()[-2].startswith("1 row: 1 ")
+    assert accepted.stdout.splitlines()[-2].startswith("1 comparison: 1 ")
     assert "Worst change of p50: " in accepted.stdout
 
 

@@ -52,8 +52,10 @@ def virtual_start(
 
         harness virtual start one two --memory 1024 --disk 512
     """
-    from harness.device.virtual import start_virtual  # noqa: PLC0415
+    from harness.device.virtual import require_name, start_virtual  # noqa: PLC0415
 
+    for name in names:
+        require_name(name)  # before the first of them is started
     for name in names:
         with _progress(name) as watch:
             start_virtual(name, memory_mib=memory, disk_mib=disk, cores=cores, watch=watch)

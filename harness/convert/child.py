@@ -115,6 +115,8 @@ class Checked(Record, frozen=True, kw_only=True):
     """Of what the package says; two conversions of one model have the same."""
     parity: Parity | None
     """None where there was no checkpoint to compare with."""
+    is_against_itself: bool = False
+    """Its original is a Core ML package, too: what the evaluator computes of both proves nothing of either."""
     unlike: str | None = None
     """What a package with coarse weights has other than the checkpoint as coreml/fp16, beyond their rounding."""
 
@@ -336,7 +338,7 @@ def _check(request: CheckRequest) -> Checked:
         names = ", ".join(program.others)
         raise Unsupported("program", path.name, None, f"it has further functions ({names}), which would go unchecked")
     storage = storage_of(path)
-    parity, unlike = None, None
+    parity, unlike, is_proof = None, None, False
     if request.checkpoint is not None and request.spec is not None:
         inputs = arrays_of(request.checkpoint, "inputs")
         if _is_compressed(storage):
@@ -352,10 +354,11 @@ def _check(request: CheckRequest) -> Checked:
             reference=request.checkpoint.reference,
             task=request.spec.task,
         )
-        parity = msgspec.structs.replace(parity, evidence="converted" if unlike else "graph-checked")
+        is_proof = unlike is None and request.checkpoint.form != "coreml"
+        parity = msgspec.structs.replace(parity, evidence="graph-checked" if is_proof else "converted")
     return Checked(
         path=request.path,
-        evidence="graph-checked" if parity is not None and parity.passed and not unlike else "converted",
+        evidence="graph-checked" if parity is not None and parity.passed and is_proof else "converted",
         inputs=program.inputs,
         outputs=program.outputs,
         operations=program.op_counts(),
@@ -365,6 +368,7 @@ def _check(request: CheckRequest) -> Checked:
         deflated_bytes=package_deflated_size(path),
         sha256=package_digest(path),
         parity=parity,
+        is_against_itself=request.checkpoint is not None and request.checkpoint.form == "coreml",
         unlike=unlike,
     )
 

@@ -299,12 +299,19 @@ def read_facts(device_id: str, kind: DeviceKind, parts: Mapping[str, str]) -> De
         memory_bytes=signals.memory_bytes(parts, "MemTotal"),
         os=android.android_version(props) or signals.system_name(parts) or (f"Linux {release}" if release else None),
         os_build=android.build_name(props) or release or None,
-        virtual_machine="QEMU" if kind == "virtual" else "Android emulator" if emulated else signals.hypervisor(parts),
+        virtual_machine=_machine_played(kind, props, parts) if emulated else signals.hypervisor(parts),
         clusters=signals.clusters(parts),
         debuggable=android.is_debuggable(props),
         own_name=name,
         unit_digest=android.unit_digest(props, parts),
     )
+
+
+def _machine_played(kind: str, props: Mapping[str, str], parts: Mapping[str, str]) -> str:
+    """What plays an emulated device; Android's own emulator only where there is an Android."""
+    if kind != "virtual" and android.android_version(props):
+        return "Android emulator"
+    return "QEMU" if kind == "virtual" else signals.hypervisor(parts) or "emulator"
 
 
 def read_conditions(facts: DeviceFacts, parts: Mapping[str, str], *, at: str) -> Conditions:

@@ -164,10 +164,15 @@ def _root() -> Path:
     return cache_dir().absolute() / "virtual"
 
 
-def _folder(name: str) -> Path:
+def require_name(name: str) -> None:
+    """Raise BadSetting unless a virtual device can be called this."""
     if not _NAME.fullmatch(name):
         problem = f"{name!r} is no name for a virtual device"
         raise BadSetting("the command line", None, "name", problem, ("letters, digits, - and _, up to 32",))
+
+
+def _folder(name: str) -> Path:
+    require_name(name)
     return _root() / name
 
 

@@ -124,7 +124,7 @@ def _smaller_or_faster(real: Sequence[DeviceRows]) -> str:
         points = [((float(s.size_bytes), s.p50_ns), row) for s, row in usable if s.size_bytes is not None]
         best = front([point for point, _ in points])
         named = [
-            f"{clean(row.cell.model)} {row.name} ({units.mebibytes(size)} MiB, {units.duration(p50)})"
+            f"{clean(row.cell.model)} {row.name} ({units.mebibytes_said(size)}, {units.duration(p50)})"
             for (size, p50), row in sorted(points, key=lambda pair: pair[0])
             if (size, p50) in best
         ]

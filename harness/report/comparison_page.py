@@ -269,8 +269,7 @@ def _level(confidence: float) -> str:
 def _amount(value: float | None, unit: Literal["ns", "bytes"]) -> str:
     if unit == "ns" or value is None:
         return units.duration(value)
-    said = units.mebibytes(value)
-    return said if said.endswith("B") else f"{said} MiB"
+    return units.mebibytes_said(value)
 
 
 def _footer() -> Markup:

@@ -71,7 +71,7 @@ def status(row: Row, see: str = "") -> str:
     parts = [] if row.status == "simulated" else [f"{STATUS[row.status]}{see}"]
     parts += [
         f"{row.evidence}{see if row.status == 'simulated' else ''}",
-        f"{units.mebibytes(artifact.size_bytes)} MiB",
+        units.mebibytes_said(artifact.size_bytes),
     ]
     if parity is not None:
         parts.append(f"parity {scientific(parity)}")
@@ -180,13 +180,13 @@ def device_line(device: DeviceRows, *, with_name: bool = True) -> str:
         return clean(device.id) if with_name else ""
     cores = f"{facts.cores} cores" if facts.cores else None
     machine = f"virtual machine ({facts.virtual_machine})" if facts.virtual_machine else None
-    known = (facts.name if with_name else None, facts.device_class, facts.cpu, cores, facts.os, machine)
+    known = (device.name if with_name else None, facts.device_class, facts.cpu, cores, facts.os, machine)
     return " · ".join(clean(part) for part in known if part)
 
 
 def device_facts(facts: DeviceFacts) -> dict[str, str]:
     """What a device is, name by name; unknown ones are left out."""
-    memory = None if facts.memory_bytes is None else f"{units.mebibytes(facts.memory_bytes)} MiB"
+    memory = None if facts.memory_bytes is None else units.mebibytes_said(facts.memory_bytes)
     every = {
         "Device": f"{facts.name} ({facts.id})",
         "Class": facts.device_class,
@@ -211,7 +211,7 @@ def conditions(states: Sequence[DeviceState]) -> dict[str, str]:
         ("Clock limit", lambda state: state.cpu_cap_hz, _megahertz),
         ("Temperature", lambda state: state.temperature_celsius, lambda value: f"{value:.1f} °C"),
         ("Battery", lambda state: state.battery_pct, lambda value: f"{value:.0f} %"),
-        ("Free memory", lambda state: state.free_memory_bytes, lambda value: f"{units.mebibytes(value)} MiB"),
+        ("Free memory", lambda state: state.free_memory_bytes, units.mebibytes_said),
     )
     said = {}
     for name, read, show in columns:

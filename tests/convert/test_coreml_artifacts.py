@@ -184,6 +184,16 @@ def test_a_package_is_checked_by_the_limit_of_the_weights_it_stores(
     assert (checked.evidence, checked.unlike) == ("graph-checked", None)
 
 
+def test_a_package_beside_itself_proves_nothing(make: Make, pruned: ModelSpec) -> None:
+    package = make(pruned, "coreml", "fp16").path
+
+    done = CliRunner().invoke(app, ["convert", "check", package, "--against", package])
+
+    assert done.exception is None, done.exception
+    assert "evidence    converted" in done.stdout
+    assert "its original is a Core ML package, too" in done.stdout
+
+
 def test_a_palette_with_a_wrong_layer_is_not_proved_by_outputs_that_are_far_off_anyway(
     make: Make, pruned: ModelSpec, tmp_path: Path
 ) -> None:

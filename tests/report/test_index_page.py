@@ -36,7 +36,7 @@ def charts_of(text: str) -> list[dict[str, object]]:
 def test_the_newest_run_stands_first_and_links_to_its_page() -> None:
     page = Page(render([listed(run_of(1, 10.0)), listed(run_of(3, 9.0)), listed(run_of(2, 11.0))], version="1"))
 
-    links = [each["href"] for each in page.attributes("a") if not each["href"].startswith("#")]
+    links = [each["href"] for each in page.attributes("a") if not (each["href"] or "").startswith("#")]
     assert list(dict.fromkeys(links)) == [f"nightly-{n}/report.html" for n in (3, 2, 1)]
 
 

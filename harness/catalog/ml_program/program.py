@@ -40,6 +40,10 @@ _OPEN = -1
 """Stands in a `TensorSpec` for a size that the file leaves open."""
 _ELEMENTS_AT_ONCE = 2**18
 """Of the largest input, over the samples that are computed together: every intermediate result of theirs is held."""
+_DESCRIBED_AS = {"fp32": "FLOAT32", "fp16": "FLOAT16", "fp64": "DOUBLE", "int32": "INT32", "int8": "INT8"}
+"""What the description calls the types that it has a name for. Source: FeatureTypes.proto, `ArrayDataType`."""
+_NEWEST_VERSION = 10
+"""Of the specification, which iOS 26 reads. Source: coremltools 9, `_SPECIFICATION_VERSION_IOS_26`."""
 _NUMPY_NAMES = {"fp16": "float16", "fp32": "float32"}
 _BLOCK_OPS = {"const": (0, "val"), "cond": (2, "pred"), "while_loop": (2, "loop_vars")}
 """Number of nested blocks, and the one parameter. Source: MIL.proto for const, iOS15/control_flow.py for the others."""
@@ -180,6 +184,7 @@ class Program:
         body = spec.mlProgram.functions[name]
         if body.opset not in body.block_specializations:
             raise UnreadableModel(str(path), _FORMAT, f"function {name!r} has no block for its opset {body.opset!r}")
+        _require_version(Path(path), spec.specificationVersion, body.opset)
         description = next((d for d in spec.description.functions if d.name == name), spec.description)
         block = _block(body.block_specializations[body.opset], inputs=body.inputs)
         for problem in _contradictions(block, {}):
@@ -709,10 +714,39 @@ def _tensor_spec(feature: Any, types: Mapping[str, Any], role: str) -> TensorSpe
     if feature.name not in types:
         raise Unsupported("program", feature.name, role, "a feature that nothing in the program computes")
     declared = _known_type(Declared(name=feature.name, type=types[feature.name]), role)
+    _require_as_described(feature, declared, role)
     described = (*feature.type.multiArrayType.shape, *[_OPEN] * len(declared.shape))
     shape = tuple(int(described[i]) if size is None else size for i, size in enumerate(declared.shape))
     dtype = declared.dtype
     return TensorSpec(name=feature.name, shape=shape, dtype=_NUMPY_NAMES.get(dtype.name, dtype.name))
+
+
+def _require_as_described(feature: Any, declared: TensorType, role: str) -> None:  # noqa: ANN401
+    """Raise Unsupported where the package's description, by which Core ML is fed, is not of what the program has."""
+    described = feature.type.multiArrayType
+    said = tuple(int(size) for size in described.shape)  # empty where it leaves that to the program
+    is_another = len(said) != len(declared.shape) or any(
+        own is not None and own != size for own, size in zip(declared.shape, said, strict=False)
+    )
+    if said and is_another:
+        own_shape = ["?" if size is None else size for size in declared.shape]
+        problem = f"the package describes it as {list(said)}, its program has {own_shape}"
+        raise Unsupported("program", feature.name, role, problem)
+    wanted = _DESCRIBED_AS.get(declared.dtype.name)
+    name = described.ArrayDataType.Name(described.dataType)
+    if wanted is not None and name != wanted:
+        raise Unsupported("program", feature.name, role, f"the package describes it as {name}, its program as {wanted}")
+
+
+def _require_version(path: Path, version: int, opset: str) -> None:
+    """Raise Unsupported where a package has no version that systems with its operations read."""
+    number = opset.removeprefix("CoreML")
+    if not number.isdigit():
+        raise Unsupported("program", path.name, None, f"its operations are of {opset!r}")
+    least = int(number) + 1
+    if not least <= version <= max(least, _NEWEST_VERSION):
+        problem = f"it says specification version {version}, and its operations ({opset}) are of {least}"
+        raise Unsupported("program", path.name, None, problem)
 
 
 def _known_type(entry: Declared, role: str) -> TensorType:

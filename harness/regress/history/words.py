@@ -90,7 +90,7 @@ def cause_text(cause: Cause) -> str:
 
 def quantity(value: float, metric: str) -> str:
     """A value of the metric with its unit."""
-    return f"{units.mebibytes(value)} MiB" if metric in {"memory", "size"} else units.duration(value)
+    return units.mebibytes_said(value) if metric in {"memory", "size"} else units.duration(value)
 
 
 def _trend(values: Sequence[float]) -> str:

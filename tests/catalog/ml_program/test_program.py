@@ -267,7 +267,7 @@ def test_a_declared_type_of_another_kind_is_refused(package: Path) -> None:
 
 def test_a_declared_shape_that_does_not_come_out_is_refused(package: Path) -> None:
     def change(operations: Any) -> None:
-        find(operations, "relu").outputs[0].type.tensorType.dimensions[1].constant.size = 9
+        find(operations, "conv").outputs[0].type.tensorType.dimensions[1].constant.size = 9
 
     with pytest.raises(UnreadableModel, match=r"declares \[1, 9, 3, 4\], it gives \[1, 8, 3, 4\]"):
         Program.load(rewrite(package, change)).run({"x": X})
@@ -508,3 +508,46 @@ def test_every_operator_cites_a_definition_that_has_it() -> None:
             wrong.append(name)
 
     assert not wrong
+
+
+def _shape(spec: Any) -> None:
+    spec.description.input[0].type.multiArrayType.shape[2] = 100
+
+
+def _rank(spec: Any) -> None:
+    del spec.description.output[0].type.multiArrayType.shape[1:]
+
+
+def _dtype(spec: Any) -> None:
+    described = spec.description.output[0].type.multiArrayType
+    described.dataType = described.INT32
+
+
+def _old(spec: Any) -> None:
+    spec.specificationVersion = 1
+
+
+def _new(spec: Any) -> None:
+    spec.specificationVersion = 99
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_shape, r"describes it as \[1, 4, 100, 6\], its program has \[1, 4, 5, 6\]"),
+        (_rank, r"describes it as \[1\], its program has"),
+        (_dtype, "describes it as INT32, its program as FLOAT32"),
+        (_old, "specification version 1"),
+        (_new, "specification version 99"),
+    ],
+    ids=["shape", "rank", "type", "too old", "too new"],
+)
+def test_a_package_that_describes_another_program_than_its_own_is_refused(
+    package: Path, damage: Callable[[Any], None], says: str
+) -> None:
+    spec = read_spec(package)
+    damage(spec)
+    (package / "Data/com.apple.CoreML/model.mlmodel").write_bytes(spec.SerializeToString())
+
+    with pytest.raises(Unsupported, match=says):
+        Program.load(package)

@@ -29,6 +29,16 @@ def test_expand_dims(axes: tuple[int, ...]) -> None:
     agree(lambda x: mb.expand_dims(x=x, axes=axes), lambda x: np.expand_dims(x, axes), random(3, 4))
 
 
+@pytest.mark.parametrize(("height", "width"), [((0, 0), (0, 0)), ((1, 0), (0, 2)), ((2, 1), (1, 1))])
+def test_crop(height: tuple[int, int], width: tuple[int, int]) -> None:
+    rows, columns = (np.s_[first : size - last] for (first, last), size in ((height, 5), (width, 6)))
+    agree(
+        lambda x: mb.crop(x=x, crop_height=height, crop_width=width),
+        lambda x: x[:, :, rows, columns],
+        random(2, 3, 5, 6),
+    )
+
+
 @pytest.mark.parametrize(("axes", "shape"), [((0,), (3, 1, 4)), ((-2,), (1, 3, 4)), ((0, 2), (3, 4)), (None, (3, 4))])
 def test_squeeze(axes: tuple[int, ...] | None, shape: tuple[int, ...]) -> None:
     agree(lambda x: mb.squeeze(x=x, axes=axes), lambda x: x.reshape(shape), random(1, 3, 1, 4))

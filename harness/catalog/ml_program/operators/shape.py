@@ -83,6 +83,15 @@ def slice_by_index(
     return x.squeeze(squeezed)
 
 
+def crop(x: Tensor, crop_height: Ints, crop_width: Ints) -> Tensor:
+    """Rows and columns less at either end of an image. Source: iOS15/image_resizing.py, `crop`."""
+    (top, bottom), (left, right) = crop_height, crop_width
+    height, width = x.shape[-2:]
+    if x.dim() != 4 or min(top, bottom, left, right) < 0 or top + bottom >= height or left + right >= width:
+        raise NotCovered("crop", f"{list(crop_height)} and {list(crop_width)} of {list(x.shape)}")
+    return x[..., top : height - bottom, left : width - right]
+
+
 def slice_by_size(x: Tensor, begin: Ints, size: Ints) -> Tensor:
     """`size[i]` elements from `begin[i]` on; -1 takes all that remain."""
     for axis, (first, length) in enumerate(zip(begin, size, strict=True)):
@@ -240,6 +249,7 @@ def one_hot(
 FUNCTIONS: dict[str, Callable[..., object]] = {
     "band_part": band_part,
     "concat": concat,
+    "crop": crop,
     "cumsum": cumsum,
     "depth_to_space": depth_to_space,
     "expand_dims": expand_dims,
