@@ -111,6 +111,23 @@ def test_a_device_that_goes_away_fails_its_cell_and_its_others_wait_for_its_retu
     assert kinds == [CellStarted, DeviceWentAway, DeviceCameBack, CellStarted]
 
 
+def test_the_time_that_is_left_is_that_of_the_cells_that_will_be_timed() -> None:
+    events: list[Event] = []
+    work = Script(lambda _cell, _device: DONE)
+    work.is_foregone = lambda cell: cell.id in {"a3", "a4", "a5"}  # type: ignore[method-assign]
+
+    with at_work(
+        cells("a1", "a2", "a3", "a4", "a5"), {"a": named("a")}, work, terms({"a": named("a")}, watch=events.append)
+    ):
+        pass
+
+    first, second, third, *_ = [event for event in events if isinstance(event, CellStarted)]
+    assert first.seconds_left is None
+    assert second.seconds_left is not None
+    assert second.seconds_left >= 0
+    assert third.seconds_left == 0, "of what is left nothing is timed"
+
+
 def test_a_device_that_is_not_back_in_time_leaves_its_cells_not_run_and_others_go_on() -> None:
     devices = {"a": named("a"), "b": named("b")}
     devices["a"].fail_on("sha256", DeviceNotFound("a", "nothing listens there"), times=10**6)
