@@ -43,6 +43,11 @@ def mebibytes_said(size_bytes: float | None) -> str:
     return said if size_bytes is None or said.endswith("B") else f"{said} MiB"
 
 
+def short_hash(digest: str) -> str:
+    """As many digits of a commit or a digest as git shows: `53f1154`."""
+    return digest[:7]
+
+
 def megabytes(size_bytes: float | None) -> str:
     """MB (1,000,000 bytes) without the unit, for a column that has it in its head."""
     return _UNKNOWN if size_bytes is None else three_digits(size_bytes / 1e6)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from harness.regress.trials import Finding
 
 METRIC_NAMES = {"p50": "p50", "p90": "p90", "cold_start": "cold start", "memory": "peak memory", "size": "file size"}
-_SHORT_HASH: Final = 7
-"""Characters, as git shows them."""
 _RUNTIMES: Final = frozenset({"ai-edge-litert", "coremltools", "onnxruntime"})
 """Packages that a run's figures are of."""
 
@@ -145,7 +143,7 @@ def builds_text(compared: Comparison) -> tuple[str, str]:
     sides = (("A", compared.a), ("B", compared.b))
     first, second = (
         f"{name}: {side.ran.runtime} {side.ran.version} by {side.ran.driver}, "
-        f"file {side.artifact.sha256[:_SHORT_HASH]} (SHA-256)."
+        f"file {units.short_hash(side.artifact.sha256)} (SHA-256)."
         for name, side in sides
     )
     return first, second
@@ -153,7 +151,7 @@ def builds_text(compared: Comparison) -> tuple[str, str]:
 
 def run_text(plan: Plan, name: str) -> str:
     """By which build and command a stored run was made."""
-    commit = f" from commit {plan.harness_commit[:_SHORT_HASH]}" if plan.harness_commit else ""
+    commit = f" from commit {units.short_hash(plan.harness_commit)}" if plan.harness_commit else ""
     command = f", `{' '.join(plan.command)}`" if plan.command else ""
     versions = sorted({f"{name} {version}" for name, version in plan.packages.items() if name in _RUNTIMES})
     beside = f"; {', '.join(versions)}" if versions else ""

@@ -108,11 +108,9 @@ def _trade_off(real: Sequence[DeviceRows]) -> str:
                 if points[row.cell.id] in best
             ]
             if len(rows) > 1:
-                rest = len(named) - _NAMED
-                more = f" and {rest} more" if rest > 0 else ""
                 drawn = " on synthetic images" if test.is_synthetic else ""
                 where = f"{test.metric}{drawn} against latency on {clean(device.name)}"
-                said.append(f"{where}: {', '.join(named[:_NAMED])}{more}")
+                said.append(f"{where}: {_first(named)}")
     return f"best trade-off of {'; '.join(said)}" if said else ""
 
 
@@ -129,10 +127,14 @@ def _smaller_or_faster(real: Sequence[DeviceRows]) -> str:
             if (size, p50) in best
         ]
         if len({size for (size, _), _ in points}) > 1:
-            rest = len(named) - _NAMED
-            more = f" and {rest} more" if rest > 0 else ""
-            said.append(f"on {clean(device.name)}: {', '.join(named[:_NAMED])}{more}")
+            said.append(f"on {clean(device.name)}: {_first(named)}")
     return f"best trade-off of size against latency {'; '.join(said)}, as no errors are known" if said else ""
+
+
+def _first(named: Sequence[str]) -> str:
+    """As many as a sentence has room for, and how many more there are."""
+    rest = len(named) - _NAMED
+    return ", ".join(named[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _error(row: Row) -> str:

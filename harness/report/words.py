@@ -42,8 +42,6 @@ LEGEND = (
 
 EMULATED = "EMULATED: times on this device say nothing about a real one"
 LATENCY_ONLY = "untrained, latency only"
-_SHORT_HASH: Final = 7
-"""Characters, as git shows them."""
 _NAMED: Final = 6
 """Of models, devices or runtimes on one line."""
 
@@ -116,7 +114,7 @@ def problem(row: Row) -> str:
 
 def heading(plan: Plan) -> str:
     """What, when, by which build: `quick · 2026-11-23 08:15 UTC · harness 0.1.0 from commit 53f1154`."""
-    commit = f" from commit {clean(plan.harness_commit)[:_SHORT_HASH]}" if plan.harness_commit else ""
+    commit = f" from commit {units.short_hash(clean(plan.harness_commit))}" if plan.harness_commit else ""
     return " · ".join((clean(plan.suite), moment(plan.created_at), f"harness {clean(plan.harness_version)}{commit}"))
 
 

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.measure.official.figures import Figures
-from harness.measure.official.lines import LITERT_LOGS, NUMBER, UnknownText, ignore, read_lines
+from harness.measure.official.lines import LITERT_LOGS, NUMBER, UnknownText, ignore, once, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,20 +252,14 @@ class _CompiledModel(_Delegation):
 
     def _ms(self, name: str, count: str | None = None) -> Callable[[re.Match[str]], None]:
         def keep(found: re.Match[str]) -> None:
-            _once(self.figures, name, float(found[1]) * 1e6, found[0])
+            once(self.figures, name, float(found[1]) * 1e6, found[0])
             if count is not None:
                 setattr(self.figures, count, int(found[2]))
 
         return keep
 
     def _mb(self, name: str) -> Callable[[re.Match[str]], None]:
-        return lambda found: _once(self.figures, name, _bytes(found[1]), found[0])
-
-
-def _once(figures: Figures, name: str, value: float | None, line: str) -> None:
-    if getattr(figures, name) is not None:
-        raise UnknownText(line, "it says this twice")
-    setattr(figures, name, value)
+        return lambda found: once(self.figures, name, _bytes(found[1]), found[0])
 
 
 def _bytes(megabytes: str) -> int | None:

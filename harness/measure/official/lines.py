@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from harness.measure.official.figures import Figures
+
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 Read: TypeAlias = Callable[[re.Match[str]], None]
 Form: TypeAlias = tuple[str, Read]
@@ -78,6 +80,17 @@ def read_lines(
             if any(re.fullmatch(pattern, line) for pattern in failures):
                 raise ToolFailed(line)
             raise UnknownText(line, "a line of its output is not known")
+
+
+def once(figures: Figures, name: str, value: float | None, line: str) -> None:
+    """Keep a figure that a tool says one time only.
+
+    Raises:
+        UnknownText: It says it again.
+    """
+    if getattr(figures, name) is not None:
+        raise UnknownText(line, "it says this twice")
+    setattr(figures, name, value)
 
 
 def ignore(_found: re.Match[str]) -> None:

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.measure.official.figures import Figures
-from harness.measure.official.lines import LITERT_LOGS, NUMBER, ToolFailed, UnknownText, ignore, read_lines
+from harness.measure.official.lines import LITERT_LOGS, NUMBER, ToolFailed, UnknownText, ignore, once, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,16 +39,11 @@ def read(text: str) -> Figures:
     """
     figures = Figures("python")
 
-    def once(name: str, value: float, line: str) -> None:
-        if getattr(figures, name) is not None:
-            raise UnknownText(line, "it says this twice")
-        setattr(figures, name, value)
-
     def ms(name: str, count: str | None = None) -> Callable[[re.Match[str]], None]:
         def keep(found: re.Match[str]) -> None:
-            once(name, float(found[1]) * 1e6, found[0])
+            once(figures, name, float(found[1]) * 1e6, found[0])
             if count is not None:
-                once(count, int(found[2]), found[0])
+                once(figures, count, int(found[2]), found[0])
 
         return keep
 
