@@ -7,6 +7,7 @@
     ├── UsageError                    2   what was asked cannot be done as asked
     │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
     │   ├── UnknownName                   no such model, runtime, device, artifact or run
+    │   │   └── ProductName               a product where a device is meant
     │   ├── Incomparable                  two results are unlike in what has to be the same
     │   ├── ImpossibleRatio               more would have to be pruned than may be touched
     │   ├── RunLocked                     another process is writing to this run
@@ -183,6 +184,20 @@ class UnknownName(UsageError):
         return f"there is no {self.what} called {self.name!r}"
 
 
+class ProductName(UnknownName):
+    """A device was named by the product that it is; there may be many of one, and each has an id."""
+
+    kind = "product_name"
+
+    def __init__(self, what: str, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(what, name, known)
+        ids = f" {self.hint}" if self.hint else ""
+        self.hint = f"Connect one, and give its own id, as `harness devices` lists it.{ids}"
+
+    def __str__(self) -> str:
+        return f"{self.name!r} is the name of a product, which many devices have, and not of a {self.what}"
+
+
 class ImpossibleRatio(UsageError):
     """A model cannot be made that small without touching what is kept."""
 
@@ -280,11 +295,11 @@ class DeviceNotFound(DeviceError):
     """No device answers to this id or address."""
 
     kind = "not_found"
-    hint = "Is it connected, switched on, and USB debugging allowed? `harness devices` lists what answers."
+    hint = "Is it connected and switched on? `harness devices` lists what answers."
 
-    def __init__(self, device: str, problem: str) -> None:
+    def __init__(self, device: str, problem: str, hint: str | None = None) -> None:
         super().__init__(device, problem)
-        self.device, self.problem = device, problem
+        self.device, self.problem, self.hint = device, problem, hint or self.hint
 
     def __str__(self) -> str:
         return f"{self.device}: {self.problem}"
@@ -297,9 +312,9 @@ class DeviceOffline(DeviceError):
     transient = True
     hint = "Unlock it, or connect it again; an emulator needs some seconds after its start."
 
-    def __init__(self, device: str, problem: str) -> None:
+    def __init__(self, device: str, problem: str, hint: str | None = None) -> None:
         super().__init__(device, problem)
-        self.device, self.problem = device, problem
+        self.device, self.problem, self.hint = device, problem, hint or self.hint
 
     def __str__(self) -> str:
         return f"{self.device} is offline: {self.problem}"
@@ -311,9 +326,9 @@ class DeviceUnauthorized(DeviceError):
     kind = "unauthorized"
     hint = "Unlock the device and confirm the question that it shows (Allow USB debugging?), then try again."
 
-    def __init__(self, device: str, problem: str) -> None:
+    def __init__(self, device: str, problem: str, hint: str | None = None) -> None:
         super().__init__(device, problem)
-        self.device, self.problem = device, problem
+        self.device, self.problem, self.hint = device, problem, hint or self.hint
 
     def __str__(self) -> str:
         return f"{self.device} does not let this machine in: {self.problem}"

@@ -37,7 +37,7 @@ from harness.convert.convert import check_package as read_back
 from harness.convert.convert import is_converted, make_artifact, need_converters, right_answer, why_not
 from harness.deploy.push import push
 from harness.deploy.runner import build_and_fetch, choose_runner
-from harness.deploy.tools import push_tool
+from harness.deploy.tools import push_tool, require_files
 from harness.device import debts, retries
 from harness.device.borrowed import borrowed
 from harness.device.halting import Halted
@@ -75,7 +75,7 @@ from harness.events import (
 )
 from harness.farm import PATIENCE_S, Terms, at_work, require_planned
 from harness.matrix import expand, need_runtime, why_not_on
-from harness.measure.official.tools import run_tool
+from harness.measure.official.tools import require_tool, run_tool
 from harness.measure.session import Question, measure
 from harness.records import (
     SCHEMA_VERSION,
@@ -312,6 +312,8 @@ def run_official_tool(
         AbiMismatch: The program is built for something else than the device.
         DeviceError, RuntimeRefused: See `harness.measure.official.tools.run_tool`; or another run took the device over.
     """
+    require_tool(tool)
+    require_files(program, model)
     with borrowed(find_device(device_id), f"tool {tool}") as ours:
         program_there, model_there = push_tool(program, model, ours.device)
         found = run_tool(

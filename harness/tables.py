@@ -352,7 +352,8 @@ def plan_text(plan: Plan) -> str:
         for cell in plan.cells
     ]
     table = _table(("device", "model", "file", "runtime", "threads"), rows)
-    return f"{table}\n{len(plan.cells)} cells, at least {units.elapsed(least_s)} of inference; conversion comes on top"
+    noun = "cell" if len(plan.cells) == 1 else "cells"
+    return f"{table}\n{len(plan.cells)} {noun}, at least {units.elapsed(least_s)} of inference; conversion comes on top"
 
 
 def _plain(key: str, value: object) -> str:

@@ -16,6 +16,7 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.NothingMeasured(12),
     errors.BadSetting("suite.toml", 3, "devices[0]", "unknown key", ("host",)),
     errors.UnknownName("device", "pixel", ("host",)),
+    errors.ProductName("device", "pixel-8", ("host",)),
     errors.ImpossibleRatio(32.0, 2.67, 3_504_872, 1_312_689),
     errors.RunLocked("reports/x"),
     errors.UnwritableFolder("reports", "Read-only file system"),

@@ -94,11 +94,13 @@ def devices_profile(
     Example:
         harness devices profile R5CT1234ABC --name my-galaxy
     """
-    from harness.device.profile import profile_file_name, profile_of_device  # noqa: PLC0415
+    from harness.device.profile import profile_file_name, profile_of_device, require_profile_name  # noqa: PLC0415
     from harness.errors import UsageError  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
     from harness.workspace import write_atomically  # noqa: PLC0415
 
+    if name is not None:
+        require_profile_name(name)
     seen = _look_at(context, device)
     assert seen.facts is not None
     path = output / profile_file_name(name or device)

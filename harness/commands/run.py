@@ -186,7 +186,7 @@ def _watched(
     """Run with progress; an interruption says how to go on."""
     from harness.live import watcher_for  # noqa: PLC0415
 
-    note(f"{len(cells)} cells into {folder}")
+    note(f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} into {folder}")
     try:
         with watcher_for(plan, cells=cells) as watch:
             return work(watch)

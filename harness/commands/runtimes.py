@@ -86,6 +86,23 @@ def runtimes_register(
     _say([register(path, runtime=runtime, version=version, abi=abi)], output_format)
 
 
+@app.command("forget")
+def runtimes_forget(
+    runtime: Annotated[str, typer.Argument(help="onnxruntime or litert.")],
+    version: Annotated[str, typer.Option("--version", "-v", help="As it was registered.")],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="For this one only. Default: each.")] = None,
+    output_format: FormatOption = Output.TABLE,
+) -> None:
+    """Take a library of your own out of the register again. Your file stays where it is.
+
+    Example:
+        harness runtimes forget onnxruntime -v 1.27.0 --target android-arm64-v8a
+    """
+    from harness.deploy.runtime_register import forget  # noqa: PLC0415
+
+    _say(forget(runtime, version, target), output_format)
+
+
 def _say(libraries: Sequence[RuntimeLibrary], output_format: Output) -> None:
     from harness.tables import runtimes_table, to_json  # noqa: PLC0415
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -83,6 +84,36 @@ def register_library(
     kept = [one for one in registered_libraries() if (one.runtime, one.version, one.target) != same]
     write_atomically(_register_path(), _as_toml([*kept, added]).encode())
     return added
+
+
+def forget(runtime: str, version: str, target: str | None = None) -> tuple[RuntimeLibrary, ...]:
+    """Take libraries out of the register; the user's own files stay, and copies out of archives are deleted.
+
+    Args:
+        runtime: Of what was registered.
+        version: Of what was registered, as it was given.
+        target: For one only, or an ABI as Android calls it; None for every one.
+
+    Returns:
+        What was taken out.
+
+    Raises:
+        UnknownName: Nothing was registered so.
+        BadSetting: The register is damaged; it is left as it is.
+    """
+    known, target = registered_libraries(), _target_named(target) if target else None
+    gone = tuple(
+        one for one in known if (one.runtime, one.version) == (runtime, version) and target in {None, one.target}
+    )
+    if not gone:
+        names = dict.fromkeys(f"{one.runtime} {one.version} for {one.target}" for one in known)
+        asked = f"{runtime} {version}" if target is None else f"{runtime} {version} for {target}"
+        raise UnknownName("registered library", asked, tuple(names))
+    write_atomically(_register_path(), _as_toml([one for one in known if one not in gone]).encode())
+    for one in gone:
+        if one.origin is not None:  # a copy of ours, in a folder of its own
+            shutil.rmtree(Path(one.path).parent, ignore_errors=True)
+    return gone
 
 
 def registered_libraries() -> tuple[RuntimeLibrary, ...]:

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from harness.device.device import Device
 
 
+def require_files(program: Path, model: Path) -> None:
+    """Refuse a tool or a model that is not there.
+
+    Raises:
+        UnreadableModel: One of them is not.
+    """
+    for path in (program, model):
+        if not path.is_file():
+            raise UnreadableModel(str(path), path.suffix.lstrip(".") or "a program", "there is no such file")
+
+
 def push_tool(program: Path, model: Path, device: Device) -> tuple[PurePosixPath, PurePosixPath]:
     """Send a tool, the libraries beside it that it needs, and a model; each is named by its content there.
 
@@ -26,9 +37,7 @@ def push_tool(program: Path, model: Path, device: Device) -> tuple[PurePosixPath
         AbiMismatch: The program is built for something else than the device.
         DeviceError: It cannot be reached, or has no space.
     """
-    for path in (program, model):
-        if not path.is_file():
-            raise UnreadableModel(str(path), path.suffix.lstrip(".") or "a program", "there is no such file")
+    require_files(program, model)
     # On this machine a script that starts the tool will do; another has to be able to run the very file.
     if device.facts().kind != "host":
         require_target(program, target_of(device.facts()), device.id)

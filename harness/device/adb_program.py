@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import shlex
+import textwrap
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ START_S = 30.0
 END_S = 10.0
 _KEPT_STDERR_BYTES = 64 * 1024
 _LAST_LINES = 3
+_WORDS_SHOWN = 120
+"""Characters of a command that errors show."""
 _QUEUED_LINES = 256
 
 # What is started runs in a session of its own, whose number is the first line that comes back, so that all of it can be
@@ -190,7 +193,8 @@ class RemoteProgram:
 
     @property
     def _words(self) -> str:
-        return shlex.join(self._argv)
+        # For people: a runner's options fill ten lines, and hide what happened to it.
+        return textwrap.shorten(shlex.join(self._argv), _WORDS_SHOWN, placeholder=" ...")
 
     def _end_group(self, group: int) -> None:
         deadline = Deadline(self._device_id, f"end {self._words}", END_S)

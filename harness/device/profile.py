@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import msgspec
 
 from harness.device.obstacles import OBSTACLE_NAMES
-from harness.errors import BadSetting, UnknownName, UnwritableFolder
+from harness.errors import BadSetting, UnknownName, UnwritableFolder, UsageError
 from harness.records import DeviceClass, DeviceKind, Record
 from harness.settings import line_of, read_settings
 from harness.workspace import data_dirs, write_atomically
@@ -250,6 +250,17 @@ def find_profile(device_id: str) -> DeviceProfile:
 def profile_file_name(device_id: str) -> str:
     """What the profile of a device is called: what cannot stand in a file's name is `-`."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device_id).lstrip('.')}.toml"
+
+
+def require_profile_name(name: str) -> None:
+    """Refuse what `-d NAME` could not mean as a file's name.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if profile_file_name(name) != f"{name}.toml":
+        message = f"{name!r} is no name for a profile: letters, digits, '.', '_' and '-', and no '.' first"
+        raise UsageError(message)
 
 
 def _read(path: Path) -> DeviceProfile:

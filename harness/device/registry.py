@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from harness.device.host import HOST_ID, HostDevice
 from harness.device.profile import DeviceProfile, addresses_of_kind, find_profile, profile_of
-from harness.errors import BadSetting, DeviceError, DeviceNotFound, UnknownName
+from harness.errors import BadSetting, DeviceError, DeviceNotFound, ProductName, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +47,7 @@ def find_device(device_id: str) -> Device:
     """The device with this id.
 
     Raises:
-        UnknownName: Nothing has this id.
+        UnknownName: Nothing has this id; `ProductName` where a product is called so.
         DeviceError: Something has it, and cannot be reached.
         BadSetting: Its profile is wrong.
     """
@@ -61,6 +61,8 @@ def find_device(device_id: str) -> Device:
             return kind.open(device_id, profile or profile_of(name))
         known += connected
     known += [told for name in _KINDS for told in _told_of(name)]
+    if profile is not None and (profile.apple or profile.product):
+        raise ProductName("device", device_id, tuple(known))
     raise UnknownName("device", device_id, tuple(known))
 
 
@@ -195,7 +197,7 @@ def _open_virtual(device_id: str, profile: DeviceProfile | None) -> Device:
     for device in list_virtual():
         if device.name == name:
             return AndroidDevice(device_id, DirectLink(device_id, device.host, device.port), profile, kind="virtual")
-    raise DeviceNotFound(device_id, f"it does not run; start it: harness virtual start {name}")
+    raise DeviceNotFound(device_id, "it does not run", f"Start it: harness virtual start {name}")
 
 
 def _open_board(device_id: str, profile: DeviceProfile | None) -> Device:

@@ -150,16 +150,20 @@ class SshLink:
         if isinstance(error, client.SFTPError) and not isinstance(error, client.SFTPConnectionLost):
             return None
         if isinstance(error, client.PermissionDenied):
-            return DeviceUnauthorized(device, f"{error.reason}. Let our key in: ssh-copy-id {self._where}")
+            return DeviceUnauthorized(device, error.reason, f"Let our key in: ssh-copy-id {self._where}")
         if isinstance(error, client.HostKeyNotVerifiable):
-            advice = f"look at it and accept it once by hand: ssh {self._where}"
-            return DeviceRefused(device, "a connection we can trust", f"its host key is not the known one; {advice}")
+            problem = "its host key is not known here, or another one than before"
+            advice = f"look at it, and accept it by hand if it is the board's: ssh {self._where}"
+            return DeviceRefused(device, "a connection we can trust", f"{problem}; {advice}")
         if isinstance(error, client.ChannelOpenError):
             return DeviceRefused(device, deadline.what, str(error))
         if isinstance(error, client.ConnectionLost | ConnectionResetError):  # while connecting: an sshd that is busy
             return LinkLost(device, deadline.what, str(error))
         if isinstance(error, client.Error | OSError | EOFError):
-            return DeviceNotFound(device, str(error)) if connecting else LinkLost(device, deadline.what, str(error))
+            if not connecting:
+                return LinkLost(device, deadline.what, str(error))
+            problem = "nothing listens there" if isinstance(error, ConnectionRefusedError) else str(error)
+            return DeviceNotFound(device, problem, f"Is it switched on, and does its sshd run? Try: ssh {self._where}")
         return None
 
     @property

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.device.profile import find_profile
-from harness.errors import DeviceNotFound, UnknownName, UsageError
+from harness.errors import DeviceNotFound, ProductName, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +84,23 @@ def test_a_boards_processors_are_shown() -> None:
 
     assert "4 x Cortex-A76, 2,400 MHz" in shown
     assert "BCM2712" in shown
+
+
+def test_the_name_of_a_product_is_no_device_to_run_on() -> None:
+    done = harness("run", "squeezenet1_1", "--dry-run", "-d", "iphone-15")
+
+    assert isinstance(done.exception, ProductName)
+    assert done.exception.exit_code == 2
+    assert "its own id" in done.exception.hint
+    assert "host" in done.exception.hint
+
+
+def test_a_profile_is_named_as_a_file_can_be(here: Path) -> None:
+    done = harness("devices", "profile", "host", "--name", "../bad")
+
+    assert isinstance(done.exception, UsageError)
+    assert "no name for a profile" in str(done.exception)
+    assert list(here.rglob("*bad*")) == []
 
 
 def test_what_nobody_knows_is_not_shown() -> None:

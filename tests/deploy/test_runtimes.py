@@ -14,7 +14,7 @@ import pytest
 
 from harness.deploy import runtime_wheels
 from harness.deploy.runtime_library import is_version
-from harness.deploy.runtime_register import register, register_library
+from harness.deploy.runtime_register import forget, register, register_library
 from harness.deploy.runtime_wheels import fetch_library
 from harness.deploy.runtimes import (
     find_library,
@@ -98,6 +98,20 @@ def test_registering_again_replaces_and_keeps_the_rest(own: Path, tmp_path: Path
 
     paths = [library.path for library in list_libraries() if library.source == "registered"]
     assert paths == [str(own), str(other)]
+
+
+def test_what_was_registered_can_be_forgotten(own: Path) -> None:
+    kept = register_library("onnxruntime", "1.29.0", "android-x86_64", own)
+    added = register_library("onnxruntime", "1.29.0", "android-arm64-v8a", own)
+
+    with pytest.raises(UnknownName, match=r"onnxruntime 1\.28") as caught:
+        forget("onnxruntime", "1.28")
+    assert "onnxruntime 1.29.0 for android-arm64-v8a" in caught.value.hint
+    assert forget("onnxruntime", "1.29.0", "arm64-v8a") == (added,)
+    assert [library for library in list_libraries() if library.source == "registered"] == [kept]
+    assert own.is_file()
+    assert forget("onnxruntime", "1.29.0") == (kept,)
+    assert not [library for library in list_libraries() if library.source == "registered"]
 
 
 def test_two_versions_of_one_runtime_stand_side_by_side(own: Path) -> None:
@@ -257,6 +271,9 @@ def test_an_archive_gives_the_library_of_one_abi_and_what_that_needs(tmp_path: P
     assert added.origin == "onnxruntime-android.aar"
     assert sorted(path.name for path in Path(added.path).parent.iterdir()) == ["libc++_shared.so", "libonnxruntime.so"]
     assert find_library("onnxruntime", target="android-arm64-v8a") == added
+
+    forget("onnxruntime", "1.27.0")
+    assert not Path(added.path).parent.exists()  # a copy of ours, and nothing else would delete it
 
 
 @pytest.mark.parametrize(

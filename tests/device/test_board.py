@@ -268,7 +268,7 @@ def test_a_command_that_takes_too_long_is_ended_there(board: BoardDevice) -> Non
 @pytest.mark.parametrize(
     ("home", "error", "advice"),
     [
-        ({"knows_the_host": False}, DeviceRefused, "accept it once by hand: ssh -p"),
+        ({"knows_the_host": False}, DeviceRefused, "accept it by hand if it is the board's: ssh -p"),
         ({"has_the_key": False}, DeviceUnauthorized, "ssh-copy-id -p"),
     ],
 )
@@ -283,13 +283,17 @@ def test_who_is_not_let_in_is_told_what_to_do(
     monkeypatch.setenv("HOME", str(sshd.home(tmp_path / "other", **home)))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
 
-    with pytest.raises(error, match=advice):
+    with pytest.raises(error) as caught:
         BoardDevice("board", SshAddress("127.0.0.1", sshd.port, getpass.getuser())).facts()
+    said = f"{caught.value} {caught.value.hint}"
+    assert advice in said
+    assert "USB" not in said
 
 
 def test_nobody_there_is_said() -> None:
-    with pytest.raises(DeviceNotFound):
+    with pytest.raises(DeviceNotFound, match="nothing listens there") as caught:
         BoardDevice("board", SshAddress("127.0.0.1", free_port(), "nobody")).facts()
+    assert "does its sshd run" in caught.value.hint
 
 
 def test_it_has_no_python_worker(board: BoardDevice) -> None:

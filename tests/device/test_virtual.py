@@ -113,8 +113,9 @@ def test_nothing_runs_where_nothing_was_started(monkeypatch: pytest.MonkeyPatch,
 
     assert list_virtual() == ()
     assert stop_virtual("none") is False
-    with pytest.raises(DeviceNotFound, match="harness virtual start none"):
+    with pytest.raises(DeviceNotFound, match="does not run") as caught:
         find_device("virtual:none")
+    assert caught.value.hint == "Start it: harness virtual start none"
 
 
 @pytest.mark.virtual

@@ -24,16 +24,12 @@ TRUST_HINT = "Unlock it, and accept this computer in the dialog it shows."
 
 def offline(device_id: str, problem: str) -> DeviceOffline:
     """A phone that is not there, with what to do about a phone."""
-    error = DeviceOffline(device_id, problem)
-    error.hint = OFFLINE_HINT
-    return error
+    return DeviceOffline(device_id, problem, OFFLINE_HINT)
 
 
 def untrusted(device_id: str, problem: str) -> DeviceUnauthorized:
     """A phone that does not trust this computer, with what to do about a phone."""
-    error = DeviceUnauthorized(device_id, problem)
-    error.hint = TRUST_HINT
-    return error
+    return DeviceUnauthorized(device_id, problem, TRUST_HINT)
 
 
 @dataclass(frozen=True, kw_only=True)

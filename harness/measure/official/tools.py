@@ -30,6 +30,16 @@ TOOLS = {
 }
 
 
+def require_tool(tool: str) -> None:
+    """Refuse a name that no tool has.
+
+    Raises:
+        UnknownName: It is none.
+    """
+    if tool not in TOOLS:
+        raise UnknownName("tool", tool, tuple(TOOLS))
+
+
 def run_tool(
     tool: str,
     device: Device,
@@ -60,8 +70,7 @@ def run_tool(
         RuntimeRefused: It says that it failed.
         DeviceTimedOut: It took longer.
     """
-    if tool not in TOOLS:
-        raise UnknownName("tool", tool, tuple(TOOLS))
+    require_tool(tool)
     argv = (
         str(program),
         *TOOLS[tool].arguments(str(model), threads=threads, iterations=iterations, more=more),

@@ -19,6 +19,7 @@ from harness.errors import (
     RunnerDied,
     RunnerUnreadable,
     RuntimeRefused,
+    UnknownName,
     UnreadableModel,
 )
 from harness.pipeline import run_official_tool
@@ -104,6 +105,14 @@ def test_a_tool_beside_which_another_run_has_taken_the_device_over_has_no_figure
     monkeypatch.setattr(Lease, "require", lost)
     with pytest.raises(LeaseLost):
         run_official_tool("benchmark_model", program(tmp_path, CLASSIC_NEW), model, "host")
+
+
+def test_a_wrong_name_is_said_also_while_a_run_has_the_device(tmp_path: Path, model: Path) -> None:
+    with leased((HostDevice(),), "nightly"):
+        with pytest.raises(UnknownName, match="benchmark_modle"):
+            run_official_tool("benchmark_modle", program(tmp_path, CLASSIC_NEW), model, "host")
+        with pytest.raises(UnreadableModel, match="there is no such file"):
+            run_official_tool("benchmark_model", tmp_path / "nothing", model, "host")
 
 
 @pytest.mark.parametrize(
