@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from harness.regress.selftest.report import judgements, report_heading, report_tables
-from harness.report import shell, words
+from harness.report import shell
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, axis, legend_choice
-from harness.text import clean
+from harness.text import clean, count
 
 if TYPE_CHECKING:
     from harness.regress.selftest.report import RateTold, SelftestReport
@@ -122,7 +122,7 @@ def _header(report: SelftestReport) -> Markup:
     met = [text for text, ok in judged if ok]
     missed = [text for text, ok in judged if ok is False]
     unknown = [text for text, ok in judged if ok is None]
-    said = [f"{words.count(len(met), 'demand is', 'demands are')} met of {len(judged)}."]
+    said = [f"{count(len(met), 'demand is', 'demands are')} met of {len(judged)}."]
     if missed:
         said.append(f"Not met: {'; '.join(missed)}.")
     if unknown:

@@ -13,6 +13,7 @@ import msgspec
 from harness import units
 from harness.errors import DeviceNotFit
 from harness.records import Accuracy, Artifact, CpuCluster, Failure, NotRunnable
+from harness.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -89,12 +90,12 @@ def conversions_table(made: Mapping[str, Artifact | Failure | NotRunnable]) -> s
 
 def checked_text(checked: Checked) -> str:
     """A Core ML package that was read back."""
-    operations = ", ".join(f"{name} {count}" for name, count in checked.operations.items())
+    operations = ", ".join(f"{name} {times}" for name, times in checked.operations.items())
     stored = ", ".join(f"{kind} {share:.1%}" for kind, share in checked.stored.items()) or "no weights"
-    size, deflated = units.mebibytes(checked.size_bytes), units.mebibytes(checked.deflated_bytes)
+    size, deflated = units.mebibytes_said(checked.size_bytes), units.mebibytes_said(checked.deflated_bytes)
     lines = [
         f"evidence    {checked.evidence}",
-        f"size        {size} MiB, {deflated} MiB deflated",
+        f"size        {size}, {deflated} deflated",
         f"weights     {stored}; {checked.zero_fraction:.1%} of their elements are zero",
         *(f"input       {_tensor(tensor)}" for tensor in checked.inputs),
         *(f"output      {_tensor(tensor)}" for tensor in checked.outputs),
@@ -352,8 +353,8 @@ def plan_text(plan: Plan) -> str:
         for cell in plan.cells
     ]
     table = _table(("device", "model", "file", "runtime", "threads"), rows)
-    noun = "cell" if len(plan.cells) == 1 else "cells"
-    return f"{table}\n{len(plan.cells)} {noun}, at least {units.elapsed(least_s)} of inference; conversion comes on top"
+    cells = count(len(plan.cells), "cell", "cells")
+    return f"{table}\n{cells}, at least {units.elapsed(least_s)} of inference; conversion comes on top"
 
 
 def _plain(key: str, value: object) -> str:

@@ -107,3 +107,10 @@ def test_a_large_count_has_a_prefix(number: float, shown: str) -> None:
 )
 def test_a_wait_is_told_in_the_two_largest_units(seconds: float, shown: str) -> None:
     assert units.elapsed(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"), [(None, UNKNOWN), (0, "0 MiB"), (1005, "1005 B"), (1024, "0.0010 MiB"), (2**20, "1.00 MiB")]
+)
+def test_a_size_in_a_sentence_has_one_unit(size_bytes: float | None, said: str) -> None:
+    assert units.mebibytes_said(size_bytes) == said

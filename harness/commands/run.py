@@ -23,6 +23,7 @@ from harness.commands.console import (
     print_table,
 )
 from harness.errors import CellsFailed, HarnessError, NothingMeasured
+from harness.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,7 +187,7 @@ def _watched(
     """Run with progress; an interruption says how to go on."""
     from harness.live import watcher_for  # noqa: PLC0415
 
-    note(f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} into {folder}")
+    note(f"{count(len(cells), 'cell', 'cells')} into {folder}")
     try:
         with watcher_for(plan, cells=cells) as watch:
             return work(watch)

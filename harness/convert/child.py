@@ -338,7 +338,9 @@ def _check(request: CheckRequest) -> Checked:
         names = ", ".join(program.others)
         raise Unsupported("program", path.name, None, f"it has further functions ({names}), which would go unchecked")
     storage = storage_of(path)
-    parity, unlike, is_proof = None, None, False
+    parity, unlike = None, None
+    evidence: Evidence = "converted"
+    is_against_itself = request.checkpoint is not None and request.checkpoint.form == "coreml"
     if request.checkpoint is not None and request.spec is not None:
         inputs = arrays_of(request.checkpoint, "inputs")
         if _is_compressed(storage):
@@ -354,11 +356,11 @@ def _check(request: CheckRequest) -> Checked:
             reference=request.checkpoint.reference,
             task=request.spec.task,
         )
-        is_proof = unlike is None and request.checkpoint.form != "coreml"
-        parity = msgspec.structs.replace(parity, evidence="graph-checked" if is_proof else "converted")
+        evidence = "converted" if unlike or is_against_itself else "graph-checked"
+        parity = msgspec.structs.replace(parity, evidence=evidence)
     return Checked(
         path=request.path,
-        evidence="graph-checked" if parity is not None and parity.passed and is_proof else "converted",
+        evidence=evidence if parity is not None and parity.passed else "converted",
         inputs=program.inputs,
         outputs=program.outputs,
         operations=program.op_counts(),
@@ -368,7 +370,7 @@ def _check(request: CheckRequest) -> Checked:
         deflated_bytes=package_deflated_size(path),
         sha256=package_digest(path),
         parity=parity,
-        is_against_itself=request.checkpoint is not None and request.checkpoint.form == "coreml",
+        is_against_itself=is_against_itself,
         unlike=unlike,
     )
 

@@ -33,11 +33,11 @@ class PeerClosed(OSError):
     """The other side closed the connection in the middle of a message."""
 
 
+_USB_HINT = "Is it connected, switched on, and USB debugging allowed? `harness devices` lists what answers."
 # Source: acquire_one_transport and friends in client/transport.cpp, and daemon/file_sync_service.cpp, of AOSP's
 # packages/modules/adb 34.0.5 and 36.0.0; older ones differ in quotes and in "device/emulator".
 _NOT_FOUND = re.compile(r"device '.*' not found|no devices|no such device|device not found|unknown host", re.IGNORECASE)
 _OFFLINE = re.compile(r"offline|still (authorizing|connecting)|connecting|bootloader|recovery|sideload", re.IGNORECASE)
-USB_HINT = "Is it connected, switched on, and USB debugging allowed? `harness devices` lists what answers."
 _UNAUTHORIZED = re.compile(r"unauthorized|insufficient permissions|no permissions", re.IGNORECASE)
 _SEVERAL = re.compile(r"more than one", re.IGNORECASE)
 _CLOSED = re.compile(r"^(closed|connection reset.*|protocol fault.*)$", re.IGNORECASE)
@@ -51,7 +51,7 @@ def from_words(device: str, what: str, words: str) -> DeviceError:
     if _SEVERAL.search(words):
         return SeveralDevices(device, words)
     if _NOT_FOUND.search(words):
-        return DeviceNotFound(device, words, USB_HINT)
+        return DeviceNotFound(device, words, _USB_HINT)
     if _UNAUTHORIZED.search(words):
         return DeviceUnauthorized(device, words)
     if _CLOSED.search(words.strip()):
@@ -118,7 +118,7 @@ def from_adb_shell(deadline: Deadline, error: Exception) -> DeviceError | None:
     if name in ENDED:
         return LinkLost(device, what, str(error))
     if name in NO_SUCH_DEVICE:
-        return DeviceNotFound(device, str(error), USB_HINT)
+        return DeviceNotFound(device, str(error), _USB_HINT)
     if name in SAID:
         return from_words(device, what, str(error))
     if name in GARBLED:

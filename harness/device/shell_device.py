@@ -309,9 +309,9 @@ def read_facts(device_id: str, kind: DeviceKind, parts: Mapping[str, str]) -> De
 
 def _machine_played(kind: str, props: Mapping[str, str], parts: Mapping[str, str]) -> str:
     """What plays an emulated device; Android's own emulator only where there is an Android."""
-    if kind != "virtual" and android.android_version(props):
-        return "Android emulator"
-    return "QEMU" if kind == "virtual" else signals.hypervisor(parts) or "emulator"
+    if kind == "virtual":
+        return "QEMU"
+    return "Android emulator" if android.android_version(props) else signals.hypervisor(parts) or "emulator"
 
 
 def read_conditions(facts: DeviceFacts, parts: Mapping[str, str], *, at: str) -> Conditions:

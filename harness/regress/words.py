@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from harness import units
 from harness.regress import planning
 from harness.regress.effect import CONFIDENCE
+from harness.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +84,7 @@ def family_plan_text(rule: FamilyRule, known: Known, *, cells: int, metrics: int
     time = f"some {units.elapsed(cells * screen)}, {units.elapsed(cells * (screen + more))} at most"
     alpha = min(rule.cell_alpha, rule.family_alpha / (cells * metrics))
     return (
-        f"{cells} {'cell' if cells == 1 else 'cells'}: {rule.screen_trials} trials, {rule.confirm_trials} fresh ones "
+        f"{count(cells, 'cell', 'cells')}: {rule.screen_trials} trials, {rule.confirm_trials} fresh ones "
         f"where these leave it open; {time}.\n{_visible_text(known, rule.confirm_trials, alpha)}"
     )
 

@@ -9,9 +9,8 @@ from harness import units
 from harness.report.accuracy import by_test, ends_pct, error_of, error_pct
 from harness.report.pareto import front
 from harness.report.view import threads
-from harness.report.words import count
 from harness.summary import WarningKind  # noqa: TC001  (of a constant)
-from harness.text import clean
+from harness.text import clean, count, few
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +109,7 @@ def _trade_off(real: Sequence[DeviceRows]) -> str:
             if len(rows) > 1:
                 drawn = " on synthetic images" if test.is_synthetic else ""
                 where = f"{test.metric}{drawn} against latency on {clean(device.name)}"
-                said.append(f"{where}: {_first(named)}")
+                said.append(f"{where}: {few(named, _NAMED)}")
     return f"best trade-off of {'; '.join(said)}" if said else ""
 
 
@@ -127,14 +126,8 @@ def _smaller_or_faster(real: Sequence[DeviceRows]) -> str:
             if (size, p50) in best
         ]
         if len({size for (size, _), _ in points}) > 1:
-            said.append(f"on {clean(device.name)}: {_first(named)}")
+            said.append(f"on {clean(device.name)}: {few(named, _NAMED)}")
     return f"best trade-off of size against latency {'; '.join(said)}, as no errors are known" if said else ""
-
-
-def _first(named: Sequence[str]) -> str:
-    """As many as a sentence has room for, and how many more there are."""
-    rest = len(named) - _NAMED
-    return ", ".join(named[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _error(row: Row) -> str:

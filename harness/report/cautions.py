@@ -6,7 +6,8 @@ import string
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.report.words import count, distinct, full_stop, scientific
+from harness.report.words import distinct, full_stop, scientific
+from harness.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -14,8 +14,8 @@ from harness.report.pareto import Point, front, pareto
 from harness.report.row_charts import operators, over_time
 from harness.report.spec import Chart, Datum, Spec, axis, legend_choice, names_axis, scaled
 from harness.report.view import threads
-from harness.report.words import count as count_of
 from harness.text import clean
+from harness.text import count as count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from harness import units
-from harness.report import shell, words
+from harness.report import shell
 from harness.report.colours import coloured
 from harness.report.markup import Markup, breakable, element
 from harness.report.spec import Chart, Datum, Spec, names_axis
-from harness.text import clean
+from harness.text import clean, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ def answer(rows: Sequence[Compared]) -> str:
     if not rows:
         return "Nothing was compared."
     counted = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row.verdict for row in rows).most_common())
-    return f"{words.count(len(rows), 'comparison', 'comparisons')}: {counted}.{_worst(rows)}"
+    return f"{count(len(rows), 'comparison', 'comparisons')}: {counted}.{_worst(rows)}"
 
 
 def _worst(rows: Sequence[Compared]) -> str:

@@ -16,7 +16,7 @@ from harness.report.charts import charts
 from harness.report.markup import Markup, breakable, element
 from harness.report.operator_tables import operator_tables
 from harness.report.view import view
-from harness.text import clean
+from harness.text import clean, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -155,7 +155,7 @@ def _with_level(head: shell.Head, rows: Sequence[Row]) -> shell.Head:
 def _header(shown: View, heads: Sequence[shell.Head]) -> Markup:
     plan = shown.plan
     counted = ((shown.rows, "cell"), (plan.models, "model"), (shown.devices, "device"))
-    counts = ", ".join(words.count(len(several), one, f"{one}s") for several, one in counted)
+    counts = ", ".join(count(len(several), one, f"{one}s") for several, one in counted)
     return element(
         "header",
         element("h1", f"{clean(plan.suite)}: latency, memory and size"),
@@ -353,7 +353,7 @@ def _protocol(plan: MeasurePlan) -> dict[str, str]:
             f"{plan.warmup_cap_s:g} s at most"
         ),
         "Memory": (
-            f"{words.count(plan.memory_processes, 'process of its', 'processes of their')} own, "
+            f"{count(plan.memory_processes, 'process of its', 'processes of their')} own, "
             f"{plan.memory_iterations} inferences each"
         ),
         "Disturbed processes": f"repeated up to {plan.disturbed_retries} times",

@@ -14,7 +14,7 @@ from harness.report import shell, trends, words
 from harness.report.answer import answer
 from harness.report.markup import Markup, breakable, element
 from harness.report.view import view
-from harness.text import clean
+from harness.text import clean, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,15 +121,15 @@ def _header(found: Sequence[Listed], views: Mapping[str, View], studies: Sequenc
     cells = sum(len(shown.rows) for shown in views.values())
     statuses = Counter(row.status for shown in views.values() for row in shown.rows)
     unread = len(found) - len(views) + sum(bool(study.problem) for study in studies)
-    runs = words.count(len(views), "run", "runs")
+    runs = count(len(views), "run", "runs")
     told = [f"{statuses['failed']} failed"]
     told += [f"{statuses['not_runnable']} cannot run there"] if statuses["not_runnable"] else []
     told += [f"{statuses['not_run']} not run yet"] if statuses["not_run"] else []
-    sentences = [f"{runs} with {words.count(cells, 'cell', 'cells')}; {', '.join(told)}."]
+    sentences = [f"{runs} with {count(cells, 'cell', 'cells')}; {', '.join(told)}."]
     if studies:
-        sentences.append(f"{words.count(len(studies), 'study', 'studies')}.")
+        sentences.append(f"{count(len(studies), 'study', 'studies')}.")
     if unread:
-        sentences.append(f"{words.count(unread, 'folder', 'folders')} could not be read; the table says why.")
+        sentences.append(f"{count(unread, 'folder', 'folders')} could not be read; the table says why.")
     return element(
         "header",
         element("h1", "Runs"),

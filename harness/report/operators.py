@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from harness.text import clean
+from harness.text import clean, count
 
 if TYPE_CHECKING:
     from harness.records import OperatorTime
@@ -51,7 +51,7 @@ def in_words(device: DeviceRows) -> tuple[str, ...]:
     rows = [] if device.is_emulated else _with_profile(device)
     said = [f"{clean(row.cell.model)} {row.name}: {_longest(row)}" for row in rows[:_ROWS_IN_WORDS]]
     rest = len(rows) - len(said)
-    more = f"; {rest} more {'row' if rest == 1 else 'rows'} on the page" if rest else ""
+    more = f"; {count(rest, 'more row', 'more rows')} on the page" if rest else ""
     return (f"Longest operators, share of their time: {'; '.join(said)}{more}.",) if said else ()
 
 

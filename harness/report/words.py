@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from harness import units
 from harness.report.accuracy import by_test
 from harness.report.view import threads
-from harness.text import clean
+from harness.text import clean, count, few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -120,13 +120,15 @@ def heading(plan: Plan) -> str:
 
 def subject(shown: View) -> str:
     """What was measured, where and by which runtimes, on one line; the tables have those that find no room in it."""
-    return " · ".join(part for part in (_few([clean(model.name) for model in shown.plan.models]), where(shown)) if part)
+    models = few([clean(model.name) for model in shown.plan.models], _NAMED)
+    return " · ".join(part for part in (models, where(shown)) if part)
 
 
 def where(shown: View) -> str:
     """`on bench-01 (AMD EPYC 7763, Debian GNU/Linux 13) · onnxruntime 1.27.0, litert 2.1.0`."""
-    devices = [_machine(device) for device in shown.devices]
-    return " · ".join(part for part in (f"on {_few(devices)}" if devices else "", _few(_runtimes(shown.rows))) if part)
+    devices = few([_machine(device) for device in shown.devices], _NAMED)
+    runtimes = few(_runtimes(shown.rows), _NAMED)
+    return " · ".join(part for part in (f"on {devices}" if devices else "", runtimes) if part)
 
 
 def _machine(device: DeviceRows) -> str:
@@ -145,11 +147,6 @@ def _runtimes(rows: Sequence[Row]) -> list[str]:
         clean(f"{name} {' and '.join(dict.fromkeys(seen))}" if seen else f"{asked[name]} (no figure)")
         for name, seen in versions.items()
     ]
-
-
-def _few(names: Sequence[str]) -> str:
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def moment(at: str) -> str:
@@ -293,11 +290,6 @@ def row_names(rows: Iterable[Row]) -> str:
 def threads_of(row: Row) -> str:
     """How many threads were asked for, or an en dash."""
     return "–" if row.threads is None else str(row.threads)
-
-
-def count(number: float, one: str, many: str) -> str:
-    """`1 cell`, `3 cells`."""
-    return f"{number:.0f} {one if number == 1 else many}"
 
 
 def first_of(shown: int, total: int) -> str:

@@ -18,7 +18,7 @@ from harness.study.claims import HOW_CHOSEN, PAPER, claims, in_short
 from harness.study.folder import STUDY_SCHEMA, Study
 from harness.study.rows import StudyRow, redrawn_of
 from harness.study.words import evidence_of, file_of, name_of, share, what_paid
-from harness.text import clean
+from harness.text import clean, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,14 +124,14 @@ def render(figures: StudyDocument) -> str:
 def _header(figures: StudyDocument) -> Markup:
     study = figures.study
     files = sum(row.format is not None for row in figures.rows)
-    networks = words.count(len({row.variant for row in figures.rows}), "network", "networks")
+    networks = count(len({row.variant for row in figures.rows}), "network", "networks")
     when = f"{words.moment(study.created_at)} · harness {clean(study.harness_version)}"
     return element(
         "header",
         element("h1", "Ocular study: error, size and latency of compressed networks"),
         element(
             "p",
-            f"profile {clean(study.profile.name)} · {when} · {networks}, {words.count(files, 'file', 'files')}",
+            f"profile {clean(study.profile.name)} · {when} · {networks}, {count(files, 'file', 'files')}",
             class_="quiet",
         ),
         *(element("p", said) for said in figures.measured_on),

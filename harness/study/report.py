@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from harness import units
 from harness.matrix import parse_artifact
 from harness.report.pictures import write_charts
-from harness.report.words import EVIDENCE, count
+from harness.report.words import EVIDENCE
 from harness.study import page
 from harness.study.claims import HOW_CHOSEN, PAPER
 from harness.study.rows import rows_of
 from harness.study.variants import artifacts_of
 from harness.study.words import evidence_of, file_of, same_work, share, share_interval, what_paid
+from harness.text import count
 from harness.workspace import write_atomically
 
 if TYPE_CHECKING:
