@@ -25,8 +25,10 @@ from harness.comparison import Build, prepare
 from harness.deploy.injection.build import build_injected
 from harness.deploy.runtimes import find_library
 from harness.deploy.targets import host_target
+from harness.device.halting import Halt, halting
+from harness.device.hold import confined, single_processors
 from harness.device.registry import find_device
-from harness.errors import DeviceTimedOut, RunnerDied
+from harness.errors import DeviceTimedOut, RunnerDied, UsageError
 from harness.measure.interleaved import run_trials
 from harness.records import ComparePlan, SuiteRuntime
 from harness.regress.decision import MARGINS
@@ -43,6 +45,7 @@ from harness.regress.selftest.campaign import (
 from harness.regress.selftest.scenario import BIMODAL_SHARE, ON_BOTH, Scenario
 from harness.regress.trials import trial_log_ratio
 from harness.statistics import samples_ns
+from harness.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -65,6 +68,7 @@ class Rig:
 
     Attributes:
         device: This machine.
+        affinity: The processors to use.
         subject: What identifies what is compared.
     """
 
@@ -80,9 +84,11 @@ class Rig:
             MissingTool: A converter, the runtime or a C compiler is not there.
         """
         self.device = find_device("host")
+        self.affinity = affinity
         self._library = find_library(RUNTIME, target=host_target())
-        self._model, self._affinity, self._accept = model, affinity, accept
-        self._arms: dict[tuple[tuple[str, int], ...], Arm] = {}
+        self._model, self._accept = model, accept
+        self._arms: dict[tuple[str, tuple[tuple[str, int], ...]], Arm] = {}
+        self._one_at_a_time = threading.Lock()
         question = self.arm({}).question
         facts = self.device.facts()
         virtual = f", virtual machine ({facts.virtual_machine})" if facts.virtual_machine else ""
@@ -96,16 +102,25 @@ class Rig:
             code_sha256=code_sha256(),
         )
 
-    def arm(self, injected: Mapping[str, int]) -> Arm:
-        """A build of the runtime, ready for its first process."""
-        key = tuple(sorted(injected.items()))
+    def arm(self, injected: Mapping[str, int], *, affinity: str | None = None) -> Arm:
+        """A build of the runtime, ready for its first process, from any thread.
+
+        Args:
+            injected: What is built into the library, by the macros of its source.
+            affinity: The processors to use; None: those of the rig.
+        """
+        with self._one_at_a_time:
+            return self._arm(injected, affinity or self.affinity)
+
+    def _arm(self, injected: Mapping[str, int], affinity: str) -> Arm:
+        key = (affinity, tuple(sorted(injected.items())))
         if key not in self._arms:
             build = Build(
                 said=f"{self._model} with {dict(injected) or 'nothing'} added",
                 reference=self._model,
                 artifact=None if self._model.endswith(".tflite") else ARTIFACT,
                 runtime=SuiteRuntime(name=RUNTIME, driver="bench"),
-                affinity=self._affinity,
+                affinity=affinity,
                 version=self._library.version,
                 library=str(build_injected(self._library, injected)),
             )
@@ -127,7 +142,13 @@ def code_sha256() -> str:
 
 
 def open_campaign(
-    folder: Path, rig: Rig, scenarios: Sequence[Scenario], *, trials: int = TRIALS, seed: int | None = None
+    folder: Path,
+    rig: Rig,
+    scenarios: Sequence[Scenario],
+    *,
+    trials: int = TRIALS,
+    lanes: int = 1,
+    seed: int | None = None,
 ) -> Campaign:
     """The campaign in a folder to go on with, or a new one.
 
@@ -136,15 +157,19 @@ def open_campaign(
         rig: What is compared.
         scenarios: Of a new one; one that is there keeps its own.
         trials: Of each comparison of a new one.
+        lanes: Comparisons at once of a new one.
         seed: Of a new one; None draws it.
 
     Raises:
-        UsageError: The one that is there compares something else, or on another machine.
+        UsageError: The one that is there compares something else, or on another machine; or that has fewer
+            processors than the campaign has lanes.
     """
     if (folder / "plan.json").exists():
         campaign = Campaign.open(folder)
         require_same_subject(campaign.plan.subject, rig.subject)
+        _affinities(rig, campaign.plan.lanes)
         return campaign
+    _affinities(rig, lanes)  # before anything is measured
     drawn = secrets.randbelow(2**31) if seed is None else seed
     unchanged = rig.arm({})
     found = run_trials(unchanged, unchanged, rig.device, ComparePlan(trials=3, memory_trials=3, seed=drawn)).trials
@@ -156,6 +181,7 @@ def open_campaign(
         seed=drawn,
         scenarios=tuple(scenarios),
         trials=trials,
+        lanes=lanes,
         subject=rig.subject,
         baseline_ns=statistics.median([statistics.median(samples_ns(process)) for process in processes]),
         baseline_cold_ns=statistics.median([p.load_ns + p.first_inference_ns for p in processes]),
@@ -164,35 +190,73 @@ def open_campaign(
     return begin(folder, plan)
 
 
+def comparers(
+    rig: Rig, plan: CampaignPlan, *, halt: Halt | None = None, require: Callable[[], None] = lambda: None
+) -> tuple[Comparisons, ...]:
+    """What makes the comparisons of a campaign, one for each of its lanes.
+
+    Args:
+        rig: What is compared.
+        plan: Of the campaign.
+        halt: Ends what is under way when it stops.
+        require: Raises LeaseLost where another run has taken the machine over.
+
+    Raises:
+        UsageError: The rig has fewer processors than that.
+    """
+    device = halting(rig.device, halt or Halt())
+    affinities = _affinities(rig, plan.lanes)
+    return tuple(Comparisons(rig, plan, device, affinity=affinity, require=require) for affinity in affinities)
+
+
+def _affinities(rig: Rig, lanes: int) -> tuple[str | None, ...]:
+    """Of each lane; None: whatever the rig uses, where there is no other lane to keep clear of."""
+    if lanes == 1:
+        return (None,)
+    processors = single_processors(rig.device, rig.affinity)
+    if len(processors) < lanes:
+        found = count(len(processors), "processor", "processors")
+        raise UsageError(
+            f"{lanes} lanes need as many processors that a program can be confined to, and with the affinity "
+            f"{rig.affinity!r} this machine has {found} of the kind"
+        )
+    return tuple(str(processor) for processor in processors[:lanes])
+
+
 class Comparisons:
-    """Makes comparisons on a rig; a `harness.regress.selftest.run.Comparer`."""
+    """Makes comparisons on a rig; a `harness.regress.selftest.run.Comparer`. Made by `comparers`."""
 
-    def __init__(self, rig: Rig, plan: CampaignPlan, require: Callable[[], None] = lambda: None) -> None:
-        """Takes what is compared, and how.
-
-        Args:
-            rig: What is compared.
-            plan: Of the campaign.
-            require: Raises LeaseLost where another run has taken the machine over.
-        """
-        self._rig, self._plan, self._require = rig, plan, require
+    def __init__(
+        self, rig: Rig, plan: CampaignPlan, device: Device, *, affinity: str | None, require: Callable[[], None]
+    ) -> None:
+        self._rig, self._plan, self._device = rig, plan, device
+        self._affinity, self._require = affinity, require
 
     def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
         """The trials of one comparison; see `Comparer`."""
         b = injected(scenario, self._plan)
         a = b if scenario.kind in ON_BOTH else {}
         plan = ComparePlan(trials=trials, seed=seed, memory_trials=trials if scenario.metric == "memory" else 0)
-        beside = _Neighbour(self._rig.device, after=trials // 2) if scenario.kind == "neighbour" else None
+        beside = None
+        if scenario.kind == "neighbour":
+            beside = _Neighbour(self._device, self._busy_commands(), after=trials // 2)
         with contextlib.nullcontext() if beside is None else beside:
             found = run_trials(
-                self._rig.arm(a),
-                self._rig.arm(b),
-                self._rig.device,
+                self._rig.arm(a, affinity=self._affinity),
+                self._rig.arm(b, affinity=self._affinity),
+                self._device,
                 plan,
                 watch=(lambda _trial: None) if beside is None else beside.see,
             )
         self._require()  # another run on the machine would be in the values
         return tuple(values_of(trial) for trial in found.trials)
+
+    def _busy_commands(self) -> tuple[tuple[str, ...], ...]:
+        """Keep every processor of this lane busy, and no other lane's."""
+        command = (sys.executable, "-c", _BUSY)
+        if self._affinity is None:
+            return (command,) * (self._device.facts().cores or 1)
+        return (confined(command, (int(self._affinity),)),)
 
 
 def injected(scenario: Scenario, plan: CampaignPlan) -> dict[str, int]:
@@ -230,10 +294,10 @@ def _means(processes: Sequence[ProcessRecord]) -> tuple[int, ...]:
 
 
 class _Neighbour:
-    """Programs that keep every processor busy, from the middle of a trial in mid-run to the end of the last one."""
+    """Programs that keep processors busy, from the middle of a trial in mid-run to the end of the last one."""
 
-    def __init__(self, device: Device, *, after: int) -> None:
-        self._device, self._left = device, after
+    def __init__(self, device: Device, commands: Sequence[tuple[str, ...]], *, after: int) -> None:
+        self._device, self._commands, self._left = device, commands, after
         self._programs: list[RunningProgram] = []
         self._at = time.monotonic()
         self._timer: threading.Timer | None = None
@@ -248,8 +312,8 @@ class _Neighbour:
         self._at = now
 
     def _begin(self) -> None:
-        for _ in range(self._device.facts().cores or 1):
-            self._programs.append(self._device.start((sys.executable, "-c", _BUSY), environment={}))
+        for command in self._commands:
+            self._programs.append(self._device.start(command, environment={}))
 
     def __enter__(self) -> None:
         pass
@@ -263,7 +327,7 @@ class _Neighbour:
             program.end()
         if kind is None and (ended or not self._programs):
             # What was measured is a comparison with less of a neighbour, and would count as one with it.
-            raise RunnerDied(self._device.id, (sys.executable, "-c", _BUSY), ended[0] if ended else 0, "")
+            raise RunnerDied(self._device.id, self._commands[0], ended[0] if ended else 0, "")
 
 
 def _ended(program: RunningProgram) -> int | None:

@@ -1,4 +1,4 @@
-"""Measure the gate itself and make what the README shows of it: `python scripts/operating_curve.py [--hours HOURS]`.
+"""Measure the gate itself and make what the README shows of it: `python scripts/operating_curve.py [--hours HOURS] [--lanes LANES]`.
 
 Goes on with both campaigns of `harness selftest` in `reports/selftest` (or begins them), for so many hours, keeps them
 with all their values among the baselines, and makes the rates, the curve and the README's tables from it. What
@@ -34,9 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("campaigns", metavar="CAMPAIGN", nargs="*", type=Path, help="Keep these, and measure nothing.")
     parser.add_argument("--hours", type=float, help="Measure for so long; default: until everything is measured.")
+    parser.add_argument("--lanes", type=int, default=1, help="Comparisons at once of new campaigns; default: 1.")
     asked = parser.parse_args(arguments)
     if not asked.campaigns:
-        _measure(asked.hours)
+        _measure(asked.hours, asked.lanes)
     for folder in asked.campaigns or [MEASURED / kind for kind in KINDS]:
         keep(folder, KEPT / folder.name)
     campaigns = [Campaign.open(path.parent) for path in sorted(KEPT.glob("*/plan.json"))]
@@ -69,12 +70,12 @@ def keep(folder: Path, kept: Path) -> None:
             old.unlink()
 
 
-def _measure(hours: float | None) -> None:
+def _measure(hours: float | None, lanes: int) -> None:
     """Go on with each campaign, for its share of the time. An interruption ends the measuring and keeps the rest."""
     for kind in KINDS:
         limit = [] if hours is None else ["--hours", str(hours / len(KINDS))]
-        command = [sys.executable, "-m", "harness", "selftest", kind, "--output", str(MEASURED / kind), *limit]
-        subprocess.run(command, cwd=ROOT, check=True)
+        command = [sys.executable, "-m", "harness", "selftest", kind, "--output", str(MEASURED / kind)]
+        subprocess.run([*command, "--lanes", str(lanes), *limit], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ def measured(tmp_path: Path) -> Path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        carry_on(Campaign.open(tmp_path / "aa"), Simulated(), watch=stop_after_two)
+        carry_on(Campaign.open(tmp_path / "aa"), [Simulated()], watch=stop_after_two)
     (first,) = (tmp_path / "aa").glob("session-*")
     first.rename(first.with_name("session-20260101T000000-1.ndjson"))  # sessions of one second are one
-    carry_on(Campaign.open(tmp_path / "aa"), Simulated())
+    carry_on(Campaign.open(tmp_path / "aa"), [Simulated()])
     return tmp_path / "aa"
 
 
@@ -61,7 +61,7 @@ def test_packed_sessions_are_kept_beside_those_that_came_later(measured: Path, t
 
 def test_another_campaign_takes_the_place_of_the_one_before(measured: Path, tmp_path: Path) -> None:
     begin(tmp_path / "other", plan(scenario(comparisons=3)))
-    carry_on(Campaign.open(tmp_path / "other"), Simulated())
+    carry_on(Campaign.open(tmp_path / "other"), [Simulated()])
     keep(measured, tmp_path / "kept")
 
     keep(tmp_path / "other", tmp_path / "kept")

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
+import psutil
 import pytest
 
 from harness import selftest
+from harness.device.hold import confined, single_processors
 from harness.device.host import HostDevice
 from harness.errors import RunnerDied, UsageError
 from harness.regress.selftest.campaign import Campaign
 from harness.regress.selftest.run import carry_on
 from harness.regress.selftest.scenario import Scenario, aa_scenarios, power_scenarios
-from harness.selftest import Comparisons, Rig, injected, open_campaign
+from harness.selftest import Rig, comparers, injected, open_campaign
 
 if TYPE_CHECKING:
     from harness.device.device import RunningProgram
@@ -39,7 +46,7 @@ def campaign(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     )
     folder = tmp_path_factory.mktemp("campaign")
     begun = open_campaign(folder, rig, scenarios, trials=5, seed=1)
-    assert carry_on(begun, Comparisons(rig, begun.plan)) == 3
+    assert carry_on(begun, comparers(rig, begun.plan)) == 3
     return Campaign.open(folder)
 
 
@@ -87,11 +94,9 @@ def test_every_scenario_has_its_injection(campaign: Campaign) -> None:
 NEIGHBOUR = Scenario(kind="neighbour", dose=0.0, metric="p50", comparisons=1)
 
 
-def test_a_neighbour_loads_every_processor_from_mid_run_and_is_gone_afterwards(
-    campaign: Campaign, rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def neighbours_of(monkeypatch: pytest.MonkeyPatch) -> list[RunningProgram]:
+    """What was started as a neighbour from now on."""
     started: list[RunningProgram] = []
-    before: list[int] = []
     start = HostDevice.start
 
     def counting(self: HostDevice, command: tuple[str, ...], **more: Any) -> RunningProgram:
@@ -101,6 +106,14 @@ def test_a_neighbour_loads_every_processor_from_mid_run_and_is_gone_afterwards(
         return program
 
     monkeypatch.setattr(HostDevice, "start", counting)
+    return started
+
+
+def test_a_neighbour_loads_every_processor_from_mid_run_and_is_gone_afterwards(
+    campaign: Campaign, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = neighbours_of(monkeypatch)
+    before: list[int] = []
     see = selftest._Neighbour.see
 
     def watched(self: selftest._Neighbour, trial: Trial) -> None:
@@ -109,7 +122,7 @@ def test_a_neighbour_loads_every_processor_from_mid_run_and_is_gone_afterwards(
 
     monkeypatch.setattr(selftest._Neighbour, "see", watched)
 
-    values = Comparisons(rig, campaign.plan)(NEIGHBOUR, trials=8, seed=1)
+    values = comparers(rig, campaign.plan)[0](NEIGHBOUR, trials=8, seed=1)
 
     assert len(values) == 8
     assert before[:4] == [0] * 4, "the first half is quiet"
@@ -123,4 +136,57 @@ def test_a_comparison_whose_neighbour_died_does_not_count(
     monkeypatch.setattr(selftest, "_BUSY", "pass")
 
     with pytest.raises(RunnerDied):
-        Comparisons(rig, campaign.plan)(NEIGHBOUR, trials=8, seed=1)
+        comparers(rig, campaign.plan)[0](NEIGHBOUR, trials=8, seed=1)
+
+
+def test_each_lane_has_a_processor_of_its_own_for_its_builds_and_its_neighbour(
+    campaign: Campaign, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = neighbours_of(monkeypatch)
+    first, second = comparers(rig, msgspec.structs.replace(campaign.plan, lanes=2))
+
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(lane, NEIGHBOUR, trials=4, seed=1) for lane in (first, second)]
+        assert [len(one.result()) for one in both] == [4, 4]
+
+    ours = single_processors(rig.device, "any")[:2]
+    assert {program.argv for program in started} == {
+        confined((sys.executable, "-c", selftest._BUSY), (number,)) for number in ours
+    }
+    used = {rig.arm({}, affinity=lane._affinity).question.choice.affinity for lane in (first, second)}
+    assert used == {str(number) for number in ours}
+    assert rig.subject.choice.affinity == "any", "what is compared is the same in every lane"
+
+
+def test_more_lanes_than_processors_are_refused_before_anything_is_measured(rig: Rig, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="1000 lanes need as many processors"):
+        open_campaign(tmp_path, rig, aa_scenarios(1), lanes=1000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_ends_every_lane_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    options = ("--comparisons", "50", "--trials", "10", "--lanes", "2", "--model", str(TINY), "--output", "made")
+    command = [sys.executable, "-m", "harness", "selftest", "aa", *options]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    told = []
+    for line in process.stderr:
+        told.append(line)
+        if " left, some " in line:
+            break
+    programs = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, "".join(told) + said
+    assert "the same command goes on" in said
+    _, alive = psutil.wait_procs(programs, timeout=10)
+    assert not alive
+    stored = Campaign.open(tmp_path / "made")
+    assert 0 < len(stored.done) < 50
+    assert not stored.damaged
+
+    done = subprocess.run([*command, "--hours", "0"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(stored.done):,} comparisons are there" in done.stderr
+    assert "2 at a time, each on a processor of its own" in " ".join(done.stdout.split())

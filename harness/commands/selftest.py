@@ -22,6 +22,9 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 ModelOption = Annotated[str, typer.Option(help="A small network, or a .tflite file; a comparison has to be cheap.")]
 TrialsOption = Annotated[int, typer.Option(min=10, max=1000, help="Of each comparison of a new campaign.")]
 AffinityOption = Annotated[str, typer.Option(help="The processors to use: any, a range (4-7) or a mask (0xf0).")]
+LanesOption = Annotated[
+    int, typer.Option(min=1, help="Comparisons at once of a new campaign, each on a processor of its own.")
+]
 HoursOption = Annotated[
     float | None, typer.Option("--hours", min=0.0, help="Begin no further comparison after so long; go on later.")
 ]
@@ -52,6 +55,7 @@ def aa(
     / "aa",
     hours: HoursOption = None,
     trials: TrialsOption = 100,
+    lanes: LanesOption = 1,
     model: ModelOption = "mobilenet_v3_small",
     affinity: AffinityOption = "any",
     accept: AcceptOption = None,
@@ -64,7 +68,7 @@ def aa(
     """
     from harness.regress.selftest.scenario import aa_scenarios  # noqa: PLC0415
 
-    _campaign(output, aa_scenarios(comparisons), hours, trials, model, affinity, accept or (), output_format)
+    _campaign(output, aa_scenarios(comparisons), hours, trials, lanes, model, affinity, accept or (), output_format)
 
 
 @app.command("power")
@@ -75,6 +79,7 @@ def power(
     / "power",
     hours: HoursOption = None,
     trials: TrialsOption = 100,
+    lanes: LanesOption = 1,
     model: ModelOption = "mobilenet_v3_small",
     affinity: AffinityOption = "any",
     accept: AcceptOption = None,
@@ -87,7 +92,7 @@ def power(
     """
     from harness.regress.selftest.scenario import power_scenarios  # noqa: PLC0415
 
-    _campaign(output, power_scenarios(comparisons), hours, trials, model, affinity, accept or (), output_format)
+    _campaign(output, power_scenarios(comparisons), hours, trials, lanes, model, affinity, accept or (), output_format)
 
 
 @app.command("report")
@@ -112,27 +117,31 @@ def _campaign(
     scenarios: Sequence[Scenario],
     hours: float | None,
     trials: int,
+    lanes: int,
     model: str,
     affinity: str,
     accept: Sequence[str],
     output_format: Output,
 ) -> None:
     """Begin a campaign or go on with it, and show what is there."""
+    from harness.device.halting import Halt  # noqa: PLC0415
     from harness.device.lease import leased  # noqa: PLC0415
     from harness.regress.selftest.run import carry_on  # noqa: PLC0415
-    from harness.selftest import Comparisons, Rig, open_campaign  # noqa: PLC0415
+    from harness.selftest import Rig, comparers, open_campaign  # noqa: PLC0415
 
     note("preparing: the network, the runtime, the builds")
     rig = Rig(model, affinity=affinity, accept=accept)
     with saying_how_to_go_on("the same command goes on"), leased((rig.device,), f"selftest {folder.name}") as lease:
         # Inside: what slowdowns are a share of is measured now, and for good.
-        campaign = open_campaign(folder, rig, scenarios, trials=trials)
+        campaign = open_campaign(folder, rig, scenarios, trials=trials, lanes=lanes)
         note(f"{folder}: {len(campaign.done):,} comparisons are there, {len(campaign.left):,} left")
+        halt = Halt()
         carry_on(
             campaign,
-            Comparisons(rig, campaign.plan, partial(lease.require, rig.device.id)),
+            comparers(rig, campaign.plan, halt=halt, require=partial(lease.require, rig.device.id)),
             at_most_s=None if hours is None else 3600 * hours,
-            watch=_tell,
+            watch=partial(_tell, campaign.plan.lanes),
+            stop=halt.stop,
         )
     _show([folder], None, output_format)
 
@@ -162,7 +171,7 @@ def _show(folders: Sequence[Path], figure: Path | None, output_format: Output, p
         note(f"wrote {page}")
 
 
-def _tell(scenario: Scenario, done: Done | DeviceError, left: int) -> None:
+def _tell(lanes: int, scenario: Scenario, done: Done | DeviceError, left: int) -> None:
     from harness import units  # noqa: PLC0415
     from harness.regress.decision import MARGINS, compare_trials  # noqa: PLC0415
     from harness.regress.selftest.campaign import Done  # noqa: PLC0415
@@ -173,4 +182,4 @@ def _tell(scenario: Scenario, done: Done | DeviceError, left: int) -> None:
     values = [trial.log_ratios[scenario.metric] for trial in done.trials if scenario.metric in trial.log_ratios]
     verdict, effect = compare_trials(values, MARGINS[scenario.metric])
     found = "–" if effect is None else f"{100 * (effect.ratio - 1):+.2f} %"
-    note(f"{left:,} left, some {units.elapsed(left * done.seconds)}; {scenario.name}: {found}, {verdict}")
+    note(f"{left:,} left, some {units.elapsed(left * done.seconds / lanes)}; {scenario.name}: {found}, {verdict}")

@@ -56,6 +56,8 @@ class CampaignPlan(Record, frozen=True, kw_only=True):
     scenarios: tuple[Scenario, ...]
     trials: int
     """Of each comparison."""
+    lanes: int = 1
+    """So many comparisons at once; where it is more than one, each on a processor of its own."""
     subject: Subject
     baseline_ns: float
     """An inference of the unchanged build when the campaign was planned: what a dose is a share of."""
@@ -89,6 +91,8 @@ class Done(Record, frozen=True, kw_only=True):
     at: str
     seconds: float
     load_1min: float
+    lane: int = 0
+    """Which of the plan's lanes made it."""
     trials: tuple[TrialValues, ...]
 
 
@@ -190,7 +194,7 @@ class Session:
 
 @contextmanager
 def session(folder: Path) -> Iterator[Session]:
-    """Hold a campaign for writing while the block lasts: two at once would disturb each other's times.
+    """Hold a campaign for writing while the block lasts: two at once would do its comparisons twice.
 
     Raises:
         RunLocked: Another process adds to it.

@@ -71,6 +71,8 @@ class SelftestReport(Record, frozen=True, kw_only=True):
     runtime: str
     harness_version: str
     trials: int
+    lanes: int = 1
+    """Comparisons at once, each on a processor of its own; the most of any of the campaigns."""
     first_at: str | None
     last_at: str | None
     sessions_load_1min: tuple[float, float, float] | None
@@ -107,6 +109,7 @@ def make_report(
         runtime=f"{plan.subject.choice.runtime}, {plan.subject.choice.threads} threads",
         harness_version=plan.subject.harness_version,
         trials=plan.trials,
+        lanes=max(campaign.plan.lanes for campaign in campaigns),
         first_at=done[0].at if done else None,
         last_at=done[-1].at if done else None,
         sessions_load_1min=(loads[0], loads[len(loads) // 2], loads[-1]) if loads else None,
@@ -226,6 +229,8 @@ def report_heading(report: SelftestReport) -> str:
         report.machine,
         when,
     ]
+    if report.lanes > 1:
+        parts.append(f"{report.lanes} at a time, each on a processor of its own")
     if report.sessions_load_1min is not None:
         low, middle, high = report.sessions_load_1min
         parts.append(f"load {low:.1f} to {high:.1f}, median {middle:.1f}")

@@ -1,9 +1,11 @@
-"""Carry a campaign on: one comparison after the other, each stored as it ends."""
+"""Carry a campaign on: one comparison after the other in each lane, each stored as it ends."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -11,9 +13,9 @@ from harness.errors import DeviceError, LeaseLost
 from harness.regress.selftest.campaign import CAMPAIGN_SCHEMA, Done, session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from harness.regress.selftest.campaign import Campaign, TrialValues
+    from harness.regress.selftest.campaign import Campaign, Session, TrialValues
     from harness.regress.selftest.scenario import Scenario
 
 FAILURES_MAX: Final = 5
@@ -34,10 +36,11 @@ class Comparer(Protocol):
 
 def carry_on(
     campaign: Campaign,
-    comparer: Comparer,
+    lanes: Sequence[Comparer],
     *,
     at_most_s: float | None = None,
     watch: Callable[[Scenario, Done | DeviceError, int], None] = lambda _scenario, _done, _left: None,
+    stop: Callable[[], None] = lambda: None,
 ) -> int:
     """Do what is left of a campaign, or as much of it as there is time for.
 
@@ -46,52 +49,106 @@ def carry_on(
 
     Args:
         campaign: As it is stored.
-        comparer: Makes the trials.
+        lanes: Each makes one comparison at a time, in a thread of its own.
         at_most_s: Begin no further comparison after so many seconds.
-        watch: Told of every comparison and how many are left.
+        watch: Told of every comparison and how many are left, by one thread at a time.
+        stop: Has the comparisons that are under way end at once, by an exception in their threads.
 
     Returns:
         How many were done.
 
     Raises:
         RunLocked, UnwritableFolder: It cannot be stored.
-        LeaseLost: Another run has taken the device over. The comparison that it was in is not kept.
+        LeaseLost: Another run has taken the device over. The comparisons under way are not kept.
         DeviceError: The last `FAILURES_MAX` could not be made; this is what the last one said.
     """
-    plan, order = campaign.plan, campaign.plan.order
-    left = campaign.left
-    began = time.monotonic()
-    done, failures = 0, 0
     with session(campaign.folder) as writer:
-        for place, index in enumerate(left):
-            if at_most_s is not None and time.monotonic() - began >= at_most_s:
-                break
-            scenario = plan.scenarios[order[index]]
+        work = _Work(campaign, writer, watch, until=None if at_most_s is None else time.monotonic() + at_most_s)
+        with ThreadPoolExecutor(len(lanes), thread_name_prefix="lane") as pool:
+            threads = [pool.submit(work.go_on, comparer, lane) for lane, comparer in enumerate(lanes)]
             try:
-                one = _compare(campaign, comparer, scenario, index)
-            except LeaseLost:  # another run is on the device, and would be in every further one, too
-                raise
-            except DeviceError as error:
-                failures += 1
-                if failures == FAILURES_MAX:
-                    raise
-                watch(scenario, error, len(left) - place - 1)
-                continue
-            failures = 0
-            writer.save(one)
-            done += 1
-            watch(scenario, one, len(left) - place - 1)
-    return done
+                wait(threads, return_when=FIRST_EXCEPTION)
+            finally:
+                if not all(thread.done() for thread in threads):  # Ctrl-C, or one of them has failed
+                    work.close()
+                    stop()
+    if work.errors:
+        raise work.errors[0]  # those after it were stopped
+    return work.done
 
 
-def _compare(campaign: Campaign, comparer: Comparer, scenario: Scenario, index: int) -> Done:
-    at, began, load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
-    trials = comparer(scenario, trials=campaign.plan.trials, seed=campaign.plan.seed + index)
-    return Done(
-        schema=CAMPAIGN_SCHEMA,
-        index=index,
-        at=at.isoformat(timespec="seconds"),
-        seconds=time.monotonic() - began,
-        load_1min=load,
-        trials=trials,
-    )
+class _Work:
+    """What is left of a campaign, handed out to lanes."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        writer: Session,
+        watch: Callable[[Scenario, Done | DeviceError, int], None],
+        *,
+        until: float | None,
+    ) -> None:
+        self._plan, self._order = campaign.plan, campaign.plan.order
+        self._writer, self._watch, self._until = writer, watch, until
+        self._left = iter(campaign.left)
+        self._unmade = len(campaign.left)
+        self._closed = False
+        self._lock = threading.Lock()
+        self._failures = 0
+        self.done = 0
+        self.errors: list[BaseException] = []
+        """What ended a lane before its time, the earliest first."""
+
+    def close(self) -> None:
+        """Hand out no more."""
+        self._closed = True
+
+    def go_on(self, comparer: Comparer, lane: int) -> None:
+        """Make one comparison after the other."""
+        try:
+            while (index := self._next()) is not None:
+                self._make(comparer, index, lane)
+        except BaseException as error:
+            self.errors.append(error)
+            self.close()
+            raise
+
+    def _next(self) -> int | None:
+        with self._lock:
+            is_late = self._until is not None and time.monotonic() >= self._until
+            return None if self._closed or is_late else next(self._left, None)
+
+    def _make(self, comparer: Comparer, index: int, lane: int) -> None:
+        scenario = self._plan.scenarios[self._order[index]]
+        at, began, load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
+        made: Done | DeviceError
+        try:
+            trials = comparer(scenario, trials=self._plan.trials, seed=self._plan.seed + index)
+        except LeaseLost:  # another run is on the device, and would be in every further one, too
+            raise
+        except DeviceError as error:
+            made = error
+        else:
+            made = Done(
+                schema=CAMPAIGN_SCHEMA,
+                index=index,
+                at=at.isoformat(timespec="seconds"),
+                seconds=time.monotonic() - began,
+                load_1min=load,
+                lane=lane,
+                trials=trials,
+            )
+        with self._lock:
+            self._keep(scenario, made)
+
+    def _keep(self, scenario: Scenario, made: Done | DeviceError) -> None:
+        self._unmade -= 1
+        if isinstance(made, Done):
+            self._failures = 0
+            self._writer.save(made)
+            self.done += 1
+        else:
+            self._failures += 1
+            if self._failures == FAILURES_MAX:
+                raise made
+        self._watch(scenario, made, self._unmade)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import threading
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -106,7 +107,7 @@ class Simulated:
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     folder = tmp_path_factory.mktemp("campaign")
     begun = begin(folder, plan(scenario(comparisons=60), scenario("spin", 0.03, 60), scenario("spin", 0.005, 20)))
-    carry_on(begun, Simulated())
+    carry_on(begun, [Simulated()])
     return Campaign.open(folder)
 
 
@@ -125,10 +126,10 @@ def test_a_campaign_that_was_stopped_goes_on_and_does_each_comparison_once(tmp_p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        carry_on(Campaign.open(folder), first, watch=kill_after_four)
+        carry_on(Campaign.open(folder), [first], watch=kill_after_four)
     assert len(Campaign.open(folder).left) == 6
 
-    assert carry_on(Campaign.open(folder), second) == 6
+    assert carry_on(Campaign.open(folder), [second]) == 6
     whole = Campaign.open(folder)
     assert whole.left == ()
     assert sorted(one.index for one in whole.done) == list(range(10))
@@ -146,7 +147,7 @@ def test_the_order_is_fixed_by_the_plan_and_mixes_the_scenarios() -> None:
 
 def test_a_cut_line_is_named_and_its_comparison_done_again(tmp_path: Path) -> None:
     folder = tmp_path / "campaign"
-    carry_on(begin(folder, plan(scenario(comparisons=3))), Simulated())
+    carry_on(begin(folder, plan(scenario(comparisons=3))), [Simulated()])
     (path,) = folder.glob("session-*.ndjson")
     content = path.read_bytes()
     path.write_bytes(content[:-30])
@@ -156,12 +157,12 @@ def test_a_cut_line_is_named_and_its_comparison_done_again(tmp_path: Path) -> No
     assert len(cut.done) == 2
     assert len(cut.left) == 1
     assert cut.damaged[0].where == f"{path.name}:3"
-    assert carry_on(cut, Simulated()) == 1
+    assert carry_on(cut, [Simulated()]) == 1
 
 
 def test_packed_sessions_are_read_and_what_is_stored_twice_counts_once(tmp_path: Path) -> None:
     folder = tmp_path / "campaign"
-    carry_on(begin(folder, plan(scenario(comparisons=3))), Simulated())
+    carry_on(begin(folder, plan(scenario(comparisons=3))), [Simulated()])
     (path,) = folder.glob("session-*.ndjson")
     packed = folder / "session-0.ndjson.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
@@ -174,11 +175,11 @@ def test_packed_sessions_are_read_and_what_is_stored_twice_counts_once(tmp_path:
 def test_two_sessions_at_once_are_refused(tmp_path: Path) -> None:
     begun = begin(tmp_path, plan(scenario(comparisons=1)))
     with session(tmp_path), pytest.raises(RunLocked):
-        carry_on(begun, Simulated())
+        carry_on(begun, [Simulated()])
 
 
 def test_a_session_ends_when_its_time_is_over(tmp_path: Path) -> None:
-    assert carry_on(begin(tmp_path, plan(scenario(comparisons=5))), Simulated(), at_most_s=0) == 0
+    assert carry_on(begin(tmp_path, plan(scenario(comparisons=5))), [Simulated()], at_most_s=0) == 0
 
 
 def test_a_comparison_that_cannot_be_made_is_told_and_left_for_later(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_comparison_that_cannot_be_made_is_told_and_left_for_later(tmp_path: P
 
     told: list[object] = []
     done = carry_on(
-        begin(tmp_path, plan(scenario(comparisons=3))), Failing(), watch=lambda _s, one, _left: told.append(one)
+        begin(tmp_path, plan(scenario(comparisons=3))), [Failing()], watch=lambda _s, one, _left: told.append(one)
     )
 
     assert done == 2
@@ -205,7 +206,7 @@ def test_a_machine_that_can_make_none_ends_the_session(tmp_path: Path) -> None:
 
     begun = begin(tmp_path, plan(scenario(comparisons=run_module.FAILURES_MAX + 3)))
     with pytest.raises(DeviceTimedOut):
-        carry_on(begun, failing)
+        carry_on(begun, [failing])
 
 
 def test_a_machine_that_another_run_has_taken_over_ends_the_session_at_once(tmp_path: Path) -> None:
@@ -215,10 +216,49 @@ def test_a_machine_that_another_run_has_taken_over_ends_the_session_at_once(tmp_
         raise LeaseLost("host", "the nightly run")
 
     with pytest.raises(LeaseLost):
-        carry_on(begin(tmp_path, plan(scenario(comparisons=3))), lost, watch=lambda *what: told.append(what))
+        carry_on(begin(tmp_path, plan(scenario(comparisons=3))), [lost], watch=lambda *what: told.append(what))
 
     assert told == []
     assert len(Campaign.open(tmp_path).left) == 3
+
+
+def test_lanes_work_at_once_and_make_each_comparison_once(tmp_path: Path) -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    class Waiting(Simulated):
+        def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
+            together.wait()  # for one of the other lane that is under way, too
+            return super().__call__(scenario, trials=trials, seed=seed)
+
+    left: list[int] = []
+    begun = begin(tmp_path, plan(scenario(comparisons=8)))
+    assert carry_on(begun, [Waiting(), Waiting()], watch=lambda *what: left.append(what[2])) == 8
+
+    stored = Campaign.open(tmp_path)
+    assert sorted(one.index for one in stored.done) == list(range(8))
+    assert sorted(one.lane for one in stored.done) == [0] * 4 + [1] * 4
+    assert left == [7, 6, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("error", [LeaseLost("host", "the nightly run"), KeyboardInterrupt(), OSError("no memory")])
+def test_what_ends_one_lane_ends_the_others_at_once_and_is_what_is_told(tmp_path: Path, error: BaseException) -> None:
+    stopped, begun = threading.Event(), threading.Event()
+
+    def failing(scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
+        assert begun.wait(timeout=10)
+        raise error
+
+    def long(scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
+        begun.set()
+        assert stopped.wait(timeout=10), "it was not told to stop"
+        raise DeviceTimedOut("host", "what it was stopped in", 1.0)
+
+    campaign = begin(tmp_path, plan(scenario(comparisons=9)))
+    with pytest.raises(type(error)) as caught:
+        carry_on(campaign, [failing, long], stop=stopped.set)
+
+    assert caught.value is error
+    assert len(Campaign.open(tmp_path).left) == 9
 
 
 def test_a_decision_in_two_stages_has_trials_of_its_own(campaign: Campaign) -> None:
@@ -286,7 +326,7 @@ def test_rules_are_judged_on_the_same_values_in_both_orders(told: SelftestReport
 def test_a_run_before_is_always_of_the_unchanged_build_on_an_untouched_machine(tmp_path: Path) -> None:
     kinds = ("aa", "step", "ramp", "neighbour", "spin")
     made = begin(tmp_path, plan(*(scenario(kind, 0.1 * (kind not in {"aa", "neighbour"}), 8) for kind in kinds)))
-    carry_on(made, Simulated())
+    carry_on(made, [Simulated()])
     stored = Campaign.open(tmp_path)
     kind_of = {one.index: stored.plan.scenarios[stored.plan.order[one.index]].kind for one in stored.done}
 
