@@ -1,8 +1,8 @@
-"""Measure the gate itself and make what the README shows of it: `python scripts/operating_curve.py [--hours HOURS] [--lanes LANES]`.
+"""Measure the gate itself and make what the README shows of it: `python scripts/operating_curve.py [--hours HOURS]`.
 
-Goes on with both campaigns of `harness selftest` in `reports/selftest` (or begins them), for so many hours, keeps them
-with all their values among the baselines, and makes the rates, the curve and the README's tables from it. What
-is given as CAMPAIGN... is kept instead, and nothing is measured.
+Goes on with both campaigns of `harness selftest` in `reports/selftest` (or begins them, with `--lanes` comparisons at
+once), for so many hours, keeps them with all their values among the baselines, and makes the rates, the curve and the
+README's tables from it. What is given as CAMPAIGN... is kept instead, and nothing is measured.
 """
 
 from __future__ import annotations
