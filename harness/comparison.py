@@ -193,6 +193,7 @@ def prepare(build: Build, device: Device, *, accept: Collection[str] = ()) -> Re
         expected=right.outputs,
         reference=right.computed_by,
         tolerance=right.tolerance,
+        checkpoint_outputs=right.checkpoint_outputs,
         accepted_obstacles=(*accept, *accepted_obstacles(facts)),
     )
     runner = choose_runner(device, choice)

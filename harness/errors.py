@@ -715,13 +715,16 @@ class ParityFailed(BadData):
 
     kind = "wrong_numbers"
 
-    def __init__(self, where: str, tensor: str, metric: str, found: float, limit: float) -> None:
+    def __init__(
+        self, where: str, tensor: str, metric: str, found: float, limit: float, *, reference: str = "the checkpoint"
+    ) -> None:
         super().__init__(where, tensor, metric, found, limit)
         self.where, self.tensor, self.metric, self.found, self.limit = where, tensor, metric, found, limit
+        self.reference = reference
 
     def __str__(self) -> str:
         return (
-            f"{self.where}: output {self.tensor!r} differs from the checkpoint: "
+            f"{self.where}: output {self.tensor!r} differs from {self.reference}: "
             f"{self.metric} is {self.found:.3g}, the limit is {self.limit:.3g}"
         )
 

@@ -115,13 +115,14 @@ def compare(
     )
 
 
-def require(parity: Parity, where: str, *, advice: str = "") -> None:
+def require(parity: Parity, where: str, *, advice: str = "", reference: str = "the checkpoint") -> None:
     """Refuse a failed comparison.
 
     Args:
         parity: What `compare` found.
         where: What is being checked, for the message.
         advice: What to do about it there.
+        reference: What it was compared with, in a reader's words.
 
     Raises:
         ParityFailed: Names the first output beyond its tolerance, the metric, its value and the limit.
@@ -129,7 +130,7 @@ def require(parity: Parity, where: str, *, advice: str = "") -> None:
     for output in parity.outputs:
         excess = _excess(output, parity.tolerance)
         if excess is not None:
-            error = ParityFailed(where, output.tensor, *excess)
+            error = ParityFailed(where, output.tensor, *excess, reference=reference)
             error.hint = advice
             raise error
 

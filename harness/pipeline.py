@@ -689,6 +689,7 @@ def _measure_cell(plan: Plan, cell: Cell, ready: _Prepared, device: Device, watc
         expected=right.outputs,
         reference=right.computed_by,
         tolerance=right.tolerance,
+        checkpoint_outputs=right.checkpoint_outputs,
         require_accelerator=plan.require_accelerator,
         accepted_obstacles=(*plan.accepted_obstacles, *accepted_obstacles(device.facts())),
     )

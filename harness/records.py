@@ -355,6 +355,13 @@ class Parity(Record, frozen=True, kw_only=True):
     """No output is too far off; None where nothing was compared, since nothing on this machine runs the file."""
     evidence: Evidence | None = None
     """How far this comparison goes, where the system that runs the file is not here; None where it was run itself."""
+    from_checkpoint: tuple[OutputParity, ...] | None = None
+    """Of the same outputs, how far they are from the checkpoint's, where `reference` is another; not judged."""
+
+    @property
+    def relative_l2(self) -> float | None:
+        """How far the worst output is from the checkpoint's; None where nothing was compared."""
+        return max((output.relative_l2 for output in self.from_checkpoint or self.outputs), default=None)
 
 
 class Conversion(Record, frozen=True, kw_only=True):

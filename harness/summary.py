@@ -181,7 +181,7 @@ def summarise(result: CellResult, *, canary_baseline_ns: float | None = None) ->
         memory_source=source,
         size_bytes=result.artifact.size_bytes if result.artifact else None,
         deflated_bytes=result.artifact.deflated_bytes if result.artifact else None,
-        parity_relative_l2=max((output.relative_l2 for output in outcome.parity.outputs), default=None),
+        parity_relative_l2=outcome.parity.relative_l2,
         parity_passed=outcome.parity.passed is True,
         not_steady_processes=sum(not process.steady for process in counted),
         disturbed_processes=sum(_is_disturbed(process, baseline) for process in counted),

@@ -64,7 +64,7 @@ def conversions_table(made: Mapping[str, Artifact | Failure | NotRunnable]) -> s
     rows, notes = [], []
     for name, artifact in made.items():
         if isinstance(artifact, Artifact):
-            worst = max((output.relative_l2 for output in artifact.parity.outputs), default=0.0)
+            worst = artifact.parity.relative_l2 or 0.0
             limit = artifact.parity.tolerance.relative_l2
             conversion = artifact.conversion
             rows.append(

@@ -162,11 +162,13 @@ class RightAnswer:
         outputs: `[samples, ...]` by output.
         computed_by: What computed them, with its version.
         tolerance: How far from them an answer may be.
+        checkpoint_outputs: The checkpoint's, where they are not the ones to answer.
     """
 
     outputs: Mapping[str, NDArray[np.generic]]
     computed_by: str
     tolerance: Tolerance
+    checkpoint_outputs: Mapping[str, NDArray[np.generic]] | None = None
 
 
 def right_answer(artifact: Artifact, checkpoint: Checkpoint) -> RightAnswer:
@@ -186,6 +188,7 @@ def right_answer(artifact: Artifact, checkpoint: Checkpoint) -> RightAnswer:
         return RightAnswer(
             outputs=dict(stored),
             computed_by=artifact.parity.executed_by,
+            checkpoint_outputs=arrays_of(checkpoint, "reference"),
             tolerance=artifact.parity.tolerance if artifact.precision == "fp32" else tolerance_for("coreml", "fp16"),
         )
 

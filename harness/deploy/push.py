@@ -54,8 +54,7 @@ def push(
     local = Path(artifact.path)
     if not local.exists():
         raise UnreadableModel(artifact.path, artifact.format, "there is no such file")
-    # A package's own digest leaves out what differs between two conversions of one model; what travels is its bytes.
-    sent_sha256 = sha256_tree(local) if local.is_dir() else artifact.sha256
+    sent_sha256 = _sent_sha256(artifact, local)
     remote = _content_name(device, "models", sent_sha256, local.suffix)
     inputs = push_inputs(artifact, samples, device, timeout_s=timeout_s)
     attempts = _deliver(local, sent_sha256, remote, device, timeout_s, artifact.format)
@@ -68,6 +67,13 @@ def push(
         already_there=attempts == 0,
         push_attempts=attempts,
     )
+
+
+def _sent_sha256(artifact: Artifact, local: Path) -> str:
+    """Of the bytes that travel. What identifies a Core ML file leaves out what differs between two conversions."""
+    if local.is_dir():
+        return sha256_tree(local)
+    return sha256_file(local) if artifact.format == "coreml" else artifact.sha256
 
 
 def push_inputs(

@@ -79,7 +79,7 @@ def status(row: Row, see: str = "") -> str:
 def parity_of(row: Row) -> float | None:
     """How far the worst output of a row's file is from the checkpoint's, when it was made; None where nobody knows."""
     artifact = row.result.artifact if row.result else None
-    return max((output.relative_l2 for output in artifact.parity.outputs), default=None) if artifact else None
+    return artifact.parity.relative_l2 if artifact else None
 
 
 def evidence(rows: Sequence[Row]) -> tuple[str, ...]:

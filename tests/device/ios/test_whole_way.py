@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch  # noqa: F401  (now, and not first in the fake app's thread while a phone is waited for)
 
-from harness.catalog.execute import run_coreml
+from harness.catalog.execute import run_coreml, run_onnx
 from harness.catalog.files import read_signature
 from harness.device.ios.device import IosDevice
 from harness.device.ios.transport import FoundPhone
@@ -22,11 +23,13 @@ from harness.device.registry import find_device, list_devices
 from harness.errors import DeviceOffline, RunnerHung, RunnerUnreadable, UnknownName
 from harness.measure.program import run_program
 from harness.measure.session import Question, measure
+from harness.pipeline import convert_model
 from harness.protocol import Job
 from harness.records import (
     Artifact,
     Conversion,
     Deployment,
+    Failure,
     Measurement,
     MeasurePlan,
     NotRunnable,
@@ -40,7 +43,7 @@ from tests.device.ios.test_device import LATENCY, memory
 from tests.fakes.iphone import STATE, UDID, FakeApp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness.device.device import Device
     from harness.device.ios.pymobiledevice3 import PyMobileDevice3
@@ -143,31 +146,41 @@ def computed(job: Mapping[str, Any], documents: Path) -> dict[str, bytes]:
     return {f"output-{index}.bin": array.tobytes() for index, array in enumerate(found.values())}
 
 
-def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is_proved(
-    phone: FakeIphone, tmp_path: Path
-) -> None:
-    (tmp_path / "suite.toml").write_text(SUITE.replace("{UDID}", UDID))
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "model.toml").write_text(MODEL)
-    meta, loaded, *rest = LATENCY
-    opened_by_hand = msgspec.structs.replace(meta, jobs_before=3)
-    loaded = msgspec.structs.replace(loaded, timings_ns={"compile": 700_000, "load_cold": 300_000})
-    phone.app = FakeApp(
-        lines=(opened_by_hand, loaded, *rest),
-        memory_lines=(*LATENCY[:2], memory("baseline", 10), memory("loaded", 20), memory("peak", 30), LATENCY[-1]),
-        compute=computed,
-        state=STATE,
-    )
-
-    ended = subprocess.run(
+def run_suite(folder: Path, suite: str) -> subprocess.CompletedProcess[str]:
+    """`harness run` of a suite with the tiny model, as a person runs it."""
+    (folder / "suite.toml").write_text(suite.replace("{UDID}", UDID))
+    (folder / "tiny").mkdir()
+    (folder / "tiny" / "model.toml").write_text(MODEL)
+    return subprocess.run(
         [sys.executable, "-m", "harness", "run", "suite.toml", "--output", "out", "--patience", "3"],
-        cwd=tmp_path,
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         check=False,
         timeout=600,
     )
+
+
+def answering(compute: Callable[[Mapping[str, Any], Path], dict[str, bytes]], **state: str) -> FakeApp:
+    """An app that has done three jobs before, and computes as told."""
+    meta, loaded, *rest = LATENCY
+    opened_by_hand = msgspec.structs.replace(meta, jobs_before=3)
+    loaded = msgspec.structs.replace(loaded, timings_ns={"compile": 700_000, "load_cold": 300_000})
+    return FakeApp(
+        lines=(opened_by_hand, loaded, *rest),
+        memory_lines=(*LATENCY[:2], memory("baseline", 10), memory("loaded", 20), memory("peak", 30), LATENCY[-1]),
+        compute=compute,
+        state=STATE | state,
+    )
+
+
+def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is_proved(
+    phone: FakeIphone, tmp_path: Path
+) -> None:
+    phone.app = answering(computed)
+
+    ended = run_suite(tmp_path, SUITE)
 
     assert ended.returncode == 0, ended.stderr
     stored = StoredRun.open(tmp_path / "out")
@@ -179,7 +192,11 @@ def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is
     assert measured.processes[0].jobs_before == 3
     assert measured.processes[0].load_timings_ns == {"compile": 700_000, "load_cold": 300_000}
     assert "Not fresh: 1 of 1 processes had done other jobs before" in " ".join(ended.stdout.split())
+    # Judged by what the file says, and told as how far that is from the checkpoint.
     assert measured.parity.passed
+    assert max(output.relative_l2 for output in measured.parity.outputs) == 0
+    assert measured.parity.relative_l2 == made_for(stored).parity.relative_l2
+    assert 1e-5 < (measured.parity.relative_l2 or 0) < 1e-2
     assert (measured.memory[0].source, measured.memory[0].peak_bytes) == ("phys_footprint", 30)
     assert (measured.state_before.thermal_status, measured.state_after.thermal_status) == ("nominal", "nominal")
     assert isinstance(never, NotRunnable)
@@ -196,6 +213,62 @@ def test_a_whole_run_on_a_phone_ends_with_a_report_that_says_how_far_each_row_is
     assert phone.jobs[0]["job"] is None
     assert "measured(device): tiny coreml/fp16 all" in ended.stdout
     assert list(phone.documents.glob("jobs/*")) == list(phone.documents.glob("results/*")) == []
+
+
+def made_for(stored: StoredRun) -> Artifact:
+    """The file of the run's first cell."""
+    made = stored.results[0].artifact
+    assert made is not None
+    return made
+
+
+OLDER = SUITE.replace('"coreml/fp16", "onnx/fp32"', '"coreml/fp32"')
+
+
+def test_a_neural_network_for_an_older_system_arrives_and_is_measured(phone: FakeIphone, tmp_path: Path) -> None:
+    phone.values |= {"ProductType": "iPad7,11", "ProductVersion": "14.8", "DeviceClass": "iPad"}
+    right: dict[str, bytes] = {}
+
+    def as_the_checkpoint(job: Mapping[str, Any], documents: Path) -> dict[str, bytes]:
+        """Nothing here computes a neural network: another file of the same model does."""
+        assert job["model"].endswith(".mlmodel")
+        assert (documents / job["model"].removeprefix("/Documents/")).is_file()
+        if not right:
+            (made,) = convert_model(str(tmp_path / "tiny" / "model.toml"), ("onnx/fp32",)).values()
+            assert isinstance(made, Artifact)
+            given = documents / job["inputs"][0].removeprefix("/Documents/")
+            values = np.fromfile(given, np.float32).reshape(job["samples"], *made.inputs[0].shape[1:])
+            found, _ = run_onnx(Path(made.path), {made.inputs[0].name: values}, made.inputs, optimized=False)
+            right.update({f"output-{index}.bin": array.tobytes() for index, array in enumerate(found.values())})
+        return right
+
+    phone.app = answering(as_the_checkpoint, os="iPadOS 14.8", product="iPad7,11")
+
+    ended = run_suite(tmp_path, OLDER)
+
+    assert ended.returncode == 0, ended.stderr
+    stored = StoredRun.open(tmp_path / "out")
+    (measured,) = (result.outcome for result in stored.results)
+    assert isinstance(measured, Measurement)
+    assert made_for(stored).path.endswith(".mlmodel")
+    assert (measured.deployment.push_attempts, measured.parity.from_checkpoint) == (1, None)
+    assert measured.parity.passed
+    assert (stored.plan.devices[0].name, stored.plan.devices[0].os) == ("iPad (7th generation)", "iPadOS 14.8")
+
+
+def test_a_phone_that_answers_other_than_its_file_says_is_told_so(phone: FakeIphone, tmp_path: Path) -> None:
+    def nothing(job: Mapping[str, Any], _documents: Path) -> dict[str, bytes]:
+        return {"output-0.bin": bytes(4 * 10 * job["samples"])}
+
+    phone.app = answering(nothing)
+
+    ended = run_suite(tmp_path, SUITE.replace(', "onnx/fp32"', ""))
+
+    assert ended.returncode == 1
+    (failed,) = (result.outcome for result in StoredRun.open(tmp_path / "out").results)
+    assert isinstance(failed, Failure)
+    assert failed.kind == "wrong_numbers"
+    assert re.search("differs from what ML Program evaluator .* computes of the file: relative L2 is 1", failed.message)
 
 
 def test_a_phone_that_is_unplugged_after_the_push_is_an_error_and_no_figure(
