@@ -3,6 +3,7 @@
     HarnessError                      exit code
     ├── CellsFailed                   1   the run ended, some of its cells failed or were not run
     ├── NothingMeasured               1   the run ended, and none of its cells can run here
+    ├── NotProved                     1   a package was compared with a model, and nothing is shown by it
     ├── GateFailed                    1   a gate found a regression
     ├── UsageError                    2   what was asked cannot be done as asked
     │   ├── BadSetting                    a key or value in a TOML file (file, line, key, what is allowed)
@@ -93,14 +94,30 @@ class CellsFailed(HarnessError):
     exit_code = 1
     kind = "cells_failed"
 
-    def __init__(self, failed: int, total: int, not_run: int = 0) -> None:
+    def __init__(self, failed: int, total: int, not_run: int = 0, *, folder: str = "") -> None:
         super().__init__(failed, total, not_run)
         self.failed, self.total, self.not_run = failed, total, not_run
-        self.hint = "`harness run --resume` goes on with those that were not run." if not_run else ""
+        again = "harness run --resume" + (f" --output {folder}" if folder else "")
+        self.hint = f"`{again}` goes on with those that were not run." if not_run else ""
 
     def __str__(self) -> str:
         failed = f"{self.failed} of {self.total} cells failed"
         return f"{failed}, {self.not_run} were not run" if self.not_run else failed
+
+
+class NotProved(HarnessError):
+    """A package was compared with a model, and that it computes the same is not shown by it."""
+
+    exit_code = 1
+    kind = "not_proved"
+    hint = "What was compared, and what stands against a proof, is printed above."
+
+    def __init__(self, package: str, model: str) -> None:
+        super().__init__(package, model)
+        self.package, self.model = package, model
+
+    def __str__(self) -> str:
+        return f"that {self.package} computes what {self.model} does is not proved"
 
 
 class NothingMeasured(HarnessError):
@@ -383,7 +400,7 @@ class DeviceBusy(DeviceError):
     """Two runs may not use one device at a time: each would be in the other's figures."""
 
     kind = "busy"
-    hint = "Wait until it is free, or choose other devices with --device."
+    hint = "Wait until it is free, or choose other devices."
 
     def __init__(self, device: str, problem: str) -> None:
         super().__init__(device, problem)
@@ -449,18 +466,30 @@ class DeviceRefused(DeviceError):
         return f"{self.device} refused {self.what}: {self.problem}"
 
 
+_HERE = ("this machine", "host")
+
+
 class DeviceFull(DeviceError):
     """There is no space for what has to be written."""
 
     kind = "no_space"
 
-    def __init__(self, device: str, path: str, needed_bytes: int | None) -> None:
-        super().__init__(device, path, needed_bytes)
+    def __init__(
+        self, device: str, path: str, needed_bytes: int | None, free_bytes: int | None = None, spare_bytes: int = 0
+    ) -> None:
+        super().__init__(device, path, needed_bytes, free_bytes, spare_bytes)
         self.device, self.path, self.needed_bytes = device, path, needed_bytes
-        self.hint = "Free some space there, or point HARNESS_CACHE or --output at another disk."
+        self.free_bytes, self.spare_bytes = free_bytes, spare_bytes
+        self.hint = (
+            "Free some space there, or point HARNESS_CACHE or --output at another disk."
+            if device in _HERE
+            else f"`harness devices clean {device}` removes models that are kept there; else free some space."
+        )
 
     def __str__(self) -> str:
-        needed = "" if self.needed_bytes is None else f" ({self.needed_bytes:,} bytes are needed)"
+        spared = f", and {self.spare_bytes / 2**20:.0f} MiB to spare" if self.spare_bytes else ""
+        free = "" if self.free_bytes is None else f"; {self.free_bytes / 2**20:.1f} MiB are free"
+        needed = "" if self.needed_bytes is None else f" ({self.needed_bytes:,} bytes are needed{spared}{free})"
         return f"{self.device}: no space left for {self.path}{needed}"
 
 
@@ -557,7 +586,9 @@ class RunnerUnreadable(DeviceError):
 
     def __str__(self) -> str:
         shown = self.line if len(self.line) <= 120 else f"{self.line[:120]}..."
-        return f"{self.device}: the timing program's output cannot be read ({self.problem}): {shown!r}"
+        return f"{self.device}: the timing program's output cannot be read ({self.problem})" + (
+            f": {shown!r}" if shown else ""
+        )
 
 
 class DeviceNotFit(DeviceError):
@@ -565,10 +596,11 @@ class DeviceNotFit(DeviceError):
 
     kind = "not_fit"
 
-    def __init__(self, device: str, obstacle: str, found: str, advice: str) -> None:
+    def __init__(self, device: str, obstacle: str, found: str, advice: str, *, can_be_accepted: bool = True) -> None:
         super().__init__(device, obstacle, found, advice)
         self.device, self.obstacle, self.found, self.advice = device, obstacle, found, advice
-        self.hint = f"{advice} Or accept it, which the record will say: --accept {obstacle}"
+        accept = f" Or accept it, which the record will say: --accept {obstacle}" if can_be_accepted else ""
+        self.hint = f"{advice}{accept}"
 
     def __str__(self) -> str:
         return f"{self.device}: {self.found}"

@@ -25,6 +25,12 @@ SUITE_SCHEMA = 1
 READY_FORMATS: dict[str, ModelFormat] = {".onnx": "onnx", ".tflite": "tflite", ".mlpackage": "coreml"}
 """Suffix of a file that needs no conversion -> its format."""
 
+PRECISIONS: dict[ModelFormat, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "tflite": ("fp32", "fp16", "int8_dynamic", "int8"),
+    "coreml": ("fp32", "fp16", "int8_weights", "palette8", "palette6", "palette4", "sparse"),
+}
+"""Format -> what is made of it; `harness.convert.recipes` says how."""
 _AS_IT_IS: Precision = "source"
 _VERSION = re.compile(r"\d+(\.\d+)*([A-Za-z0-9.+-]*)")
 """As packages write theirs; it becomes part of a cell's id and of a file name."""
@@ -132,7 +138,8 @@ def parse_artifact(text: str) -> tuple[ModelFormat, Precision]:
     model_format, _, precision = text.partition("/")
     formats, precisions = get_args(ModelFormat), get_args(Precision)
     if model_format not in formats or precision not in precisions:
-        known = ("source", *(f"{one}/{other}" for one in formats for other in precisions if other != "source"))
+        nearest_first = sorted(PRECISIONS, key=lambda one: one != model_format)
+        known = (*(f"{one}/{other}" for one in nearest_first for other in PRECISIONS[one]), _AS_IT_IS)
         raise UnknownName("artifact", text, known)
     return cast("ModelFormat", model_format), cast("Precision", precision)
 

@@ -41,9 +41,9 @@ from harness.deploy.tools import push_tool, require_files
 from harness.device import debts, retries
 from harness.device.borrowed import borrowed
 from harness.device.halting import Halted
-from harness.device.hold import why_not_confined
+from harness.device.hold import require_affinity, why_not_confined
 from harness.device.lease import identity, leased
-from harness.device.obstacles import THERMAL_STATUS
+from harness.device.obstacles import THERMAL_STATUS, not_fit, require_known
 from harness.device.profile import accepted_obstacles
 from harness.device.registry import ALL_DEVICES, find_device, list_devices
 from harness.errors import (
@@ -51,7 +51,6 @@ from harness.errors import (
     DeviceBusy,
     DeviceError,
     DeviceFull,
-    DeviceNotFit,
     DeviceNotFound,
     HarnessError,
     LeaseLost,
@@ -160,6 +159,7 @@ def plan_run(
         MissingExtra: A runtime or a converter that the run needs is not installed.
     """
     require_cache()
+    require_known(accept)
     found = [
         _placed(partial(find_model, reference), file, ("models", index)) for index, reference in enumerate(suite.models)
     ]
@@ -169,6 +169,8 @@ def plan_run(
         _placed(partial(find_device, device_id), file, ("devices", index))
         for index, device_id in enumerate(suite.devices)
     ]
+    for index, affinity in enumerate(suite.affinities):
+        _placed(partial(require_affinity, affinity), file, ("affinities", index))
     cells = expand(suite, {model.spec.name: READY_SOURCES.get(type(model.spec.source)) for model in found})
     _require_tools(cells, {model.spec.name: model.spec for model in found})
     now = datetime.now(UTC)
@@ -189,6 +191,15 @@ def plan_run(
         require_accelerator=require_accelerator,
         packages=_versions(),
     )
+
+
+def why_never(devices: Sequence[DeviceFacts], cells: Sequence[Cell]) -> dict[str, str | None]:
+    """Cell id -> why its device can never run it, as far as that is known beforehand; None where it may."""
+    facts = {device.id: device for device in devices}
+    return {
+        cell.id: why_not_on(cell.choice, facts[cell.device_id]) or why_not_confined(facts[cell.device_id], cell.choice)
+        for cell in cells
+    }
 
 
 def run(
@@ -269,7 +280,7 @@ def convert_model(
         watch: Told of every step.
 
     Returns:
-        `format/precision` -> the file, or why there is none.
+        `format/precision` -> the file, in `into` where that is given, or why there is none.
 
     Raises:
         UnknownName, MissingTool: See `plan_run`.
@@ -285,12 +296,18 @@ def convert_model(
     files = {cell.id: _file_of(cell, None) for cell in cells}
     _prepare({found.spec.name: found.spec}, tuple(files.values()), watch, prepared.__setitem__)
     made = {f"{cell.format}/{cell.precision}": prepared[files[cell.id]].made for cell in cells}
-    for artifact in made.values():
-        if into is not None and isinstance(artifact, Artifact):
-            into.mkdir(parents=True, exist_ok=True)
-            source = Path(artifact.path)
-            _copy(source, into / f"{artifact.model}-{artifact.precision}{source.suffix}")
-    return made
+    return made if into is None else {name: _copied(artifact, into) for name, artifact in made.items()}
+
+
+def _copied(made: Artifact | Failure | NotRunnable, into: Path) -> Artifact | Failure | NotRunnable:
+    """The copy of a file that was made, in the user's folder; what was not made as it is."""
+    if not isinstance(made, Artifact):
+        return made
+    into.mkdir(parents=True, exist_ok=True)
+    source = Path(made.path)
+    copy = into / f"{made.model}-{made.precision}{source.suffix}"
+    _copy(source, copy)
+    return msgspec.structs.replace(made, path=str(copy))
 
 
 def run_official_tool(
@@ -532,11 +549,7 @@ class _CellWork:
     ) -> None:
         self._plan, self._total, self._writer, self._watch, self._lease = plan, len(cells), writer, watch, lease
         facts = {device.id: device for device in plan.devices}
-        self._never = {
-            cell.id: why_not_on(cell.choice, facts[cell.device_id])
-            or why_not_confined(facts[cell.device_id], cell.choice)
-            for cell in cells
-        }
+        self._never = why_never(plan.devices, cells)
         self._file = {cell.id: _file_of(cell, facts[cell.device_id]) for cell in cells}
         self._files: dict[_File, Future[_Prepared]] = {file: Future() for file in self._file.values()}
         # A Core ML file is worth making where it cannot run: it is checked all the same.
@@ -801,7 +814,7 @@ def _device_ids(asked: Sequence[str], accept: Sequence[str]) -> tuple[str, ...]:
                 with leased((device,), "looking for devices"):
                     pass
             except (DeviceError, MissingTool) as error:
-                _log.warning("%s is left out: %s", device.id, error)
+                _log.warning("%s is left out: %s", device.id, str(error).removeprefix(f"{device.id}: "))
                 continue
             if found not in seen:
                 ids[device.id] = None
@@ -818,7 +831,7 @@ def _preflight(device: Device, accept: Sequence[str]) -> tuple[Obstacle, ...]:
     for obstacle in found:
         # Heat passes: each cell waits for it.
         if obstacle.severity == "refusal" and obstacle.name not in {*accepted, THERMAL_STATUS}:
-            raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
+            raise not_fit(device.id, obstacle)
     return found
 
 

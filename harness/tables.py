@@ -12,11 +12,12 @@ import msgspec
 
 from harness import units
 from harness.errors import DeviceNotFit
+from harness.matrix import RUNTIMES
 from harness.records import Accuracy, Artifact, CpuCluster, Failure, NotRunnable
 from harness.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.catalog.models import FoundModel
     from harness.convert.child import Checked
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from harness.device.profile import DeviceProfile
     from harness.device.survey import Seen
     from harness.doctor import Finding
-    from harness.records import Estimate, Plan, Precision, TensorSpec, ToolSummary
+    from harness.records import Cell, Estimate, Plan, Precision, TensorSpec, ToolSummary
 
 
 def to_json(value: object) -> str:
@@ -91,12 +92,13 @@ def conversions_table(made: Mapping[str, Artifact | Failure | NotRunnable]) -> s
 def checked_text(checked: Checked) -> str:
     """A Core ML package that was read back."""
     operations = ", ".join(f"{name} {times}" for name, times in checked.operations.items())
-    stored = ", ".join(f"{kind} {share:.1%}" for kind, share in checked.stored.items()) or "no weights"
+    stored = ", ".join(f"{kind} {share:.1%}" for kind, share in checked.stored.items())
+    weights = f"{stored}; {checked.zero_fraction:.1%} of their elements are zero" if stored else "none"
     size, deflated = units.mebibytes_said(checked.size_bytes), units.mebibytes_said(checked.deflated_bytes)
     lines = [
         f"evidence    {checked.evidence}",
         f"size        {size}, {deflated} deflated",
-        f"weights     {stored}; {checked.zero_fraction:.1%} of their elements are zero",
+        f"weights     {weights}",
         *(f"input       {_tensor(tensor)}" for tensor in checked.inputs),
         *(f"output      {_tensor(tensor)}" for tensor in checked.outputs),
         *textwrap.wrap(f"operations  {operations}", 80, subsequent_indent=" " * 12),
@@ -115,7 +117,7 @@ def checked_text(checked: Checked) -> str:
         lines.append("unproved    its original is a Core ML package, too, and computed by the same evaluator")
     if checked.unlike is not None:
         unproved = f"unproved    outputs of such weights are no proof, and beside coreml/fp16: {checked.unlike}"
-        lines += textwrap.wrap(unproved, 100, subsequent_indent=" " * 12)
+        lines += textwrap.wrap(unproved, 80, subsequent_indent=" " * 12)
     return "\n".join(lines)
 
 
@@ -188,7 +190,7 @@ def devices_table(devices: Sequence[Seen]) -> str:
             )
         )
         if seen.error is not None:
-            lines.append(f"{seen.id}: {seen.error}")
+            lines.append(f"{seen.id}: {str(seen.error).removeprefix(f'{seen.id}: ')}")
             lines += [f"    {seen.error.hint}"] if seen.error.hint else []
         # Notes never change; they are in `show`.
         worse = [found for found in seen.obstacles if found.severity != "note" and found.name not in seen.accepted]
@@ -280,7 +282,8 @@ def _fields(fields: Mapping[str, object]) -> list[str]:
     lines = []
     for key, value in fields.items():
         many = value if isinstance(value, tuple) and len(value) > 1 else (value,)
-        lines += [f"  {key.replace('_', ' ') if first else '':24} {_plain(key, each)}" for first, each in _firsts(many)]
+        name = key.removesuffix("_bytes").removesuffix("_hz").replace("_", " ")  # their figures come with a unit
+        lines += [f"  {name if first else '':24} {_plain(key, each)}" for first, each in _firsts(many)]
     return lines
 
 
@@ -344,17 +347,35 @@ def _verdict(finding: Finding) -> str:
     return "missing" if finding.version is None else "look"
 
 
-def plan_text(plan: Plan) -> str:
-    """What a run would do."""
+def plan_text(plan: Plan, never: Mapping[str, str | None]) -> str:
+    """What a run would do.
+
+    Args:
+        plan: Of the run.
+        never: Cell id -> why its device cannot run it; None where it may.
+    """
     per_process_s = plan.measure.warmup_s + plan.measure.blocks * plan.measure.block_s
-    least_s = len(plan.cells) * plan.measure.processes_min * per_process_s
-    rows = [
-        (cell.device_id, cell.model, f"{cell.format}/{cell.precision}", cell.choice.title, str(cell.choice.threads))
-        for cell in plan.cells
-    ]
-    table = _table(("device", "model", "file", "runtime", "threads"), rows)
-    cells = count(len(plan.cells), "cell", "cells")
-    return f"{table}\n{cells}, at least {units.elapsed(least_s)} of inference; conversion comes on top"
+    tried = [cell for cell in plan.cells if never[cell.id] is None]
+    least_s = len(tried) * plan.measure.processes_min * per_process_s
+    columns: dict[str, Callable[[Cell], str]] = {
+        "device": lambda cell: cell.device_id,
+        "model": lambda cell: cell.model,
+        "file": lambda cell: f"{cell.format}/{cell.precision}",
+        "runtime": lambda cell: cell.choice.title,
+        "threads": lambda cell: str(cell.choice.threads),
+        "on": lambda cell: cell.choice.accelerator,
+        "affinity": lambda cell: cell.choice.affinity,
+    }
+    # The usual is not worth a column.
+    usual = {"on": {"cpu", RUNTIMES["coreml"].accelerator}, "affinity": {"any"}}
+    shown = [name for name, of in columns.items() if {of(cell) for cell in plan.cells} - usual.get(name, set())]
+    table = _table(shown, [[columns[name](cell) for name in shown] for cell in plan.cells])
+    cells = count(len(tried), "cell", "cells")
+    lines = [table, f"{cells}, at least {units.elapsed(least_s)} of inference; conversion comes on top"]
+    for cell in plan.cells:
+        if (reason := never[cell.id]) is not None:
+            lines += textwrap.wrap(f"cannot run: {cell.id}: {reason}", 80, subsequent_indent="  ")
+    return "\n".join(lines)
 
 
 def _plain(key: str, value: object) -> str:

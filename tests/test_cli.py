@@ -404,6 +404,35 @@ def test_a_run_as_json_is_one_document_on_stdout(here: Path, cache: Path) -> Non
     assert json.loads(done.stdout)["schema"] == 1
 
 
+def test_a_dry_run_says_which_cells_cannot_run_and_on_what_the_others_would(here: Path, cache: Path) -> None:
+    done = harness(here, cache, "run", "good.onnx", "--dry-run", "--affinity", "0", "--affinity", "500")
+
+    assert done.returncode == 0, done.stderr
+    assert "affinity" in done.stdout.splitlines()[0]
+    assert "1 cell, at least" in done.stdout
+    assert "cannot run: host_good_onnx_source" in done.stdout
+    assert "its processors are 0 to" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--affinity", "xx", "there is no affinity called 'xx'"),
+        ("--accept", "nonsense", "there is no obstacle called 'nonsense'"),
+        ("--accept", "pairing", "there is no obstacle called 'pairing'"),
+    ],
+)
+def test_a_word_that_means_nothing_is_refused_before_anything_is_made(
+    here: Path, cache: Path, option: str, value: str, says: str
+) -> None:
+    done = harness(here, cache, "run", "good.onnx", option, value, "--output", "out")
+
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Known: " in done.stderr
+    assert not (here / "out").exists()
+
+
 def test_a_dry_run_says_what_would_be_measured_and_writes_nothing(here: Path, cache: Path) -> None:
     done = harness(here, cache, "run", "--dry-run")
 

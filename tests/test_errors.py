@@ -56,6 +56,7 @@ EXAMPLES: tuple[HarnessError, ...] = (
     errors.WrongInput("x", "[1, 3]", "[1, 4]"),
     errors.NonFiniteOutput("onnx on host", "y", 1000, 4000),
     errors.ParityFailed("onnx on host", "y", "relative L2", 0.5, 0.01),
+    errors.NotProved("eyes.mlpackage", "light_cnn9"),
     errors.TrainerDied("teacher", -9),
     errors.ConversionFailed("resnet onnx/fp32", "crashed", "it was ended by SIGSEGV", "/tmp/log"),
     errors.Unsupported("conv", "conv_3", "pad_type", "same_lower"),

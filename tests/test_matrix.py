@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import matrix
+from harness.convert.recipes import SETTINGS
 from harness.device.profile import find_product
 from harness.errors import BadSetting, MissingExtra, UnknownName
-from harness.matrix import expand, find_suite, need_runtime, parse_artifact, suite_of, why_not_on
+from harness.matrix import PRECISIONS, expand, find_suite, need_runtime, parse_artifact, suite_of, why_not_on
 from harness.records import MeasurePlan, Suite, SuiteRuntime
 from tests.fakes import records
 
@@ -223,3 +224,14 @@ def test_a_wrong_value_in_a_suite_names_file_line_and_key(tmp_path: Path, line: 
 
     with pytest.raises(BadSetting, match=rf"own\.toml.*{said}"):
         find_suite(str(path))
+
+
+def test_what_is_named_to_someone_who_mistyped_can_be_made() -> None:
+    assert {(model_format, each) for model_format, all_of in PRECISIONS.items() for each in all_of} == set(SETTINGS)
+
+    with pytest.raises(UnknownName) as caught:
+        parse_artifact("coreml/int4")
+
+    first, *_, last = caught.value.known
+    assert (first, last) == ("coreml/fp32", "source")
+    assert "onnx/palette8" not in caught.value.known

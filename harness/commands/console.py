@@ -39,9 +39,21 @@ class Output(StrEnum):
 
 FormatOption = Annotated[Output, typer.Option("--format", help="A table for people, or JSON for programs.")]
 
+
+def _known_obstacles(names: list[str] | None) -> list[str] | None:
+    from harness.device.obstacles import require_known  # noqa: PLC0415
+
+    require_known(names or ())
+    return names
+
+
 AcceptOption = Annotated[
     list[str] | None,
-    typer.Option("--accept", help="Measure in spite of this obstacle (`harness devices`). Repeatable."),
+    typer.Option(
+        "--accept",
+        help="Measure in spite of this obstacle (`harness devices`). Repeatable.",
+        callback=_known_obstacles,
+    ),
 ]
 
 AdbHostOption = Annotated[

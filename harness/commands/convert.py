@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness.commands.console import FormatOption, Output, note, say_step
-from harness.errors import CellsFailed
+from harness.errors import CellsFailed, NotProved
 
 DEFAULT = "model"
 _MISMATCH = (
@@ -80,7 +80,8 @@ def check(
     """Read a Core ML package back on any system, and compare what it computes with a model.
 
     Its program is computed operation by operation with torch. That proves graph, weights, parameters, names and types;
-    it is not Core ML, and says nothing of where or how fast a device runs the package.
+    it is not Core ML, and says nothing of where or how fast a device runs the package. Exit code 0 means that what was
+    asked is proved: `graph-checked`, where a model is named.
 
     Example:
         harness convert check eyes.mlpackage --against light_cnn9
@@ -94,3 +95,5 @@ def check(
     typer.echo(to_json(checked) if output_format is Output.JSON else checked_text(checked))
     if checked.parity is not None:
         require(checked.parity, package.name, advice=_MISMATCH)
+    if against is not None and checked.evidence != "graph-checked":
+        raise NotProved(package.name, against)

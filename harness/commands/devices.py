@@ -61,17 +61,21 @@ def devices_show(context: typer.Context, device: DeviceArgument, output_format: 
         harness devices show host
 
         harness devices show raspberry-pi-5
+
+        harness devices show "iPhone X"
     """
-    from harness.device.profile import profile_of  # noqa: PLC0415
+    from harness.device.profile import product_called, products, profile_of  # noqa: PLC0415
     from harness.errors import UnknownName  # noqa: PLC0415
     from harness.tables import device_text, device_view, profile_text, profile_view, to_json  # noqa: PLC0415
 
     as_json = output_format is Output.JSON
     try:
         seen = _look_at(context, device)
-    except UnknownName:
-        profile = profile_of(device)
+    except UnknownName as error:
+        described = products()
+        profile = profile_of(device) or product_called(device, described)
         if profile is None:
+            error.hint += f" Products that are described: {', '.join(described)}."
             raise
         typer.echo(to_json(profile_view(profile)) if as_json else profile_text(profile))
         return

@@ -216,7 +216,7 @@ def _finish(stored: StoredRun, output_format: Output) -> None:
     failed = sum(isinstance(result.outcome, Failure) for result in stored.results)
     left_out = sum(isinstance(result.outcome, NotRun) for result in stored.results)
     if failed or left_out:
-        raise CellsFailed(failed, len(stored.plan.cells), left_out)
+        raise CellsFailed(failed, len(stored.plan.cells), left_out, folder=str(stored.folder))
     if not any(isinstance(result.outcome, Measurement) for result in stored.results):
         raise NothingMeasured(len(stored.plan.cells))
 
@@ -233,6 +233,8 @@ def _remember(stored: StoredRun) -> None:
 
 
 def _print_plan(plan: Plan, output_format: Output) -> None:
+    from harness.pipeline import why_never  # noqa: PLC0415
     from harness.tables import plan_text, to_json  # noqa: PLC0415
 
-    typer.echo(to_json(plan) if output_format is Output.JSON else plan_text(plan))
+    as_json = output_format is Output.JSON
+    typer.echo(to_json(plan) if as_json else plan_text(plan, why_never(plan.devices, plan.cells)))

@@ -39,7 +39,7 @@ def virtual_start(
     memory: Annotated[
         int, typer.Option("--memory", min=256, help="Of each, in MiB; its files live there, too.")
     ] = 2048,
-    disk: Annotated[int, typer.Option("--disk", min=16, help="How much of that files may take, in MiB.")] = 1024,
+    disk: Annotated[int, typer.Option("--disk", min=64, help="How much of that files may take, in MiB.")] = 1024,
     cores: Annotated[int, typer.Option("--cores", min=1, max=64, help="Processors of each.")] = 2,
     output_format: FormatOption = Output.TABLE,
 ) -> None:

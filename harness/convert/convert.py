@@ -33,6 +33,7 @@ from harness.errors import (
     UsageError,
 )
 from harness.jobs import run_job
+from harness.matrix import PRECISIONS
 from harness.parity import require, tolerance_for
 from harness.records import Artifact, Conversion, CoreMLSource, KerasSource, OnnxSource, TfliteSource
 from harness.workspace import cache_dir, folder_in_the_making, sha256_file, sha256_tree
@@ -67,7 +68,7 @@ def why_not(
     source = spec.source
     ready = READY_SOURCES.get(type(source))
     if precision != "source" and (model_format, precision) not in SETTINGS:
-        return f"there is no {precision} for {model_format}: it has {', '.join(_precisions(model_format))}"
+        return f"there is no {precision} for {model_format}: it has {', '.join(PRECISIONS[model_format])}"
     reason = None
     if precision == "source" and ready != model_format:
         reason = f"{spec.name} is not a ready file: it has to be converted to a precision"
@@ -534,10 +535,6 @@ def _packages(spec: ModelSpec, model_format: ModelFormat, precision: Precision) 
     if isinstance(spec.source, OnnxSource) and precision in {"fp32", "source"}:
         return versions(("onnx", "onnxruntime"))
     return versions(CONVERTERS[model_format, precision])
-
-
-def _precisions(model_format: ModelFormat) -> list[str]:
-    return [precision for found, precision in SETTINGS if found == model_format]
 
 
 def _ready_file(checkpoint: Checkpoint, model_format: ModelFormat) -> Path | None:

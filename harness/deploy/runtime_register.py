@@ -14,7 +14,7 @@ from harness.decoding import convert
 from harness.deploy.elf import extract_needed, read_elf
 from harness.deploy.runtime_library import RuntimeLibrary, wheel_of
 from harness.deploy.targets import ANDROID_ABIS, TARGETS
-from harness.errors import BadSetting, MissingTool, UnknownName, UnreadableModel
+from harness.errors import BadSetting, MissingTool, UnknownName, UnreadableModel, UsageError
 from harness.records import Record
 from harness.workspace import config_dir, folder_in_the_making, sha256_file, write_atomically
 
@@ -39,14 +39,15 @@ def register(path: Path, *, runtime: str, version: str, abi: str | None = None) 
 
     Raises:
         UnknownName: There is no such runtime or ABI.
-        MissingTool: There is no such file, or not that library in the archive.
+        UsageError: There is no such file.
+        MissingTool: That library is not in the archive.
         BadSetting: The file is built for something else than `abi`, or the register is damaged; it is left as it is.
         UnreadableModel: It is neither a shared library nor an archive.
     """
     wheel_of(runtime)
     wanted = _target_named(abi) if abi else None
     if not path.is_file():
-        raise MissingTool(str(path), f"the library of {runtime} {version}", "give the path of a file that is there")
+        raise UsageError(f"there is no file {path}, which is to be the library of {runtime} {version}")
     if zipfile.is_zipfile(path):
         return _register_archive(path, runtime, version, wanted)
     found = read_elf(path).target
@@ -64,12 +65,12 @@ def register_library(
 
     Raises:
         UnknownName: There is no such runtime.
-        MissingTool: There is no such file.
+        UsageError: There is no such file.
         BadSetting: The register is damaged; it is left as it is.
     """
     wheel_of(runtime)
     if not path.is_file():
-        raise MissingTool(str(path), f"the library of {runtime} {version}", "give the path of a file that is there")
+        raise UsageError(f"there is no file {path}, which is to be the library of {runtime} {version}")
     added = RuntimeLibrary(
         runtime=runtime,
         version=version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ LINUX_TARGETS = {
     for architecture in ("x86_64", "aarch64")
 }
 """Target -> the platforms of the wheels that hold its library. Source: PEP 600."""
+_VERSIONS_SHOWN = 8
 FETCH_TIMEOUT_S = 600.0
 _WHEELS_PYTHON = "3.11"
 """Any that wheels are made for: the library itself is the same in all of them."""
@@ -158,8 +160,15 @@ def _pip(command: str, flags: tuple[str, ...], target: str, package: str) -> Non
         problem = problem or done.stderr.strip()[-200:]
     except subprocess.TimeoutExpired:
         problem, failed = f"not done after {FETCH_TIMEOUT_S:g} s", True
-    if failed:
-        raise MissingTool(f"{package} for {target} ({problem})", "a measurement there", " ".join(argv))
+    if not failed:
+        return
+    # Source: pip 24 to 26, PackageFinder.find_requirement: the versions in rising order, or none.
+    offered = re.search(r"\(from versions: (?!none)(.+?)\)", problem)
+    name, _, version = package.partition("==")
+    if offered is not None and version:
+        raise UnknownName(f"{name} for {target}", version, tuple(offered[1].split(", ")[-_VERSIONS_SHOWN:]))
+    where = f"see that pip reaches its package index: pip download --no-deps {package}"
+    raise MissingTool(f"{package} for {target} ({problem})", "a measurement there", where)
 
 
 def _extract(archive: Path, where: WheelLibrary, into: Path) -> Path:

@@ -200,7 +200,9 @@ class ServerLink:
         except DeviceNotFound as error:
             if error.problem != "nothing listens there":
                 raise
-            problem = f"no adb server runs at {self._server}; start one: adb start-server"
+            problem = (
+                f"no adb server runs at {self._server}; start one: `harness devices --start-adb`, or adb start-server"
+            )
             raise DeviceNotFound(self._device_id, problem) from None
 
 

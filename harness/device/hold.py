@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.device.device import PaysLater
-from harness.errors import DeviceError, DeviceRefused
+from harness.errors import DeviceError, DeviceRefused, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +61,19 @@ def fixed_performance(device: Device) -> Iterator[bool | None]:
             )
 
 
+_FORMS = (ANY, *CLUSTERS, "a list of processors (4-7, or 0,2)", "a mask (0xf0)")
+
+
+def require_affinity(text: str) -> None:
+    """Refuse what means no processors on any device.
+
+    Raises:
+        UnknownName: It is none of the forms that `processors_for` takes.
+    """
+    if text not in {ANY, *CLUSTERS} and not read_processors(text):
+        raise UnknownName("affinity", text, _FORMS)
+
+
 def processors_for(facts: DeviceFacts, affinity: str) -> tuple[int, ...] | None:
     """The processors that `any`, `big`, `little`, a list (`4-7`, `0,2`) or a mask (`0xf0`) means; None for any.
 
@@ -78,8 +91,7 @@ def processors_for(facts: DeviceFacts, affinity: str) -> tuple[int, ...] | None:
         return tuple(sorted(number for each, hz in limits.items() if (hz > slowest) == is_big for number in each))
     processors = read_processors(affinity)
     if not processors:
-        problem = "that is none of any, big, little, a list of processors (4-7, or 0,2) and a mask (0xf0)"
-        raise _refused(facts, affinity, problem)
+        raise _refused(facts, affinity, f"that is none of {', '.join(_FORMS)}")
     if facts.cores is not None and processors[-1] >= facts.cores:
         raise _refused(facts, affinity, f"its processors are 0 to {facts.cores - 1}")
     return processors

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.errors import DeviceNotFit, UnknownName
 from harness.records import Obstacle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.records import DeviceFacts, DeviceState
 
 BUSY_LIMIT_PCT = 10.0
@@ -301,3 +304,20 @@ OBSTACLE_NAMES = (
     "turbo",
 )
 """Every name that can be accepted."""
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Refuse to accept what nothing is called.
+
+    Raises:
+        UnknownName: There is no such obstacle, or none that can be accepted.
+    """
+    for name in names:
+        if name not in OBSTACLE_NAMES:
+            raise UnknownName("obstacle", name, OBSTACLE_NAMES)
+
+
+def not_fit(device_id: str, obstacle: Obstacle) -> DeviceNotFit:
+    """A refusal, with what to do about it. What a phone lacks to be used at all can only be mended."""
+    can_be_accepted = obstacle.name in OBSTACLE_NAMES
+    return DeviceNotFit(device_id, obstacle.name, obstacle.found, obstacle.advice, can_be_accepted=can_be_accepted)

@@ -15,6 +15,7 @@ from harness.settings import line_of, read_settings
 from harness.workspace import data_dirs, write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from harness.records import DeviceFacts
@@ -101,17 +102,39 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     """What is known of any other product beforehand."""
 
 
+def products() -> dict[str, DeviceProfile]:
+    """Every product that is described: name of its profile -> what is known of it. The user's own go first.
+
+    Raises:
+        BadSetting: A profile is wrong.
+    """
+    found: dict[str, DeviceProfile] = {}
+    for folder in data_dirs("device_profiles"):
+        for path in sorted(folder.glob("*.toml")):
+            profile = _read(path)
+            if profile.apple is not None or profile.product is not None:
+                found.setdefault(path.stem, profile)
+    return found
+
+
 def find_product(product_type: str) -> DeviceProfile | None:
     """The profile that names this product type; None where no file does. The user's own folder goes first.
 
     Raises:
         BadSetting: A profile on the way is wrong.
     """
-    for folder in data_dirs("device_profiles"):
-        for path in sorted(folder.glob("*.toml")):
-            profile = _read(path)
-            if profile.apple is not None and product_type in profile.apple.product_types:
-                return profile
+    apples = ((profile, profile.apple) for profile in products().values())
+    return next(
+        (profile for profile, apple in apples if apple is not None and product_type in apple.product_types), None
+    )
+
+
+def product_called(name: str, among: Mapping[str, DeviceProfile]) -> DeviceProfile | None:
+    """A product by the name of its profile, by what people call it or by what it calls itself."""
+    for stem, profile in among.items():
+        own = profile.apple.product_types if profile.apple else profile.product.models if profile.product else ()
+        if name.casefold() in {each.casefold() for each in (stem, profile.title, *own)}:
+            return profile
     return None
 
 

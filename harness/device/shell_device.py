@@ -227,7 +227,7 @@ class ShellDevice(ABC):
         if free is None:
             log.warning("%s: the free space of %s is not known: %r", self._id, remote.parent, result.stdout)
         elif free < size + SPARE_BYTES:
-            raise DeviceFull(self._id, str(remote), size)
+            raise DeviceFull(self._id, str(remote), size, free, SPARE_BYTES)
 
     def _tidy(self) -> None:
         """Remove what a broken push left. What went wrong first is what is told; the next push tries again."""

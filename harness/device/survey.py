@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.device.obstacles import not_fit
 from harness.device.profile import accepted_obstacles
 from harness.device.registry import find_device, known_ids
-from harness.errors import DeviceError, DeviceNotFit, HarnessError, MissingTool
+from harness.errors import DeviceError, HarnessError, MissingTool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ class Seen:
             return self.error
         for obstacle in self.obstacles:
             if obstacle.severity == "refusal" and obstacle.name not in self.accepted:
-                return DeviceNotFit(self.id, obstacle.name, obstacle.found, obstacle.advice)
+                return not_fit(self.id, obstacle)
         return None
 
 

@@ -21,13 +21,12 @@ import msgspec
 
 from harness import parity, statistics
 from harness.device.hold import confined_as_asked, fixed_performance, processors_for, read_processors
-from harness.device.obstacles import THERMAL_STATUS
+from harness.device.obstacles import THERMAL_STATUS, not_fit
 from harness.device.outputs import pull_outputs
 from harness.errors import (
     AcceleratorRefused,
     BadData,
     DeviceError,
-    DeviceNotFit,
     DeviceOffline,
     NeverSteady,
     RunnerUnreadable,
@@ -155,7 +154,7 @@ def require_fit(device: Device, accepts: tuple[str, ...]) -> tuple[str, ...]:
         if obstacle.name == DeviceOffline.kind:
             raise DeviceOffline(device.id, obstacle.found)
         if obstacle.name not in accepts:
-            raise DeviceNotFit(device.id, obstacle.name, obstacle.found, obstacle.advice)
+            raise not_fit(device.id, obstacle)
     return tuple(obstacle.name for obstacle in refusals)
 
 

@@ -65,9 +65,14 @@ def _wrong_numbers(facts: Sequence[Facts]) -> tuple[str, str]:
     )
 
 
+def _unit(fact: Facts) -> str:
+    """What was asked for. Core ML's `all` reads as the word that it is."""
+    return "any compute unit but the CPU" if fact["asked"] == "all" else str(fact["asked"])
+
+
 def _fallback(facts: Sequence[Facts]) -> tuple[str, str]:
     shares = distinct(
-        f"{fact.get('delegated', '?')} of {fact.get('total', '?')} nodes on {fact['asked']}" for fact in facts
+        f"{fact.get('delegated', '?')} of {fact.get('total', '?')} nodes on {_unit(fact)}" for fact in facts
     )
     reasons = distinct(str(fact["reason"]) for fact in facts if "reason" in fact)
     because = f" Reason: {full_stop(reasons)}" if reasons else ""

@@ -52,11 +52,24 @@ def test_another_adb_server_has_to_be_there() -> None:
     assert isinstance(harness("devices", "-P", "1").exception, DeviceNotFound)
 
 
-def test_a_product_that_is_not_connected_is_shown_from_its_profile() -> None:
-    done = harness("devices", "show", "iphone-xr")
+@pytest.mark.parametrize("name", ["iphone-xr", "iPhone XR", "iphone11,8"])
+def test_a_product_that_is_not_connected_is_shown_from_its_profile(name: str) -> None:
+    done = harness("devices", "show", name)
 
     assert "not connected" in done.stdout
     assert "A12" in done.stdout
+
+
+def test_a_name_that_nothing_has_is_told_what_is_described() -> None:
+    done = harness("devices", "show", "pixl-9")
+
+    assert isinstance(done.exception, UnknownName)
+    assert "Known: host" in done.exception.hint
+    assert "Products that are described: galaxy-a73, " in done.exception.hint
+    assert "pixel-9" in done.exception.hint
+
+
+def test_a_product_is_shown_as_a_record_too() -> None:
     assert json.loads(harness("devices", "show", "iphone-xr", "--format", "json").stdout)["profile"]["apple"]
 
 

@@ -22,7 +22,7 @@ from harness.cli import app
 from harness.convert.child import ProveRequest, _prove, _require_like
 from harness.convert.convert import check_package, is_converted, make_artifact
 from harness.deploy.runner import Runner
-from harness.errors import ConversionFailed, ParityFailed, UsageError
+from harness.errors import ConversionFailed, NotProved, ParityFailed, UsageError
 from harness.parity import tolerance_for
 from harness.records import Artifact, Measurement, NotRunnable, PythonSource, Suite, Tolerance
 from harness.tables import checked_text
@@ -189,7 +189,8 @@ def test_a_package_beside_itself_proves_nothing(make: Make, pruned: ModelSpec) -
 
     done = CliRunner().invoke(app, ["convert", "check", package, "--against", package])
 
-    assert done.exception is None, done.exception
+    assert isinstance(done.exception, NotProved), done.exception
+    assert done.exception.exit_code == 1
     assert "evidence    converted" in done.stdout
     assert "its original is a Core ML package, too" in done.stdout
 

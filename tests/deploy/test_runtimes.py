@@ -25,7 +25,7 @@ from harness.deploy.runtimes import (
     list_libraries,
 )
 from harness.deploy.targets import host_target
-from harness.errors import BadSetting, MissingTool, UnknownName, UnreadableModel, UnreadableRecord
+from harness.errors import BadSetting, MissingTool, UnknownName, UnreadableModel, UnreadableRecord, UsageError
 from harness.workspace import sha256_file
 
 
@@ -139,7 +139,7 @@ def test_a_library_that_is_nowhere_is_a_missing_tool() -> None:
 
 @pytest.mark.parametrize("missing", [Path("/no/such/file.so"), Path("/")])
 def test_only_a_file_can_be_registered(missing: Path) -> None:
-    with pytest.raises(MissingTool):
+    with pytest.raises(UsageError, match="there is no file"):
         register_library("onnxruntime", "1.29.0", "linux-x86_64", missing)
 
 
@@ -194,6 +194,14 @@ def test_what_cannot_be_fetched_leaves_nothing(
     with pytest.raises(MissingTool, match=says):
         fetch_library("litert", "9.9", "linux-x86_64")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_version_that_the_index_does_not_have_is_told_with_the_newest_that_it_has() -> None:
+    with pytest.raises(UnknownName, match=r"no onnxruntime for linux-aarch64 called '99\.0'") as caught:
+        fetch_library("onnxruntime", "99.0", "linux-aarch64")
+
+    assert len(caught.value.known) == 8
+    assert all(version.startswith("1.") for version in caught.value.known)
 
 
 @pytest.mark.parametrize(("runtime", "target"), [("tvm", "linux-x86_64"), ("litert", "android-arm64-v8a")])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import shutil
 import time
@@ -62,6 +63,8 @@ POLL_S = 2.0
 SEND_TIMEOUT_S = 300.0
 LAUNCH_TIMEOUT_S = 60.0
 STATE_TIMEOUT_S = 30.0
+OLDEST_SYSTEM = 13
+"""The first that loads a file which `harness.convert` makes."""
 STATE_FRESH_S = 10.0
 """A state this young, from the end of a job, is the present one."""
 
@@ -513,6 +516,16 @@ def _own_obstacles(phone: FoundPhone, said: AppState | None) -> tuple[Obstacle, 
                 severity="refusal",
                 found="this is a simulator: it computes on the Mac, so its times say nothing about a phone",
                 advice="Use it to check the path; take times on a phone.",
+            )
+        )
+    number = re.match(r"(?:iOS|iPadOS) (\d+)", phone.os or "")
+    if number is not None and int(number[1]) < OLDEST_SYSTEM:
+        found.append(
+            Obstacle(
+                name="system",
+                severity="refusal",
+                found=f"{phone.os} loads no Core ML file that can be made here",
+                advice=f"Those need iOS {OLDEST_SYSTEM}: update it where that can be had.",
             )
         )
     if said is not None and said.thermal_state not in {"nominal", "unknown"}:

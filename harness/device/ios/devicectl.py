@@ -119,9 +119,9 @@ class DeviceCtl:
             device = self._own_entry(argv, answer)
             found = list(_entry_hurdles(argv, device))
             if not found and not self._app_is_installed():
-                found.append(hurdle_of(AppMissing(self._device_id, self._app)))
+                found.append(hurdle_of(self._device_id, AppMissing(self._device_id, self._app)))
         except DeviceError as error:
-            return (hurdle_of(error),)
+            return (hurdle_of(self._device_id, error),)
         return tuple(found)
 
     def put(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:

@@ -59,6 +59,7 @@ _GONE = (
     "Talking to usbmuxd failed",
     "Failed to connect to usbmuxd socket",
 )
+_DIALOG_WAITS = "waiting user pairing dialog"
 _UNTRUSTED = (
     "Device is not paired",
     "does not trust this computer",
@@ -66,7 +67,7 @@ _UNTRUSTED = (
     "Trust dialog",
     "refused to trust this computer",
     "Pairing with the device failed",
-    "waiting user pairing dialog",
+    _DIALOG_WAITS,
 )
 _FULL = "NO_SPACE_LEFT"
 _LOCKED = ("protected with a passcode", "password protected", "Unlock the device", "PasswordProtected")
@@ -182,8 +183,8 @@ class PyMobileDevice3:
             # A version that is not known may be any: whoever has no such mode says so.
             may_develop = () < self._os_version < (16,) or self._developer_mode()
         except DeviceError as error:
-            return (hurdle_of(error),)
-        found = [] if installed else [hurdle_of(AppMissing(self._device_id, self._app))]
+            return (hurdle_of(self._device_id, error),)
+        found = [] if installed else [hurdle_of(self._device_id, AppMissing(self._device_id, self._app))]
         if not may_develop:
             found.append(
                 Hurdle(
@@ -306,7 +307,8 @@ class PyMobileDevice3:
         if any(word in words for word in _GONE):
             return offline(self._device_id, said)
         if any(word in words for word in _UNTRUSTED):
-            return untrusted(self._device_id, said)
+            waits = _DIALOG_WAITS in words
+            return untrusted(self._device_id, "nobody has answered its dialog, Trust This Computer?" if waits else said)
         if any(word in words for word in _LOCKED):
             return DeviceLocked(self._device_id, said)
         if "No app with bundle ID" in words:

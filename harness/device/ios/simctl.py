@@ -75,7 +75,7 @@ class SimCtl:
         try:
             self._container(LIST_TIMEOUT_S)
         except (AppMissing, DeviceOffline) as error:
-            return (hurdle_of(error),)
+            return (hurdle_of(self._device_id, error),)
         return ()
 
     def put(self, local: Path, remote: PurePosixPath, *, timeout_s: float) -> None:

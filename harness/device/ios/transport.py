@@ -58,14 +58,17 @@ class Hurdle:
     """False: a job can be run all the same, if somebody opens the app by hand."""
 
 
-def hurdle_of(error: DeviceError) -> Hurdle:
+def hurdle_of(device_id: str, error: DeviceError) -> Hurdle:
     """What an error says is missing. Any other one is told like a phone that is away: it does not answer as it should.
 
     Args:
-        error: Of a question to the phone.
+        device_id: The phone's UDID.
+        error: Of a question to it.
     """
-    problem = error.problem if isinstance(error, DeviceOffline) else str(error)
-    return Hurdle(name=_HURDLES.get(error.kind, DeviceOffline.kind), found=problem, advice=error.hint)
+    problem = error.problem if isinstance(error, DeviceOffline | DeviceUnauthorized) else str(error)
+    # Whoever shows it says of which phone.
+    found = problem.removeprefix(f"{device_id}: ").replace(f"{device_id} is", "it is", 1)
+    return Hurdle(name=_HURDLES.get(error.kind, DeviceOffline.kind), found=found, advice=error.hint)
 
 
 _HURDLES = {

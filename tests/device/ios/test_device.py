@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.convert.apple_system import files_for
 from harness.device.ios.device import RUNNER, IosDevice
 from harness.device.ios.transport import FoundPhone, Hurdle
 from harness.device.profile import DeviceProfile, find_product
@@ -489,6 +491,17 @@ def test_where_no_app_answers_the_state_is_unknown_and_nobody_waits(
     assert device.state().thermal_status is None
     assert transport.log == []
     assert next((obstacle.name, obstacle.severity) for obstacle in device.obstacles()) == ("app", "refusal")
+
+
+@pytest.mark.parametrize("system", ["iOS 12.5.7", "iOS 13.0", "iPadOS 14.8", "iOS 18.5", None])
+def test_a_system_for_which_no_file_can_be_made_is_refused(transport: FolderTransport, system: str | None) -> None:
+    phone = replace(PHONE, os=system)
+    device = IosDevice(phone, transport, DeviceProfile(schema=1, kind="ios", device_class="phone"))
+
+    refused = [obstacle.found for obstacle in device.obstacles() if obstacle.name == "system"]
+
+    assert bool(refused) == all(files_for(system).values())
+    assert refused in ([], ["iOS 12.5.7 loads no Core ML file that can be made here"])
 
 
 def test_a_simulated_phone_is_stamped_and_refused(transport: FolderTransport) -> None:

@@ -186,7 +186,8 @@ def test_an_untrusting_phone_is_told_from_one_that_does_not_answer(
 
     assert (hurdle.name, hurdle.blocks) == ("pairing", True)
     assert hurdle.advice == "Unlock it, and accept this computer in the dialog it shows."
-    with pytest.raises(DeviceUnauthorized, match="waiting user pairing dialog"):
+    assert hurdle.found == "nobody has answered its dialog, Trust This Computer?"
+    with pytest.raises(DeviceUnauthorized, match="nobody has answered its dialog"):
         transport.put(package, MODEL, timeout_s=6)
 
 
