@@ -124,7 +124,7 @@ class _Layout:
     def remark(self) -> Table:
         """The same first columns, and one for text."""
         grid = self._start()
-        grid.add_column(no_wrap=True)
+        grid.add_column()
         return grid
 
     def _start(self) -> Table:

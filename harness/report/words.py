@@ -80,7 +80,9 @@ def status(row: Row, see: str = "") -> str:
 def parity_of(row: Row) -> float | None:
     """How far the worst output of a row's file is from the checkpoint's, when it was made; None where nobody knows."""
     artifact = row.result.artifact if row.result else None
-    return artifact.parity.relative_l2 if artifact else None
+    if artifact is None or (artifact.precision == "source" and row.evidence == "converted"):
+        return None  # beside itself a file is 0 off
+    return artifact.parity.relative_l2
 
 
 def evidence(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -101,3 +101,17 @@ def test_what_a_simulator_computed_is_in_no_history_and_no_comparison() -> None:
     simulated = next(result for result in RUN.results if result.cell.device_id == "sim")
     assert summarise_all([simulated], [SIMULATOR]) == {simulated.cell.id: None}
     assert summarise_all([simulated], [PHONE])[simulated.cell.id] is not None
+
+
+def test_a_ready_package_beside_itself_is_not_said_to_be_near_anything() -> None:
+    of = records.cell(format="coreml", precision="source", device_id="host", accelerator="all")
+    found = records.result(of=of, outcome=records.not_runnable("Core ML runs on Apple's systems only"))
+    assert found.artifact is not None
+    parity = records.parity(evidence="converted", outputs=(records.parity().outputs[0],))
+    alone = msgspec.structs.replace(found, artifact=msgspec.structs.replace(found.artifact, parity=parity))
+
+    text = " ".join(printed(records.run([alone], devices=[LINUX])).split())
+
+    assert "converted · 13.6 MiB" in text
+    assert "converted · 13.6 MiB · parity" not in text
+    assert "that it computes the right thing is not proved" in text
