@@ -37,7 +37,13 @@ def test_a_campaign_is_kept_with_all_its_values(measured: Path, tmp_path: Path) 
     keep(measured, tmp_path / "kept")
 
     assert len(list((tmp_path / "kept").glob("session-*.ndjson.gz"))) == 2
-    assert Campaign.open(tmp_path / "kept").done == Campaign.open(measured).done
+    for there, before in zip(Campaign.open(tmp_path / "kept").done, Campaign.open(measured).done, strict=True):
+        assert (there.index, there.at, there.seconds) == (before.index, before.at, before.seconds)
+        for trial, raw in zip(there.trials, before.trials, strict=True):
+            assert trial.log_ratios == raw.log_ratios
+            assert trial.a_ns == pytest.approx(raw.a_ns, rel=5e-4)
+            assert trial.b_ns == pytest.approx(raw.b_ns, rel=5e-4)
+    assert Campaign.open(tmp_path / "kept").done != Campaign.open(measured).done, "some 6 digits are not kept"
 
 
 def test_a_campaign_that_is_kept_as_itself_loses_nothing(measured: Path, tmp_path: Path) -> None:
