@@ -6,6 +6,8 @@ Everything heavy is imported inside the command that needs it: `harness --help` 
 from __future__ import annotations
 
 import errno
+import inspect
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -59,6 +61,19 @@ app.add_typer(runtimes.app, name="runtimes")
 app.command()(tool.tool)
 app.add_typer(virtual.app, name="virtual")
 app.command()(doctor.doctor)
+
+
+def _set_examples_apart(commands: typer.Typer) -> None:
+    """Have examples begin on a line of their own: the plain help makes one line of a paragraph's."""
+    for info in (*commands.registered_commands, *filter(None, [commands.registered_callback])):
+        if text := inspect.getdoc(info.callback):
+            info.help = re.sub(r"^(Examples?:)\n", r"\1\n\n", text, flags=re.MULTILINE)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _set_examples_apart(group.typer_instance)
+
+
+_set_examples_apart(app)
 
 
 def _plain(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -511,5 +512,5 @@ def test_every_command_has_a_help_with_an_example(here: Path, cache: Path, argum
     done = harness(here, cache, *arguments, "--help")
 
     assert done.returncode == 0
-    assert "Example" in done.stdout
+    assert re.search(r"^  Examples?:\n\n      harness ", done.stdout, re.MULTILINE)
     assert f"harness {' '.join(arguments)}" in done.stdout

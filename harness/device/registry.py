@@ -49,7 +49,7 @@ def find_device(device_id: str) -> Device:
     Raises:
         UnknownName: Nothing has this id; `ProductName` where a product is called so.
         DeviceError: Something has it, and cannot be reached.
-        BadSetting: Its profile is wrong.
+        BadSetting: Its profile is wrong, or it is no name of a virtual device.
     """
     profile = profile_of(device_id)
     if profile is not None and profile.reached_by:  # also what is not connected: its kind says what is wrong
@@ -191,12 +191,13 @@ def _connected_virtual() -> tuple[str, ...]:
 def _open_virtual(device_id: str, profile: DeviceProfile | None) -> Device:
     from harness.device.adb import AndroidDevice  # noqa: PLC0415
     from harness.device.adb_direct import DirectLink  # noqa: PLC0415
-    from harness.device.virtual import list_virtual  # noqa: PLC0415
+    from harness.device.virtual import list_virtual, require_name  # noqa: PLC0415
 
     name = ((profile and profile.reached_by) or device_id).removeprefix(VIRTUAL_PREFIX)
     for device in list_virtual():
         if device.name == name:
             return AndroidDevice(device_id, DirectLink(device_id, device.host, device.port), profile, kind="virtual")
+    require_name(name)
     raise DeviceNotFound(device_id, "it does not run", f"Start it: harness virtual start {name}")
 
 

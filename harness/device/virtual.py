@@ -168,7 +168,9 @@ def require_name(name: str) -> None:
     """Raise BadSetting unless a virtual device can be called this."""
     if not _NAME.fullmatch(name):
         problem = f"{name!r} is no name for a virtual device"
-        raise BadSetting("the command line", None, "name", problem, ("letters, digits, - and _, up to 32",))
+        raise BadSetting(
+            "the command line", None, "name", problem, ("a letter or digit, and up to 31 more, - and _ among them",)
+        )
 
 
 def _folder(name: str) -> Path:
