@@ -65,12 +65,18 @@ app.command()(doctor.doctor)
 
 def _set_examples_apart(commands: typer.Typer) -> None:
     """Have examples begin on a line of their own: the plain help makes one line of a paragraph's."""
-    for info in (*commands.registered_commands, *filter(None, [commands.registered_callback])):
-        if text := inspect.getdoc(info.callback):
-            info.help = re.sub(r"^(Examples?:)\n", r"\1\n\n", text, flags=re.MULTILINE)
+    for info in commands.registered_commands:
+        info.help = _with_room(info.callback)
+    if commands.registered_callback is not None:
+        commands.registered_callback.help = _with_room(commands.registered_callback.callback)
     for group in commands.registered_groups:
         if group.typer_instance is not None:
             _set_examples_apart(group.typer_instance)
+
+
+def _with_room(command: object) -> str | None:
+    text = inspect.getdoc(command)
+    return text and re.sub(r"^(Examples?:)\n", r"\1\n\n", text, flags=re.MULTILINE)
 
 
 _set_examples_apart(app)

@@ -16,7 +16,7 @@ from harness.errors import DeviceError
 if TYPE_CHECKING:
     from harness.study.events import StudyEvent
 
-app = typer.Typer(no_args_is_help=True, help="Compress one network in many ways, and compare what comes out.")
+app = typer.Typer(no_args_is_help=True)
 
 
 class ProfileOption(StrEnum):
@@ -36,8 +36,12 @@ class StepOption(StrEnum):
 
 
 @app.callback()
-def _root() -> None:
-    pass  # keeps `ocular` a command of its own while it is the only one
+def _root() -> None:  # keeps `ocular` a command of its own while it is the only one
+    """Compress one network in many ways, and compare what comes out.
+
+    Example:
+        harness study ocular --profile tiny
+    """
 
 
 @app.command()
