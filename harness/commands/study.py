@@ -40,7 +40,7 @@ def _root() -> None:  # keeps `ocular` a command of its own while it is the only
     """Compress one network in many ways, and compare what comes out.
 
     Example:
-        harness study ocular --profile tiny
+        harness study ocular --profile smoke
     """
 
 
