@@ -9,6 +9,7 @@ from harness.records import Record
 from harness.regress.decision import FamilyRule, Metric
 from harness.regress.selftest.outcome import p_values, rule_outcomes, scenario_outcomes, uniformity_p
 from harness.regress.selftest.scenario import MUST_NOT_ALARM, POWER_LEAST, WHAT, Kind
+from harness.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -106,7 +107,7 @@ def make_report(
         schema=REPORT_SCHEMA,
         machine=plan.subject.machine,
         model=plan.subject.model,
-        runtime=f"{plan.subject.choice.runtime}, {plan.subject.choice.threads} threads",
+        runtime=f"{plan.subject.choice.runtime}, {count(plan.subject.choice.threads, 'thread', 'threads')}",
         harness_version=plan.subject.harness_version,
         trials=plan.trials,
         lanes=max(campaign.plan.lanes for campaign in campaigns),
@@ -223,7 +224,8 @@ def report_markdown(report: SelftestReport) -> str:
 def report_heading(report: SelftestReport) -> str:
     """What was compared, where and when."""
     done = sum(one.done for one in report.scenarios)
-    when = f"{report.first_at[:10]} to {report.last_at[:10]}" if report.first_at and report.last_at else "not begun"
+    days = dict.fromkeys(at[:10] for at in (report.first_at, report.last_at) if at)
+    when = " to ".join(days) or "not begun"
     parts = [
         f"{done:,} comparisons of {report.model} ({report.runtime}), {report.trials} trials each",
         report.machine,
