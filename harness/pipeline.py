@@ -102,6 +102,7 @@ from harness.records import (
 from harness.regress.history.revision import own_commit
 from harness.settings import bad_setting
 from harness.store import StoredRun, remove_empty_run, write_run
+from harness.text import without_name
 from harness.workspace import cache_dir, require_cache, require_output, write_atomically
 
 if TYPE_CHECKING:
@@ -814,7 +815,7 @@ def _device_ids(asked: Sequence[str], accept: Sequence[str]) -> tuple[str, ...]:
                 with leased((device,), "looking for devices"):
                     pass
             except (DeviceError, MissingTool) as error:
-                _log.warning("%s is left out: %s", device.id, str(error).removeprefix(f"{device.id}: "))
+                _log.warning("%s is left out: %s", device.id, without_name(str(error), device.id))
                 continue
             if found not in seen:
                 ids[device.id] = None

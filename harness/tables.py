@@ -14,7 +14,7 @@ from harness import units
 from harness.errors import DeviceNotFit
 from harness.matrix import RUNTIMES
 from harness.records import Accuracy, Artifact, CpuCluster, Failure, NotRunnable
-from harness.text import count
+from harness.text import count, without_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -190,7 +190,7 @@ def devices_table(devices: Sequence[Seen]) -> str:
             )
         )
         if seen.error is not None:
-            lines.append(f"{seen.id}: {str(seen.error).removeprefix(f'{seen.id}: ')}")
+            lines.append(f"{seen.id}: {without_name(str(seen.error), seen.id)}")
             lines += [f"    {seen.error.hint}"] if seen.error.hint else []
         # Notes never change; they are in `show`.
         worse = [found for found in seen.obstacles if found.severity != "note" and found.name not in seen.accepted]

@@ -25,3 +25,8 @@ def few(names: Sequence[str], most: int) -> str:
     """As many as there is room for, and how many more there are."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def without_name(said: str, name: str) -> str:
+    """What is said of something (`phone: it is full`), for a line that begins with its name anyway."""
+    return said.removeprefix(f"{name}: ")

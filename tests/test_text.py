@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.text import count, few
+from harness.text import count, few, without_name
 
 
 def test_a_count_has_its_noun() -> None:
@@ -16,3 +16,8 @@ def test_a_count_has_its_noun() -> None:
 )
 def test_a_list_that_is_too_long_says_how_many_more_there_are(names: list[str], said: str) -> None:
     assert few(names, 2) == said
+
+
+def test_a_name_in_front_is_said_once() -> None:
+    assert without_name("phone: phone: it is full", "phone") == "phone: it is full"
+    assert without_name("phones: none", "phone") == "phones: none"

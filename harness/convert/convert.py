@@ -67,7 +67,7 @@ def why_not(
     """
     source = spec.source
     ready = READY_SOURCES.get(type(source))
-    if precision != "source" and (model_format, precision) not in SETTINGS:
+    if precision != "source" and precision not in PRECISIONS[model_format]:
         return f"there is no {precision} for {model_format}: it has {', '.join(PRECISIONS[model_format])}"
     reason = None
     if precision == "source" and ready != model_format:

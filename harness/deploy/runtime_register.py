@@ -46,8 +46,7 @@ def register(path: Path, *, runtime: str, version: str, abi: str | None = None) 
     """
     wheel_of(runtime)
     wanted = _target_named(abi) if abi else None
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}, which is to be the library of {runtime} {version}")
+    _require_file(path, runtime, version)
     if zipfile.is_zipfile(path):
         return _register_archive(path, runtime, version, wanted)
     found = read_elf(path).target
@@ -56,6 +55,11 @@ def register(path: Path, *, runtime: str, version: str, abi: str | None = None) 
     if wanted not in {None, found}:
         raise BadSetting("the command line", None, "--abi", f"{path} is built for {found}, not for {wanted}", ())
     return register_library(runtime, version, found, path)
+
+
+def _require_file(path: Path, runtime: str, version: str) -> None:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}, which is to be the library of {runtime} {version}")
 
 
 def register_library(
@@ -69,8 +73,7 @@ def register_library(
         BadSetting: The register is damaged; it is left as it is.
     """
     wheel_of(runtime)
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}, which is to be the library of {runtime} {version}")
+    _require_file(path, runtime, version)
     added = RuntimeLibrary(
         runtime=runtime,
         version=version,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ANY = "any"
 CLUSTERS = ("big", "little")
 """All but the slowest cluster, and the slowest: by the limits of their clocks."""
+_FORMS = (ANY, *CLUSTERS, "a list of processors (4-7, or 0,2)", "a mask (0xf0)")
 _SET = ("cmd", "power", "set-fixed-performance-mode-enabled")
 """Source: PowerManagerShellCommand of AOSP, Android 11 and newer; exits non-zero where the device has no such mode."""
 _TIMEOUT_S = 20.0
@@ -59,9 +60,6 @@ def fixed_performance(device: Device) -> Iterator[bool | None]:
                 error,
                 " ".join(off),
             )
-
-
-_FORMS = (ANY, *CLUSTERS, "a list of processors (4-7, or 0,2)", "a mask (0xf0)")
 
 
 def require_affinity(text: str) -> None:

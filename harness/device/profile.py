@@ -131,9 +131,10 @@ def find_product(product_type: str) -> DeviceProfile | None:
 
 def product_called(name: str, among: Mapping[str, DeviceProfile]) -> DeviceProfile | None:
     """A product by the name of its profile, by what people call it or by what it calls itself."""
+    asked = profile_file_name(name).casefold()
     for stem, profile in among.items():
         own = profile.apple.product_types if profile.apple else profile.product.models if profile.product else ()
-        if name.casefold() in {each.casefold() for each in (stem, profile.title, *own)}:
+        if asked in {profile_file_name(each).casefold() for each in (stem, profile.title, *own)}:
             return profile
     return None
 

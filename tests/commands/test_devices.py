@@ -60,6 +60,13 @@ def test_a_product_that_is_not_connected_is_shown_from_its_profile(name: str) ->
     assert "A12" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "chip"), [("iPhone 16", "A18"), ("iPhone 15 Pro", "A17 Pro"), ("Pixel 9", "Tensor G4")]
+)
+def test_a_product_that_shares_its_profile_is_known_by_its_own_name(name: str, chip: str) -> None:
+    assert chip in harness("devices", "show", name).stdout
+
+
 def test_a_name_that_nothing_has_is_told_what_is_described() -> None:
     done = harness("devices", "show", "pixl-9")
 

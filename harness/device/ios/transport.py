@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.device.local_process import LocalProgram
 from harness.errors import AppMissing, DeviceLocked, DeviceOffline, DeviceTimedOut, DeviceUnauthorized
+from harness.text import without_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,7 +68,7 @@ def hurdle_of(device_id: str, error: DeviceError) -> Hurdle:
     """
     problem = error.problem if isinstance(error, DeviceOffline | DeviceUnauthorized) else str(error)
     # Whoever shows it says of which phone.
-    found = problem.removeprefix(f"{device_id}: ").replace(f"{device_id} is", "it is", 1)
+    found = without_name(problem, device_id).replace(f"{device_id} is", "it is", 1)
     return Hurdle(name=_HURDLES.get(error.kind, DeviceOffline.kind), found=found, advice=error.hint)
 
 
