@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.regress.selftest.report import RateTold, SelftestReport
 
 _OURS: Final = "this program"
+_INTERLEAVED: Final = "interleaved"
 _HOW_TO_READ: Final = (
     "Each comparison is of two builds of one model, alive together. Where the second one is the first, every alarm is "
     "false. Where work was added to it, the share called slower is the power. The vertical lines, and `true rate`, are "
@@ -49,7 +50,9 @@ def operating_curve(report: SelftestReport) -> Chart | None:
     data = _points(report)
     if not data:
         return None
-    colour = {"field": "rule", "type": "nominal", "title": None, "sort": list(dict.fromkeys(d["rule"] for d in data))}
+    # A colour for each tool and a stroke for each order: for all of them together there are too few colours.
+    colour = {"field": "tool", "type": "nominal", "title": None, "sort": list(dict.fromkeys(d["tool"] for d in data))}
+    stroke = {"field": "order", "type": "nominal", "title": None, "sort": [_INTERLEAVED]}
     x = axis("dose_pct", "slowdown put into the second build, % (0: none)")
     y = axis("found_pct", "called slower, %")
     return Chart(
@@ -66,10 +69,10 @@ def operating_curve(report: SelftestReport) -> Chart | None:
             "height": 360,
             "layer": [
                 {
-                    "params": [legend_choice("rule")],
+                    "params": [legend_choice("tool")],
                     "mark": {"type": "rule", "opacity": 0.35, "strokeWidth": 2},
                     "encoding": {"x": x, "y": axis("low_pct", "called slower, %"), "y2": {"field": "high_pct"}}
-                    | {"color": colour},
+                    | {"color": colour, "detail": {"field": "order"}},
                 },
                 {
                     "mark": {"type": "line", "point": True},
@@ -77,7 +80,8 @@ def operating_curve(report: SelftestReport) -> Chart | None:
                         "x": x,
                         "y": y,
                         "color": colour,
-                        "opacity": {"condition": {"param": "rule", "value": 0.9}, "value": 0.1},
+                        "strokeDash": stroke,
+                        "opacity": {"condition": {"param": "tool", "value": 0.9}, "value": 0.1},
                         "tooltip": [
                             {"field": "rule"},
                             {"field": "dose_pct", "title": "slowdown, %"},
@@ -94,21 +98,23 @@ def operating_curve(report: SelftestReport) -> Chart | None:
 def _points(report: SelftestReport) -> list[Datum]:
     """One point a rule and dose, of extra work in every inference; dose 0 is a build with itself."""
     found = [
-        _point(_OURS, one.dose, one.slower)
+        _point(_OURS, _INTERLEAVED, one.dose, one.slower)
         for one in report.scenarios
         if one.metric == "p50" and one.kind in {"aa", "spin"} and one.done
     ]
     doses = {one.name: one.dose for one in report.scenarios if one.metric == "p50" and one.kind in {"aa", "spin"}}
     for rule in report.rules:
         if not rule.rule.startswith(_OURS):
-            name = f"{rule.rule}, {rule.order}"
-            found += [_point(name, doses[at], rate) for at, rate in rule.rates.items() if at in doses and rate.of]
-    return sorted(found, key=lambda datum: (str(datum["rule"]) != _OURS, str(datum["rule"]), datum["dose_pct"]))
+            rates = [(doses[at], rate) for at, rate in rule.rates.items() if at in doses and rate.of]
+            found += [_point(rule.rule, rule.order, dose, rate) for dose, rate in rates]
+    return sorted(found, key=lambda datum: (str(datum["tool"]) != _OURS, str(datum["rule"]), datum["dose_pct"]))
 
 
-def _point(rule: str, dose: float, rate: RateTold) -> Datum:
+def _point(tool: str, order: str, dose: float, rate: RateTold) -> Datum:
     return {
-        "rule": clean(rule),
+        "tool": clean(tool),
+        "order": clean(order),
+        "rule": f"{clean(tool)}, {clean(order)}",
         "dose_pct": round(100 * dose, 4),
         "found_pct": round(100 * rate.count / rate.of, 3),
         "low_pct": round(100 * rate.at_least, 3),

@@ -2,7 +2,11 @@
 
 Goes on with both campaigns of `harness selftest` in `reports/selftest` (or begins them, with `--lanes` comparisons at
 once), for so many hours, keeps them with all their values among the baselines (times to four digits), and makes the
-rates, the curve and the README's tables from it. What is given as CAMPAIGN... is kept instead, and nothing is measured.
+rates, the curve and the README's tables from all that is kept there. What is given as CAMPAIGN... is kept instead, and
+nothing is measured.
+
+A campaign goes on where it was begun. Another machine begins its own, which is kept beside the others and counted with
+them; of another detector, they are refused together, and the old ones are to be deleted.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.decoding import decode
-from harness.regress.selftest.campaign import Campaign, Done, require_same_subject
+from harness.regress.selftest.campaign import Campaign, Done, require_same_detector
 from harness.regress.selftest.figure import draw
 from harness.regress.selftest.report import make_report
 
@@ -40,15 +44,20 @@ def main(arguments: Sequence[str]) -> int:
     if not asked.campaigns:
         _measure(asked.hours, asked.lanes)
     for folder in asked.campaigns or [MEASURED / kind for kind in KINDS]:
-        keep(folder, KEPT / folder.name)
+        keep(folder, folder if folder.resolve().parent == KEPT else KEPT / kept_name(folder))
     campaigns = [Campaign.open(path.parent) for path in sorted(KEPT.glob("*/plan.json"))]
-    for campaign in campaigns:
-        require_same_subject(campaigns[0].plan.subject, campaign.plan.subject)
+    require_same_detector(campaigns)
     report = make_report(campaigns, watch=lambda at, of: print(f"rules: {at} of {of}", file=sys.stderr))
     (KEPT / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     draw(report, KEPT / "operating_curve.svg")
     print(f"wrote {KEPT.relative_to(ROOT)}; now the README")
     return subprocess.run([sys.executable, ROOT / "scripts" / "readme.py"], check=False).returncode
+
+
+def kept_name(folder: Path) -> str:
+    """Its own name and when it was begun: `aa-20261127T1909`. Machines that begin one each do not share it."""
+    begun = Campaign.open(folder).plan.created_at[:16]
+    return f"{folder.name}-{begun.replace('-', '').replace(':', '')}"
 
 
 def keep(folder: Path, kept: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.regress.selftest.campaign import Campaign, begin
 from harness.regress.selftest.run import carry_on
-from scripts.operating_curve import keep
+from scripts.operating_curve import keep, kept_name
 from tests.regress.selftest.test_campaign import Simulated, plan, scenario
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ def test_packed_sessions_are_kept_beside_those_that_came_later(measured: Path, t
     keep(measured, tmp_path / "kept")
 
     assert len(Campaign.open(tmp_path / "kept").done) == 6
+
+
+def test_what_is_kept_is_told_apart_by_when_it_was_begun(measured: Path) -> None:
+    assert kept_name(measured) == "aa-20261126T0100"
 
 
 def test_another_campaign_takes_the_place_of_the_one_before(measured: Path, tmp_path: Path) -> None:

@@ -147,14 +147,14 @@ def _campaign(
 
 
 def _show(folders: Sequence[Path], figure: Path | None, output_format: Output, page: Path | None = None) -> None:
-    from harness.regress.selftest.campaign import Campaign, require_same_subject  # noqa: PLC0415
+    from harness.regress.selftest.campaign import Campaign, require_same_detector  # noqa: PLC0415
     from harness.regress.selftest.figure import draw  # noqa: PLC0415
     from harness.regress.selftest.report import make_report, report_text  # noqa: PLC0415
     from harness.tables import to_json  # noqa: PLC0415
 
     campaigns = [Campaign.open(folder) for folder in folders]
+    require_same_detector(campaigns)
     for campaign in campaigns:
-        require_same_subject(campaigns[0].plan.subject, campaign.plan.subject)
         for damage in campaign.damaged:
             note(f"left out: {campaign.folder / damage.where}: {damage.problem}")
     made = make_report(campaigns, watch=lambda at, of: note(f"rules: {at} of {of}"))

@@ -26,7 +26,7 @@ from harness.regress.selftest.scenario import Scenario  # noqa: TC001  (msgspec 
 from harness.workspace import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 CAMPAIGN_SCHEMA: Final = 1
@@ -165,10 +165,34 @@ def require_same_subject(planned: Subject, found: Subject) -> None:
     Raises:
         UsageError: They differ; the message names each difference with both values.
     """
-    pairs = [(name, getattr(planned, name), getattr(found, name)) for name in planned.__struct_fields__]
-    different = [f"{name} was {before!r} and is {now!r}" for name, before, now in pairs if before != now]
-    if different:
+    if different := _differences(planned, found):
         raise UsageError(f"this campaign cannot go on here: {'; '.join(different)}; begin another one with --output")
+
+
+def require_same_detector(campaigns: Sequence[Campaign]) -> None:
+    """Refuse to count comparisons together that were made in different ways.
+
+    Machines may differ, and with them the weights of an untrained network, which a seed does not settle to the last
+    digit on every processor: each comparison is of builds on one machine, and what is counted is the comparison.
+
+    Raises:
+        UsageError: They differ in anything else; the message names each difference with both values.
+    """
+    first, *others = campaigns
+    for other in others:
+        different = _differences(first.plan.subject, other.plan.subject, but=("machine", "artifact_sha256"))
+        if first.plan.trials != other.plan.trials:
+            different.append(f"trials {first.plan.trials} and {other.plan.trials}")
+        if different:
+            raise UsageError(
+                f"{first.folder} and {other.folder} are of different detectors and cannot be counted together: "
+                f"{'; '.join(different)}; show each alone"
+            )
+
+
+def _differences(before: Subject, now: Subject, *, but: Collection[str] = ()) -> list[str]:
+    pairs = [(name, getattr(before, name), getattr(now, name)) for name in before.__struct_fields__ if name not in but]
+    return [f"{name} was {one!r} and is {other!r}" for name, one, other in pairs if one != other]
 
 
 class Session:

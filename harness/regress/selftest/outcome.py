@@ -1,10 +1,10 @@
-"""From a stored campaign to rates: how often each rule called the second build slower, and what effect was found."""
+"""From stored campaigns to rates: how often each rule called the second build slower, and what effect was found."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from harness.regress.other_tools import asv, criterion, google_benchmark, pyperf
 from harness.regress.selftest.scenario import MUST_NOT_ALARM, OF_THE_DEVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from harness.regress.selftest.campaign import Campaign, Done, TrialValues
+    from harness.regress.selftest.campaign import Campaign, CampaignPlan, Done, TrialValues
     from harness.regress.selftest.scenario import Scenario
 
 CONFIDENCE: Final = 0.95
@@ -60,14 +60,14 @@ class ScenarioOutcome:
     """What the detector made of one scenario.
 
     Attributes:
-        scenario: What was done to the second build.
+        scenario: What was done to the second build, with the most comparisons that any of the campaigns planned.
         done: Comparisons that are there.
         verdicts: Verdict on the scenario's metric -> how often.
         slower: How often the second build was called slower at all, by however little.
         regressions: How often it was called slower by more than the metric's margin, which is what fails a gate.
         two_stage: How often after screening and confirmation, of a build with itself; None of another scenario.
         covered: How often the interval held the effect that was injected; None where that is not a number.
-        recovered_points: Median estimated effect less the injected one, in percentage points; None likewise.
+        recovered_points: Median of the estimated effect less the injected one, in percentage points; None likewise.
         noise: Median robust standard deviation of one trial.
         seconds: Median time of a comparison.
         seconds_p95: What 95 of 100 comparisons took at most.
@@ -102,16 +102,19 @@ class RuleOutcome:
     rates: Mapping[str, Rate]
 
 
-def scenario_outcomes(campaign: Campaign) -> tuple[ScenarioOutcome, ...]:
-    """One for each scenario, in the plan's order."""
-    by_scenario = _by_scenario(campaign)
-    return tuple(_outcome(scenario, by_scenario[place]) for place, scenario in enumerate(campaign.plan.scenarios))
+def scenario_outcomes(campaigns: Iterable[Campaign]) -> tuple[ScenarioOutcome, ...]:
+    """One for each scenario, in the order of the plans; that of several campaigns is one, with all its comparisons."""
+    parts: dict[str, list[_Part]] = {}
+    for campaign in campaigns:
+        for part in _parts(campaign):
+            parts.setdefault(part.scenario.name, []).append(part)
+    return tuple(_outcome(of_one) for of_one in parts.values())
 
 
-def p_values(campaign: Campaign) -> list[float]:
+def p_values(campaigns: Iterable[Campaign]) -> list[float]:
     """Of every comparison of the same build: uniform between 0 and 1, if the test is what it says."""
-    aa = [place for place, scenario in enumerate(campaign.plan.scenarios) if scenario.kind == "aa"]
-    values = [_values(one.trials, "p50") for place in aa for one in _by_scenario(campaign)[place]]
+    parts = [part for campaign in campaigns for part in _parts(campaign) if part.scenario.kind == "aa"]
+    values = [_values(one.trials, "p50") for part in parts for one in part.done]
     return [p_slower(found) for found in values if len(found) >= MIN_TRIALS["trimmed t"]]
 
 
@@ -123,15 +126,15 @@ def uniformity_p(values: Sequence[float]) -> float | None:
 
 
 def rule_outcomes(
-    campaign: Campaign, *, watch: Callable[[int, int], None] = lambda _done, _of: None
+    campaigns: Iterable[Campaign], *, watch: Callable[[int, int], None] = lambda _done, _of: None
 ) -> tuple[RuleOutcome, ...]:
     """Ours and those of other tools, on the same recorded values.
 
     Args:
-        campaign: With what is done.
+        campaigns: With what is done. None has a base in another one.
         watch: Told how many rules of how many are through; criterion's resampling takes a while.
     """
-    triples = list(_with_bases(campaign))
+    triples = [triple for campaign in campaigns for triple in _with_bases(campaign)]
     jobs = [(name, sequence) for name in RULES for sequence in ("interleaved", "one after the other")]
     found = []
     for number, (name, sequence) in enumerate(jobs, start=1):
@@ -164,7 +167,26 @@ def _with_bases(campaign: Campaign) -> Iterator[tuple[Scenario, Done | None, Don
             base = this
 
 
-def _outcome(scenario: Scenario, done: Sequence[Done]) -> ScenarioOutcome:
+class _Part(NamedTuple):
+    """What one campaign has of a scenario."""
+
+    plan: CampaignPlan
+    scenario: Scenario
+    done: Sequence[Done]
+
+
+def _parts(campaign: Campaign) -> list[_Part]:
+    """One for each scenario, in the plan's order."""
+    plan, order = campaign.plan, campaign.plan.order
+    found: list[list[Done]] = [[] for _ in plan.scenarios]
+    for one in campaign.done:
+        found[order[one.index]].append(one)
+    return [_Part(plan, scenario, done) for scenario, done in zip(plan.scenarios, found, strict=True)]
+
+
+def _outcome(parts: Sequence[_Part]) -> ScenarioOutcome:
+    scenario = max((part.scenario for part in parts), key=lambda one: one.comparisons)
+    done = [one for part in parts for one in part.done]
     margin = MARGINS[scenario.metric]
     trials = [_values(one.trials, scenario.metric) for one in done]
     decided = [compare_trials(values, margin) for values in trials]
@@ -172,9 +194,13 @@ def _outcome(scenario: Scenario, done: Sequence[Done]) -> ScenarioOutcome:
     for verdict, _ in decided:
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
     effects = [effect for _, effect in decided if effect is not None]
-    injected = _injected(scenario)
-    is_number = injected is not None and bool(effects)
-    covered = sum(effect.low <= (injected or 0.0) <= effect.high for effect in effects)
+    injected = [_injected(scenario, part.plan, one) for part in parts for one in part.done]
+    known = [
+        (effect, true)
+        for (_, effect), true in zip(decided, injected, strict=True)
+        if effect is not None and true is not None
+    ]
+    covered = sum(effect.low <= true <= effect.high for effect, true in known)
     seconds = [one.seconds for one in done]
     noises = [effect.noise for effect in effects if effect.noise is not None]
     return ScenarioOutcome(
@@ -184,11 +210,9 @@ def _outcome(scenario: Scenario, done: Sequence[Done]) -> ScenarioOutcome:
         slower=Rate(count=sum(verdicts.get(verdict, 0) for verdict in SLOWER), of=len(done)),
         regressions=Rate(count=verdicts.get("regression", 0), of=len(done)),
         two_stage=_two_stage(scenario, done) if scenario.kind == "aa" else None,
-        covered=Rate(count=covered, of=len(effects)) if is_number else None,
+        covered=Rate(count=covered, of=len(known)) if known else None,
         recovered_points=(
-            100 * (statistics.median([effect.ratio for effect in effects]) - math.exp(injected or 0.0))
-            if is_number
-            else None
+            100 * statistics.median([effect.ratio - math.exp(true) for effect, true in known]) if known else None
         ),
         noise=statistics.median(noises) if noises else None,
         seconds=statistics.median(seconds) if done else None,
@@ -196,11 +220,15 @@ def _outcome(scenario: Scenario, done: Sequence[Done]) -> ScenarioOutcome:
     )
 
 
-def _injected(scenario: Scenario) -> float | None:
+def _injected(scenario: Scenario, plan: CampaignPlan, done: Done) -> float | None:
     """The true log ratio; None where the injection is not a ratio of the metric."""
     if scenario.kind in MUST_NOT_ALARM:
         return 0.0
-    return math.log1p(scenario.dose) if scenario.kind in {"spin", "repeat", "memory", "cold"} else None
+    if scenario.kind == "spin":
+        # A fixed time, which is more or less of an inference as the machine is slow or fast just then.
+        base = [ns for trial in done.trials for ns in trial.a_ns]
+        return math.log1p(scenario.dose * plan.baseline_ns / statistics.median(base)) if base else None
+    return math.log1p(scenario.dose) if scenario.kind in {"repeat", "memory", "cold"} else None
 
 
 def _two_stage(scenario: Scenario, done: Sequence[Done]) -> Rate:
@@ -291,14 +319,6 @@ def _means(values: Sequence[int], count: int) -> list[float]:
 
 def _values(trials: Sequence[TrialValues], metric: str) -> list[float]:
     return [trial.log_ratios[metric] for trial in trials if metric in trial.log_ratios]
-
-
-def _by_scenario(campaign: Campaign) -> dict[int, list[Done]]:
-    order = campaign.plan.order
-    found: dict[int, list[Done]] = {place: [] for place in range(len(campaign.plan.scenarios))}
-    for one in campaign.done:
-        found[order[one.index]].append(one)
-    return found
 
 
 def _beta_quantile(q: float, a: float, b: float) -> float:

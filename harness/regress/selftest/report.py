@@ -9,13 +9,14 @@ from harness.records import Record
 from harness.regress.decision import FamilyRule, Metric
 from harness.regress.selftest.outcome import p_values, rule_outcomes, scenario_outcomes, uniformity_p
 from harness.regress.selftest.scenario import MUST_NOT_ALARM, POWER_LEAST, WHAT, Kind
+from harness.statistics import median
 from harness.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from harness.regress.selftest.campaign import Campaign
-    from harness.regress.selftest.outcome import Rate, ScenarioOutcome
+    from harness.regress.selftest.outcome import Rate, RuleOutcome, ScenarioOutcome
 
 REPORT_SCHEMA: Final = 1
 ALARMS_MAX: Final = 0.01
@@ -64,10 +65,13 @@ class RuleTold(Record, frozen=True, kw_only=True):
 
 
 class SelftestReport(Record, frozen=True, kw_only=True):
-    """What one or several campaigns of one subject found."""
+    """What one or several campaigns of one detector found."""
 
     schema: int
     machine: str
+    """Of several, each once."""
+    baselines_ns: tuple[float, ...] = ()
+    """Of the unchanged build, one a machine, lowest first: two of one name need not be alike."""
     model: str
     runtime: str
     harness_version: str
@@ -91,21 +95,21 @@ def make_report(
     """Compute all rates.
 
     Args:
-        campaigns: At least one, all of one subject (`require_same_subject`).
-        watch: Told how many rules of how many are through, for each campaign.
+        campaigns: At least one, all of one detector (`require_same_detector`).
+        watch: Told how many rules of how many are through.
     """
     plan = campaigns[0].plan
     done = sorted((one for campaign in campaigns for one in campaign.done), key=lambda one: one.at)
     loads = sorted(one.load_1min for one in done)
-    rules: dict[tuple[str, str], dict[str, RateTold]] = {}
+    # Where the artifact is another one, so is the processor, whatever it is called.
+    machines: dict[tuple[str, str], list[float]] = {}
     for campaign in campaigns:
-        for outcome in rule_outcomes(campaign, watch=watch):
-            told = rules.setdefault((outcome.rule, outcome.order), {})
-            told.update({name: _told(rate) for name, rate in outcome.rates.items()})
-    values = [value for campaign in campaigns for value in p_values(campaign)]
+        subject = campaign.plan.subject
+        machines.setdefault((subject.machine, subject.artifact_sha256), []).append(campaign.plan.baseline_ns)
     return SelftestReport(
         schema=REPORT_SCHEMA,
-        machine=plan.subject.machine,
+        machine="; ".join(dict.fromkeys(machine for machine, _ in machines)),
+        baselines_ns=tuple(sorted(median(times) for times in machines.values())),
         model=plan.subject.model,
         runtime=f"{plan.subject.choice.runtime}, {count(plan.subject.choice.threads, 'thread', 'threads')}",
         harness_version=plan.subject.harness_version,
@@ -114,9 +118,9 @@ def make_report(
         first_at=done[0].at if done else None,
         last_at=done[-1].at if done else None,
         sessions_load_1min=(loads[0], loads[len(loads) // 2], loads[-1]) if loads else None,
-        scenarios=tuple(_scenario(one) for campaign in campaigns for one in scenario_outcomes(campaign)),
-        uniformity_p=uniformity_p(values),
-        rules=tuple(RuleTold(rule=rule, order=order, rates=rates) for (rule, order), rates in rules.items() if rates),
+        scenarios=tuple(_scenario(one) for one in scenario_outcomes(campaigns)),
+        uniformity_p=uniformity_p(p_values(campaigns)),
+        rules=tuple(_rule(one) for one in rule_outcomes(campaigns, watch=watch) if one.rates),
         damaged=tuple((damage.where, damage.problem) for campaign in campaigns for damage in campaign.damaged),
     )
 
@@ -229,8 +233,12 @@ def report_heading(report: SelftestReport) -> str:
     parts = [
         f"{done:,} comparisons of {report.model} ({report.runtime}), {report.trials} trials each",
         report.machine,
-        when,
     ]
+    if len(report.baselines_ns) > 1:
+        *times, last = map(units.duration, report.baselines_ns)
+        took = f"{', '.join(times)} and {last}"
+        parts.append(f"{len(report.baselines_ns)} such machines, on which an inference takes {took}")
+    parts.append(when)
     if report.lanes > 1:
         parts.append(f"{report.lanes} at a time, each on a processor of its own")
     if report.sessions_load_1min is not None:
@@ -260,6 +268,11 @@ def _scenario(outcome: ScenarioOutcome) -> ScenarioTold:
         seconds=outcome.seconds,
         seconds_p95=outcome.seconds_p95,
     )
+
+
+def _rule(outcome: RuleOutcome) -> RuleTold:
+    rates = {name: _told(rate) for name, rate in outcome.rates.items()}
+    return RuleTold(rule=outcome.rule, order=outcome.order, rates=rates)
 
 
 def _told(rate: Rate) -> RateTold:

@@ -23,6 +23,7 @@ from harness.regress.selftest.campaign import (
     Subject,
     TrialValues,
     begin,
+    require_same_detector,
     require_same_subject,
     session,
 )
@@ -85,18 +86,20 @@ def scenario(kind: str = "aa", dose: float = 0.0, comparisons: int = 10, metric:
 class Simulated:
     """A machine whose mood wanders between trials, and that measures what is injected with a little noise."""
 
-    def __init__(self, noise: float = NOISE) -> None:
+    def __init__(self, noise: float = NOISE, *, inference_ns: float = 1e6) -> None:
         self.asked: list[tuple[str, int]] = []
-        self._noise = noise
+        self._noise, self._inference_ns = noise, inference_ns
 
     def __call__(self, scenario: Scenario, *, trials: int, seed: int) -> tuple[TrialValues, ...]:
         self.asked.append((scenario.name, seed))
         random = np.random.default_rng(seed)
-        slower = 1 + scenario.dose if scenario.kind in {"spin", "repeat"} else 1.0
-        mood = np.exp(random.normal(0, 0.05))
+        inference_ns = self._inference_ns * np.exp(random.normal(0, 0.05))
+        # A spin is of a fixed length, by what an inference took when the campaign was planned.
+        share_of_ns = {"spin": 1e6, "repeat": inference_ns}.get(scenario.kind, 0.0)
+        slower = 1 + scenario.dose * share_of_ns / inference_ns
         made = []
         for _ in range(trials):
-            a, b = (1e6 * mood * np.exp(random.normal(0, self._noise, (2, 24)))) * [[1.0], [slower]]
+            a, b = (inference_ns * np.exp(random.normal(0, self._noise, (2, 24)))) * [[1.0], [slower]]
             ratio = float(np.log(slower) + random.normal(0, self._noise))
             log_ratios = {"p50": ratio, "p90": ratio, "cold_start": ratio, "memory": ratio / 10}
             made.append(TrialValues(log_ratios=log_ratios, a_ns=tuple(map(int, a)), b_ns=tuple(map(int, b))))
@@ -262,7 +265,7 @@ def test_what_ends_one_lane_ends_the_others_at_once_and_is_what_is_told(tmp_path
 
 
 def test_a_decision_in_two_stages_has_trials_of_its_own(campaign: Campaign) -> None:
-    aa, *_ = scenario_outcomes(campaign)
+    aa, *_ = scenario_outcomes([campaign])
     rule = FamilyRule()
 
     trials = 60 * 20
@@ -277,6 +280,55 @@ def test_another_machine_or_build_may_not_add_to_a_campaign() -> None:
         require_same_subject(SUBJECT, other)
 
 
+def test_what_a_spin_is_a_share_of_is_the_machine_as_it_was_in_the_comparison(tmp_path: Path) -> None:
+    begun = begin(tmp_path, plan(scenario("spin", 0.1, 20)))
+    carry_on(begun, [Simulated(inference_ns=1.3e6)])
+
+    (spin,) = scenario_outcomes([Campaign.open(tmp_path)])
+
+    assert spin.recovered_points == pytest.approx(0, abs=0.3)  # and not 7.7 less 10
+    assert spin.covered is not None
+    assert spin.covered.count >= 19
+
+
+def campaign_of(folder: Path, *scenarios: Scenario, **subject: str) -> Campaign:
+    replaced = msgspec.structs.replace(SUBJECT, **subject)
+    begun = begin(folder, msgspec.structs.replace(plan(*scenarios), subject=replaced))
+    carry_on(begun, [Simulated()])
+    return Campaign.open(folder)
+
+
+def test_comparisons_on_several_machines_count_together(tmp_path: Path) -> None:
+    spin = scenario("spin", 0.03, 5)
+    first = campaign_of(tmp_path / "first", scenario(comparisons=12), spin)
+    # The weights are drawn on the machine, and two processors of one name may draw others.
+    second = campaign_of(tmp_path / "second", scenario(comparisons=8), artifact_sha256="d" * 64)
+    third = campaign_of(tmp_path / "third", scenario(comparisons=4), machine="a board")
+    campaigns = [first, second, third]
+
+    require_same_detector(campaigns)
+    told = make_report(campaigns)
+
+    assert [(one.name, one.done, one.planned) for one in told.scenarios] == [("aa", 24, 12), ("spin 3 %", 5, 5)]
+    (ours,) = (one for one in told.rules if one.rule == "this program")
+    assert (ours.rates["aa"].of, ours.rates["spin 3 %"].of) == (24, 5)
+    assert (told.machine, told.baselines_ns) == ("a machine; a board", (1e6, 1e6, 1e6))
+    assert "a machine; a board; 3 such machines, on which an inference takes 1.00 ms, 1.00 ms and 1.00 ms" in (
+        report_text(told)
+    )
+
+
+def test_campaigns_of_different_detectors_are_not_counted_together(tmp_path: Path) -> None:
+    ours = campaign_of(tmp_path / "ours", scenario(comparisons=2))
+    other = campaign_of(tmp_path / "other", scenario(comparisons=2), code_sha256="e" * 64)
+
+    with pytest.raises(UsageError, match=r"ours and .*other are of different detectors.* code_sha256 was 'ccc"):
+        require_same_detector([ours, other])
+    longer = Campaign(ours.folder, msgspec.structs.replace(ours.plan, trials=30), (), ())
+    with pytest.raises(UsageError, match="trials 20 and 30"):
+        require_same_detector([ours, longer])
+
+
 def test_a_second_plan_for_one_folder_is_refused_and_none_is_said(tmp_path: Path) -> None:
     begin(tmp_path, plan(scenario()))
     with pytest.raises(UsageError):
@@ -289,7 +341,7 @@ def test_a_second_plan_for_one_folder_is_refused_and_none_is_said(tmp_path: Path
 
 
 def test_rates_are_those_that_were_simulated(campaign: Campaign) -> None:
-    aa, large, small = scenario_outcomes(campaign)
+    aa, large, small = scenario_outcomes([campaign])
 
     assert aa.slower.count <= 3
     assert large.slower == Rate(count=60, of=60)
@@ -301,7 +353,7 @@ def test_rates_are_those_that_were_simulated(campaign: Campaign) -> None:
 
 
 def test_p_values_of_one_build_are_uniform(campaign: Campaign) -> None:
-    values = p_values(campaign)
+    values = p_values([campaign])
 
     assert len(values) == 60
     assert (uniformity_p(values) or 0) > 0.001
@@ -340,7 +392,7 @@ def test_a_run_before_is_always_of_the_unchanged_build_on_an_untouched_machine(t
             assert kind_of[base.index] in {"aa", "spin"}
             assert base.at <= this.at
             assert base is not this
-    rates = {one.order: one.rates for one in rule_outcomes(stored) if one.rule == "pyperf"}
+    rates = {one.order: one.rates for one in rule_outcomes([stored]) if one.rule == "pyperf"}
     assert set(rates["one after the other"]) == {"aa", "spin 10 %"}
 
 
@@ -420,9 +472,9 @@ def test_the_report_is_a_page_with_the_operating_curve_of_every_rule(told: Selft
     curve = operating_curve(told)
     assert curve is not None
     rules = {str(datum["rule"]) for datum in curve.data}
-    assert "this program" in rules
+    assert "this program, interleaved" in rules
     assert {f"pyperf, {order}" for order in ("interleaved", "one after the other")} <= rules
-    by_dose = {datum["dose_pct"]: datum for datum in curve.data if datum["rule"] == "this program"}
+    by_dose = {datum["dose_pct"]: datum for datum in curve.data if datum["tool"] == "this program"}
     told_of = {one.name: one.slower for one in told.scenarios}
     assert by_dose[3.0]["found_pct"] == pytest.approx(100 * told_of["spin 3 %"].count / told_of["spin 3 %"].of)
     (embedded,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
