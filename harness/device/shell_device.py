@@ -293,7 +293,7 @@ def read_facts(device_id: str, kind: DeviceKind, parts: Mapping[str, str]) -> De
         kind=kind,
         device_class="emulated" if emulated else own_class,
         name=name,
-        cpu=android.soc_name(props) if not emulated else signals.cpu_name(parts),
+        cpu=(None if emulated else android.soc_name(props)) or signals.cpu_name(parts),
         cores=android.processors(parts),
         architecture=machine or props.get("ro.product.cpu.abi"),
         memory_bytes=signals.memory_bytes(parts, "MemTotal"),

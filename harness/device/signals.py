@@ -275,12 +275,20 @@ def cpu_name(files: SystemText) -> str | None:
     for key in ("model name", "Hardware", "Processor"):
         line = re.search(rf"^{key}\s*:\s*(\S.*?)\s*$", text, re.MULTILINE)
         if line:
-            return line[1]
+            return line[1] + _generation(line[1], text)
     implementer = re.search(r"^CPU implementer\s*:\s*(0x[0-9a-f]+)", text, re.MULTILINE)
     parts = sorted(set(re.findall(r"^CPU part\s*:\s*(0x[0-9a-f]+)", text, re.MULTILINE)))
     if implementer and parts:
         return f"implementer {implementer[1]}, part {' + '.join(parts)}"
     return None
+
+
+def _generation(name: str, cpuinfo: str) -> str:
+    """What tells processors apart that a hypervisor calls `AMD EPYC`: their generations are not alike at all."""
+    family, model = (re.search(rf"^{key}\s*:\s*(\d+)\s*$", cpuinfo, re.MULTILINE) for key in ("cpu family", "model"))
+    if family is None or model is None or re.search(r"\d", name):
+        return ""
+    return f" (family {family[1]}, model {model[1]})"
 
 
 def system_name(files: SystemText) -> str | None:

@@ -19,6 +19,7 @@ import pytest
 
 from harness.device.adb_link import Deadline
 from harness.device.board import BoardDevice, SshAddress, read_address
+from harness.device.host import HostDevice
 from harness.device.obstacles import OBSTACLE_NAMES
 from harness.device.registry import find_device, known_ids
 from harness.errors import (
@@ -125,6 +126,8 @@ def test_it_says_what_it_is_and_how_it_is(board: BoardDevice) -> None:
 
     assert (facts.kind, facts.device_class, facts.cores) == ("board", "board", os.cpu_count())
     assert facts.architecture == os.uname().machine
+    assert facts.cpu == HostDevice().facts().cpu
+    assert facts.cpu
     assert state.free_memory_bytes
     assert state.cpu_busy_pct is not None
     assert "emulated" not in [obstacle.name for obstacle in board.obstacles()]

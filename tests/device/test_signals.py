@@ -39,6 +39,7 @@ vendor_id\t: GenuineIntel
 model name\t: Intel(R) Xeon(R) Processor
 flags\t\t: fpu vme de pse tsc msr rdrand hypervisor lahf_lm abm
 """
+CPUINFO_EPYC = "cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\nstepping\t: 1\n"
 CPUINFO_LAPTOP = CPUINFO_VM.replace(" hypervisor", "").replace(
     "Intel(R) Xeon(R) Processor", "12th Gen Intel(R) Core(TM) i7-1260P"
 )
@@ -302,6 +303,8 @@ def test_memory_is_in_bytes() -> None:
     ("cpuinfo", "name"),
     [
         (CPUINFO_VM, "Intel(R) Xeon(R) Processor"),
+        (CPUINFO_EPYC, "AMD EPYC (family 25, model 1)"),
+        (CPUINFO_EPYC.replace("EPYC\n", "EPYC 7763 64-Core Processor\n"), "AMD EPYC 7763 64-Core Processor"),
         (CPUINFO_PHONE, "Qualcomm Technologies, Inc SDM845"),
         (CPUINFO_PI, "implementer 0x41, part 0xd0b"),
         (CPUINFO_PHONE.partition("Hardware")[0], "implementer 0x41, part 0xd05 + 0xd0a"),
