@@ -6,8 +6,9 @@ For each model and runtime: processes in the order bench, worker, worker, bench 
 processor, many times over: two processes of one program differ by some per cent by where their memory lies, and only
 more of them average that out. Reported is the ratio of p50s over these rounds, as `harness compare` estimates it over
 its trials (a trimmed mean of logarithms), with its 95 % interval; below 1.00 bench is faster. The ratio of the 10th
-percentiles, beside it, is touched less by what else the machine does. The last row is the native loop's own cost, with
-a runtime that does nothing.
+percentiles, beside it, is touched less by what else the machine does. LiteRT's wheel brings its kernels twice, for its
+C library and for Python, and either program uses its own: two builds of them are compared along. The last row is the
+native loop's own cost, with a runtime that does nothing.
 """
 
 from __future__ import annotations
