@@ -52,7 +52,13 @@ def operating_curve(report: SelftestReport) -> Chart | None:
         return None
     # A colour for each tool and a stroke for each order: for all of them together there are too few colours.
     colour = {"field": "tool", "type": "nominal", "title": None, "sort": list(dict.fromkeys(d["tool"] for d in data))}
-    stroke = {"field": "order", "type": "nominal", "title": None, "sort": [_INTERLEAVED]}
+    stroke = {
+        "field": "order",
+        "type": "nominal",
+        "title": None,
+        "sort": [_INTERLEAVED],
+        "legend": {"symbolType": "stroke", "symbolSize": 400},
+    }
     x = axis("dose_pct", "slowdown put into the second build, % (0: none)")
     y = axis("found_pct", "called slower, %")
     return Chart(
