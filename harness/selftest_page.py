@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from harness.regress.selftest.outcome import INTERLEAVED
 from harness.regress.selftest.report import judgements, report_heading, report_tables
 from harness.report import shell
 from harness.report.markup import Markup, breakable, element
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from harness.regress.selftest.report import RateTold, SelftestReport
 
 _OURS: Final = "this program"
-_INTERLEAVED: Final = "interleaved"
 _HOW_TO_READ: Final = (
     "Each comparison is of two builds of one model, alive together. Where the second one is the first, every alarm is "
     "false. Where work was added to it, the share called slower is the power. The vertical lines, and `true rate`, are "
@@ -56,7 +56,7 @@ def operating_curve(report: SelftestReport) -> Chart | None:
         "field": "order",
         "type": "nominal",
         "title": None,
-        "sort": [_INTERLEAVED],
+        "sort": [INTERLEAVED],
         "legend": {"symbolType": "stroke", "symbolSize": 400},
     }
     x = axis("dose_pct", "slowdown put into the second build, % (0: none)")
@@ -104,7 +104,7 @@ def operating_curve(report: SelftestReport) -> Chart | None:
 def _points(report: SelftestReport) -> list[Datum]:
     """One point a rule and dose, of extra work in every inference; dose 0 is a build with itself."""
     found = [
-        _point(_OURS, _INTERLEAVED, one.dose, one.slower)
+        _point(_OURS, INTERLEAVED, one.dose, one.slower)
         for one in report.scenarios
         if one.metric == "p50" and one.kind in {"aa", "spin"} and one.done
     ]

@@ -72,10 +72,13 @@ def main() -> None:
             p50 = statistics.median(time for both in rounds for process in both["bench"] for time in process)
             limit = "–"  # below 1 ms, what Python itself does shows
             if p50 > AGREE_ABOVE_NS:
-                agree = _agree(low, high)
-                limit = result.limit(f"within {AGREE_SHARE:.0%}", holds=agree, of=title)
-                if agree is None and abs(found.ratio - 1) <= AGREE_SHARE:
-                    limit = f"within {AGREE_SHARE:.0%}: the estimate, not all of its interval"
+                is_estimate = abs(found.ratio - 1) <= AGREE_SHARE
+                limit = result.limit(
+                    f"within {AGREE_SHARE:.0%}",
+                    holds=_agree(low, high),
+                    of=title,
+                    unknown="the estimate, not all of its interval" if is_estimate else "not shown",
+                )
             result.add(
                 model=title,
                 runtime=runtime,

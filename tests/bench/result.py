@@ -51,17 +51,18 @@ class Result:
         self.rows.append(columns)
         print("  ".join(f"{head} {value}" for head, value in columns.items()), flush=True)
 
-    def limit(self, what: str, *, holds: bool | None, of: str = "") -> str:
+    def limit(self, what: str, *, holds: bool | None, of: str = "", unknown: str = "not shown") -> str:
         """The verdict on a limit, for a row; None where the machine was too noisy to tell.
 
         Args:
             what: As "below 2 s".
             holds: Whether it does.
             of: Whose limit it is, where the row says so anyway and a broken one has to.
+            unknown: What is said where the machine was too noisy.
         """
         if holds is False:
             self.broken.append(f"{of} {what}".strip())
-        return f"{what}: {'not shown' if holds is None else 'holds' if holds else 'BROKEN'}"
+        return f"{what}: {unknown if holds is None else 'holds' if holds else 'BROKEN'}"
 
     def finish(self) -> None:
         """Store it where `--output` says; end with code 1 where a limit is broken."""

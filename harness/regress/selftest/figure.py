@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness.errors import MissingExtra, UnwritableFolder, UsageError
+from harness.regress.selftest.outcome import INTERLEAVED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def _others(axes: Axes, report: SelftestReport) -> None:
     doses = {one.name: one.dose for one in report.scenarios if one.kind in {"aa", "spin"}}
     for rule in report.rules:
         points = sorted((doses[name], rate) for name, rate in rule.rates.items() if name in doses and rate.of)
-        if points and (rule.order != "interleaved" or rule.rule == "this program"):
+        if points and (rule.order != INTERLEAVED or rule.rule == "this program"):
             _curve(axes, points, rule.rule, _COLOURS[rule.rule], ".")
     axes.set_title("others: one build after the other", fontsize=10)
     _dress(axes)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONFIDENCE: Final = 0.95
 """Of the intervals of rates."""
+INTERLEAVED: Final = "interleaved"
+ONE_AFTER_THE_OTHER: Final = "one after the other"
 SLOWER: Final = frozenset({"regression", "small slowdown"})
 """Verdicts that claim that B is slower."""
 
@@ -92,7 +94,7 @@ class RuleOutcome:
 
     Attributes:
         rule: Its name.
-        order: `interleaved`, as the campaign ran; `one after the other`, B with the unchanged build of a comparison
+        order: `INTERLEAVED`, as the campaign ran; `ONE_AFTER_THE_OTHER`, B with the unchanged build of a comparison
             before, as these tools are used: first a run of one build, later one of the other.
         rates: Scenario -> rate.
     """
@@ -135,12 +137,12 @@ def rule_outcomes(
         watch: Told how many rules of how many are through; criterion's resampling takes a while.
     """
     triples = [triple for campaign in campaigns for triple in _with_bases(campaign)]
-    jobs = [(name, sequence) for name in RULES for sequence in ("interleaved", "one after the other")]
+    jobs = [(name, sequence) for name in RULES for sequence in (INTERLEAVED, ONE_AFTER_THE_OTHER)]
     found = []
     for number, (name, sequence) in enumerate(jobs, start=1):
         flags: dict[str, list[bool]] = {}
         for scenario, before, this in triples:
-            base = this if sequence == "interleaved" else before
+            base = this if sequence == INTERLEAVED else before
             flag = None if base is None else RULES[name](base.trials, this.trials, this.index)
             if flag is not None:
                 flags.setdefault(scenario.name, []).append(flag)
@@ -193,7 +195,6 @@ def _outcome(parts: Sequence[_Part]) -> ScenarioOutcome:
     verdicts: dict[str, int] = {}
     for verdict, _ in decided:
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
-    effects = [effect for _, effect in decided if effect is not None]
     injected = [_injected(scenario, part.plan, one) for part in parts for one in part.done]
     known = [
         (effect, true)
@@ -202,7 +203,7 @@ def _outcome(parts: Sequence[_Part]) -> ScenarioOutcome:
     ]
     covered = sum(effect.low <= true <= effect.high for effect, true in known)
     seconds = [one.seconds for one in done]
-    noises = [effect.noise for effect in effects if effect.noise is not None]
+    noises = [effect.noise for _, effect in decided if effect is not None and effect.noise is not None]
     return ScenarioOutcome(
         scenario=scenario,
         done=len(done),

@@ -71,7 +71,8 @@ class SelftestReport(Record, frozen=True, kw_only=True):
     machine: str
     """Of several, each once."""
     baselines_ns: tuple[float, ...] = ()
-    """Of the unchanged build, one a machine, lowest first: two of one name need not be alike."""
+    """Of the unchanged build, one for each machine and file, lowest first. A file that differs may be all that tells
+    two machines of one name apart, or may come of another converter."""
     model: str
     runtime: str
     harness_version: str
@@ -101,15 +102,14 @@ def make_report(
     plan = campaigns[0].plan
     done = sorted((one for campaign in campaigns for one in campaign.done), key=lambda one: one.at)
     loads = sorted(one.load_1min for one in done)
-    # Where the artifact is another one, so is the processor, whatever it is called.
-    machines: dict[tuple[str, str], list[float]] = {}
+    baselines: dict[tuple[str, str], list[float]] = {}
     for campaign in campaigns:
         subject = campaign.plan.subject
-        machines.setdefault((subject.machine, subject.artifact_sha256), []).append(campaign.plan.baseline_ns)
+        baselines.setdefault((subject.machine, subject.artifact_sha256), []).append(campaign.plan.baseline_ns)
     return SelftestReport(
         schema=REPORT_SCHEMA,
-        machine="; ".join(dict.fromkeys(machine for machine, _ in machines)),
-        baselines_ns=tuple(sorted(median(times) for times in machines.values())),
+        machine="; ".join(dict.fromkeys(machine for machine, _ in baselines)),
+        baselines_ns=tuple(sorted(median(times) for times in baselines.values())),
         model=plan.subject.model,
         runtime=f"{plan.subject.choice.runtime}, {count(plan.subject.choice.threads, 'thread', 'threads')}",
         harness_version=plan.subject.harness_version,
@@ -237,7 +237,7 @@ def report_heading(report: SelftestReport) -> str:
     if len(report.baselines_ns) > 1:
         *times, last = map(units.duration, report.baselines_ns)
         took = f"{', '.join(times)} and {last}"
-        parts.append(f"{len(report.baselines_ns)} such machines, on which an inference takes {took}")
+        parts.append(f"an inference takes {took} ({len(report.baselines_ns)} machines or files)")
     parts.append(when)
     if report.lanes > 1:
         parts.append(f"{report.lanes} at a time, each on a processor of its own")
