@@ -246,19 +246,23 @@ def test_users_keep_off_each_others_devices_and_take_over_what_is_stale(monkeypa
         assert folder.stat().st_mode & 0o7777 == 0o1777
         for user in (65534, 65533):
             process = as_user(user)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "held\n"
-            with pytest.raises(DeviceBusy, match="run theirs"), leased([device()], "mine"):
-                pytest.fail("it was not refused")
-            process.kill()
-            process.communicate()
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "held\n"
+                with pytest.raises(DeviceBusy, match="run theirs"), leased([device()], "mine"):
+                    pytest.fail("it was not refused")
+            finally:  # one that is left behind fails tests of others, which look for such
+                process.kill()
+                process.communicate()
         with leased([device()], "mine"):
             pass
 
 
 def as_user(user: int) -> subprocess.Popen[str]:
-    # What this Python needs is imported before, since its files may be closed to others.
-    become = f"import os; os.setgroups([]); os.setgid({user}); os.setuid({user})\nwith leased"
+    # What this Python needs is imported before, since its files may be closed to others; so is what finding the cache
+    # imports, which it does only where HARNESS_CACHE does not say it.
+    ready = "from harness.workspace import cache_dir; cache_dir()"
+    become = f"{ready}; import os; os.setgroups([]); os.setgid({user}); os.setuid({user})\nwith leased"
     program = HOLD.replace("with leased", become)
     command = [sys.executable, "-c", program, "theirs"]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
